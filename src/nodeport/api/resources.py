@@ -1,0 +1,195 @@
+"""THE table of what the API serves: discovery, routes, tables, OpenAPI and clients are derived from its rows.
+
+A row is everything that the generic machinery needs to know of a resource. What only one kind does (allocation,
+graceful deletion) lives in ``apiserver/strategies``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+STATUS_VERBS = ("get", "patch", "update")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVersionKind:
+    """``group`` is empty for the core group, as in ``apiVersion: v1``."""
+
+    group: str
+    version: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """One path segment below an object. ``kind`` is the kind of its body where that is not the parent's."""
+
+    name: str
+    verbs: tuple[str, ...] = STATUS_VERBS
+    kind: GroupVersionKind | None = None
+
+
+STATUS = Subresource("status")
+SCALE = Subresource("scale", kind=GroupVersionKind("autoscaling", "v1", "Scale"))
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One row. ``schema`` names the type in ``api/schema`` (``io.k8s.api.core.v1.Service``).
+
+    ``has_generation``: ``metadata.generation`` counts changes outside metadata and status (Services have none).
+    ``upsert``: PUT to a missing name creates. ``returns_deleted``: DELETE answers with the object, not a Status.
+    ``field_selectors``: dotted paths beside ``metadata.name`` and ``metadata.namespace``.
+    """
+
+    gvk: GroupVersionKind
+    plural: str
+    singular: str
+    schema: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ALL_VERBS
+    subresources: tuple[Subresource, ...] = ()
+    field_selectors: tuple[str, ...] = ()
+    has_generation: bool = False
+    upsert: bool = False
+    returns_deleted: bool = False
+
+    @property
+    def group(self) -> str:
+        return self.gvk.group
+
+    @property
+    def version(self) -> str:
+        return self.gvk.version
+
+    @property
+    def kind(self) -> str:
+        return self.gvk.kind
+
+    @property
+    def api_version(self) -> str:
+        return self.gvk.api_version
+
+    @property
+    def list_kind(self) -> str:
+        return f"{self.gvk.kind}List"
+
+    @property
+    def qualified_name(self) -> str:
+        """How error texts name the resource: ``services``, ``deployments.apps``."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def base_path(self) -> str:
+        """``/api/v1`` or ``/apis/apps/v1``."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of a collection, object or subresource; all namespaces when ``namespace`` is empty."""
+        segments = [self.base_path]
+        if namespace and self.namespaced:
+            segments.append(f"namespaces/{namespace}")
+        segments.append(self.plural)
+        segments.extend(segment for segment in (name, subresource) if segment)
+        return "/".join(segments)
+
+    def subresource(self, name: str) -> Subresource | None:
+        return next((sub for sub in self.subresources if sub.name == name), None)
+
+
+def _core(kind: str, plural: str, **options: object) -> Resource:
+    return _row("", "v1", kind, plural, "core", **options)
+
+
+def _row(group: str, version: str, kind: str, plural: str, package: str, **options: object) -> Resource:
+    return Resource(
+        gvk=GroupVersionKind(group, version, kind),
+        plural=plural,
+        singular=kind.lower(),
+        schema=f"io.k8s.api.{package}.{version}.{kind}",
+        **options,  # type: ignore[arg-type]  # the two row makers forward the dataclass's own keywords
+    )
+
+
+NAMESPACES = _core(
+    "Namespace", "namespaces", namespaced=False, short_names=("ns",), field_selectors=("status.phase",),
+    verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"), returns_deleted=True,
+    subresources=(STATUS, Subresource("finalize", verbs=("update",))),
+)  # fmt: skip
+NODES = _core(
+    "Node", "nodes", namespaced=False, short_names=("no",), subresources=(STATUS,),
+    field_selectors=("spec.unschedulable",),
+)  # fmt: skip
+PODS = _core(
+    "Pod", "pods", short_names=("po",), categories=("all",), returns_deleted=True, has_generation=True,
+    subresources=(
+        STATUS,
+        Subresource("binding", verbs=("create",), kind=GroupVersionKind("", "v1", "Binding")),
+        Subresource("log", verbs=("get",)),
+    ),
+    field_selectors=(
+        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+    ),
+)  # fmt: skip
+SERVICES = _core(
+    "Service", "services", short_names=("svc",), categories=("all",), subresources=(STATUS,), upsert=True,
+    returns_deleted=True, field_selectors=("spec.clusterIP", "spec.type"),
+)  # fmt: skip
+ENDPOINTS = _core("Endpoints", "endpoints", short_names=("ep",), upsert=True)
+EVENTS = _core(
+    "Event", "events", short_names=("ev",), upsert=True,
+    field_selectors=(
+        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
+        "reason", "reportingComponent", "source", "type",
+    ),
+)  # fmt: skip
+CONFIG_MAPS = _core("ConfigMap", "configmaps", short_names=("cm",))
+SECRETS = _core("Secret", "secrets", field_selectors=("type",))
+SERVICE_ACCOUNTS = _core("ServiceAccount", "serviceaccounts", short_names=("sa",), returns_deleted=True)
+ENDPOINT_SLICES = _row(
+    "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "discovery", has_generation=True
+)  # fmt: skip
+DEPLOYMENTS = _row(
+    "apps", "v1", "Deployment", "deployments", "apps", short_names=("deploy",), categories=("all",),
+    subresources=(STATUS, SCALE), has_generation=True,
+)  # fmt: skip
+REPLICA_SETS = _row(
+    "apps", "v1", "ReplicaSet", "replicasets", "apps", short_names=("rs",), categories=("all",),
+    subresources=(STATUS, SCALE), has_generation=True, field_selectors=("status.replicas",),
+)  # fmt: skip
+LEASES = _row("coordination.k8s.io", "v1", "Lease", "leases", "coordination")
+
+RESOURCES: tuple[Resource, ...] = (
+    NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
+    DEPLOYMENTS, REPLICA_SETS, ENDPOINT_SLICES, LEASES,
+)  # fmt: skip
+
+
+def by_kind(api_version: str, kind: str) -> Resource | None:
+    """The row for an object's ``apiVersion`` and ``kind``."""
+    return next((row for row in RESOURCES if row.api_version == api_version and row.kind == kind), None)
+
+
+def by_plural(group: str, version: str, plural: str) -> Resource | None:
+    """The row that a URL names."""
+    return next(
+        (row for row in RESOURCES if row.plural == plural and row.group == group and row.version == version), None
+    )
+
+
+def matching(word: str) -> Iterator[Resource]:
+    """Rows that a user may mean by ``word``: plural, singular, short name, category or ``plural.group``."""
+    lowered = word.lower()
+    for row in RESOURCES:
+        if lowered in (row.plural, row.singular, row.qualified_name, *row.short_names, *row.categories):
+            yield row

@@ -1,0 +1,152 @@
+"""A revisioned, watchable log of key -> bytes: what every store promises.
+
+Each commit, of one operation or several, gets the next revision; revisions grow by one for the whole store, are never
+given twice, not even after a crash, and start at 1. What is read is committed and, for a durable store, on disk.
+
+::
+
+    StoreError
+    ├── PreconditionFailed   an operation expected another mod revision; nothing of the commit happened
+    ├── Compacted            the revision asked for is older than the log reaches
+    ├── FutureRevision       the revision asked for has not happened yet
+    ├── SlowWatcher          a watcher fell too far behind and was dropped; list again
+    ├── Unavailable          the medium refused (disk full, connection lost); nothing of the commit happened
+    └── Closed               the store is closed
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+Revision = NewType("Revision", int)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key's state; ``mod_revision`` is the commit that wrote ``value``, ``create_revision`` the one that made the key."""
+
+    key: str
+    value: bytes
+    create_revision: Revision
+    mod_revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One key's change in the commit ``revision``. ``current`` is None for a deletion, ``previous`` for a creation."""
+
+    revision: Revision
+    key: str
+    current: KeyValue | None
+    previous: KeyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write ``key``. ``expect``: the mod revision it must have, 0 when it must not exist, None for no condition."""
+
+    key: str
+    value: bytes
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove ``key``; removing what is not there is a precondition failure unless ``expect`` is None."""
+
+    key: str
+    expect: int | None = None
+
+
+Operation = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``items`` in key order as of ``revision``; ``remaining`` counts what lies beyond the limit."""
+
+    items: Sequence[KeyValue]
+    revision: Revision
+    remaining: int = 0
+
+
+class StoreError(Exception):
+    """Base of what a store raises."""
+
+
+class PreconditionFailed(StoreError):
+    def __init__(self, key: str, expected: int, current: KeyValue | None) -> None:
+        found = f"has mod revision {current.mod_revision}" if current else "does not exist"
+        super().__init__(f"{key} {found}, expected {expected or 'no such key'}")
+        self.key = key
+        self.expected = expected
+        self.current = current
+
+
+class Compacted(StoreError):
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} is compacted; the log reaches back to {oldest}")
+        self.asked = asked
+        self.oldest = oldest
+
+
+class FutureRevision(StoreError):
+    def __init__(self, asked: int, current: int) -> None:
+        super().__init__(f"revision {asked} is in the future; the newest is {current}")
+        self.asked = asked
+        self.current = current
+
+
+class SlowWatcher(StoreError):
+    """A watcher's queue overflowed."""
+
+
+class Unavailable(StoreError):
+    """The medium refused; the cause is chained."""
+
+
+class Closed(StoreError):
+    """The store is closed."""
+
+
+class Store(Protocol):
+    """What the apiserver needs of a store. All methods may be called concurrently from one event loop."""
+
+    @property
+    def revision(self) -> Revision:
+        """The newest committed revision; 0 while empty."""
+        ...
+
+    @property
+    def compacted_revision(self) -> Revision:
+        """Reads and watches at revisions below this one fail with ``Compacted``."""
+        ...
+
+    async def get(self, key: str, *, revision: Revision | None = None) -> KeyValue | None: ...
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = 0, revision: Revision | None = None
+    ) -> Listing:
+        """Keys that begin with ``prefix``, in key order, those after ``start_after``; ``limit`` 0 is all."""
+        ...
+
+    async def commit(self, operations: Sequence[Operation]) -> Revision:
+        """Do all operations at one new revision, or none; returns once that is durable. No key may occur twice."""
+        ...
+
+    def watch(self, prefix: str, after: Revision) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+        """Every change below ``prefix`` with a revision greater than ``after``, in order, in batches.
+
+        Starting below ``compacted_revision`` raises ``Compacted`` on entering; falling behind raises ``SlowWatcher``
+        from the iterator; closing the store ends the iterator.
+        """
+        ...
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget history before ``revision``; current values stay. Idempotent."""
+        ...
+
+    async def close(self) -> None: ...
