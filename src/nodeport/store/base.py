@@ -26,7 +26,7 @@ Revision = NewType("Revision", int)
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key's state; ``mod_revision`` is the commit that wrote ``value``, ``create_revision`` the one that made the key."""
+    """A key's state: ``mod_revision`` is the commit that wrote ``value``, ``create_revision`` the one that made it."""
 
     key: str
     value: bytes

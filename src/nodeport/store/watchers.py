@@ -1,0 +1,120 @@
+"""Who watches a store: one bounded queue of event batches for each watcher.
+
+A batch is filtered once for each distinct prefix and shared by its watchers, so that a hundred watchers of one prefix
+cost a hundred appends and no copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from nodeport.store.base import Closed, Event, Revision, SlowWatcher
+from nodeport.store.state import State
+
+Batch = Sequence[Event]
+
+
+class Watch(AbstractAsyncContextManager[AsyncIterator[Batch]], AsyncIterator[Batch]):
+    """One watcher: entering takes its place in the log, leaving gives it up. For one consumer."""
+
+    def __init__(self, hub: Watchers, prefix: str, after: Revision) -> None:
+        self._hub = hub
+        self._prefix = prefix
+        self._after = after
+        self._batches: deque[Batch] = deque()
+        self._unread = 0
+        self._ended = False
+        self._slow = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> AsyncIterator[Batch]:
+        backlog = self._hub.enter(self, self._prefix, self._after)
+        if backlog:
+            self._batches.append(backlog)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.leave(self, self._prefix)
+        self.end()
+
+    async def __anext__(self) -> Batch:
+        while not self._batches:
+            if self._slow:
+                raise SlowWatcher(
+                    f"the watcher of {self._prefix!r} fell more than {self._hub.buffer} events behind"
+                )
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        batches = self._batches
+        self._unread = 0
+        if len(batches) == 1:
+            return batches.popleft()
+        merged = [event for batch in batches for event in batch]
+        batches.clear()
+        return merged
+
+    def offer(self, batch: Batch) -> None:
+        if self._slow:
+            return
+        self._unread += len(batch)
+        if self._unread > self._hub.buffer and self._batches:
+            self._slow = True
+            self._batches.clear()
+        else:
+            self._batches.append(batch)
+        self._wake()
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Watchers:
+    """Every watch of one store. ``buffer``: how many unread events a watcher may hold before it is dropped."""
+
+    def __init__(self, state: State, *, buffer: int, is_closed: Callable[[], bool]) -> None:
+        self.buffer = buffer
+        self._state = state
+        self._is_closed = is_closed
+        self._by_prefix: dict[str, set[Watch]] = {}
+
+    def watch(self, prefix: str, after: Revision) -> Watch:
+        return Watch(self, prefix, after)
+
+    def enter(self, watch: Watch, prefix: str, after: Revision) -> Batch:
+        """Register ``watch``; returns the history that it is owed."""
+        if self._is_closed():
+            raise Closed("the store is closed")
+        self._state.check_readable(after)
+        self._by_prefix.setdefault(prefix, set()).add(watch)
+        return self._state.events_after(after, prefix)
+
+    def leave(self, watch: Watch, prefix: str) -> None:
+        watches = self._by_prefix.get(prefix, set())
+        watches.discard(watch)
+        if not watches:
+            self._by_prefix.pop(prefix, None)
+
+    def publish(self, events: Batch) -> None:
+        for prefix, watches in self._by_prefix.items():
+            batch = [event for event in events if event.key.startswith(prefix)]
+            if batch:
+                for watch in watches:
+                    watch.offer(batch)
+
+    def end(self) -> None:
+        for watches in self._by_prefix.values():
+            for watch in watches:
+                watch.end()
