@@ -137,7 +137,9 @@ class Store(Protocol):
         """Do all operations at one new revision, or none; returns once that is durable. No key may occur twice."""
         ...
 
-    def watch(self, prefix: str, after: Revision) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def watch(
+        self, prefix: str, after: Revision
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
         """Every change below ``prefix`` with a revision greater than ``after``, in order, in batches.
 
         Starting below ``compacted_revision`` raises ``Compacted`` on entering; falling behind raises ``SlowWatcher``
