@@ -1,0 +1,230 @@
+"""From one Service and its EndpointSlices to its forwardings on this node.
+
+Only the Service that changed is built anew; everything else in the table stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Any
+
+from nodeport.api.meta import NamespacedName, labels
+from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose
+from nodeport.forwarding.table import (
+    ClusterIP,
+    Endpoint,
+    ExternalIP,
+    Forwarding,
+    ForwardingOptions,
+    Frontend,
+    LoadBalancerIP,
+    Masquerade,
+    NodeFacts,
+    NodePort,
+    Protocol,
+    Route,
+    Routes,
+    ServicePortName,
+    Verdict,
+)
+
+SERVICE_PROXY_NAME = "service.kubernetes.io/service-proxy-name"
+"""A Service with this label belongs to another proxy."""
+HEADLESS = "service.kubernetes.io/headless"
+"""A Service or slice with this label is not for proxies."""
+LOOPBACK = IPv4Network("127.0.0.0/8")
+_ONE_HOUR = 3600
+_DEFAULT_AFFINITY = timedelta(hours=3)
+
+
+def is_proxied(service: Mapping[str, Any]) -> bool:
+    """Whether this proxy has anything to do with the Service."""
+    spec = service.get("spec") or {}
+    names = labels(service)
+    if SERVICE_PROXY_NAME in names or HEADLESS in names:
+        return False
+    return spec.get("type") != "ExternalName" and spec.get("clusterIP") not in (None, "", "None")
+
+
+def build_service(
+    service: Mapping[str, Any],
+    slices: Iterable[Mapping[str, Any]],
+    node: NodeFacts,
+    options: ForwardingOptions,
+) -> dict[ServicePortName, Forwarding]:
+    """The forwardings of all ports of one Service; empty when this proxy leaves it alone.
+
+    ``service`` and ``slices`` are API objects as JSON; the slices are all those labelled with the Service's name.
+    """
+    if not is_proxied(service):
+        return {}
+    identity = NamespacedName.of(service)
+    spec = service["spec"]
+    candidates = candidates_by_port((item for item in slices if HEADLESS not in labels(item)), node)
+    choices: dict[tuple[str, Protocol], EndpointChoice] = {}
+    forwardings: dict[ServicePortName, Forwarding] = {}
+    cluster_ip = _cluster_ip(spec)
+    for port in spec.get("ports") or ():
+        protocol_name = port.get("protocol") or "TCP"
+        if protocol_name not in Protocol.__members__:
+            continue
+        key = (port.get("name") or "", Protocol[protocol_name])
+        choice = choices.get(key)
+        if choice is None:
+            choice = choices[key] = choose(candidates.get(key, {}).values(), node)
+        frontends = tuple(_frontends(service, port, cluster_ip))
+        if frontends:
+            name = ServicePortName(identity, *key)
+            forwardings[name] = _forwarding(spec, frontends, choice, node, options)
+    return forwardings
+
+
+def _forwarding(
+    spec: Mapping[str, Any],
+    frontends: tuple[Frontend, ...],
+    choice: EndpointChoice,
+    node: NodeFacts,
+    options: ForwardingOptions,
+) -> Forwarding:
+    return Forwarding(
+        frontends,
+        _internal_routes(choice, node, options, local=spec.get("internalTrafficPolicy") == "Local"),
+        _external_routes(choice, node, options, local=spec.get("externalTrafficPolicy") == "Local"),
+        choice.serving,
+        _affinity(spec),
+    )
+
+
+def _internal_routes(
+    choice: EndpointChoice, node: NodeFacts, options: ForwardingOptions, *, local: bool
+) -> Routes:
+    """ClusterIP traffic: the internal policy picks the endpoints; only foreigners to the pod network are masqueraded.
+
+    A reply to a pod of this node is routed here in any case; a reply to anybody else may take another way home.
+    """
+    masquerade = options.masquerade if node.pod_networks or options.masquerade_all else Masquerade.NEVER
+    own = Masquerade.ALWAYS if options.masquerade_all else Masquerade.NEVER
+    others = _route(choice, masquerade, local=local)
+    return Routes(pod=_route(choice, own, local=local), node=others, outside=others)
+
+
+def _external_routes(
+    choice: EndpointChoice, node: NodeFacts, options: ForwardingOptions, *, local: bool
+) -> Routes:
+    """NodePort, external IP and load-balancer IP.
+
+    Policy Local binds only those who come from outside: pods and the node itself reach all endpoints, since they
+    have no client address to lose.
+    """
+    everywhere = _route(choice, options.masquerade, local=False)
+    if not local:
+        return Routes(everywhere, everywhere, everywhere)
+    short_circuit = _route(choice, Masquerade.NEVER, local=False)
+    return Routes(pod=short_circuit, node=everywhere, outside=_route(choice, Masquerade.NEVER, local=True))
+
+
+def _route(choice: EndpointChoice, masquerade: Masquerade, *, local: bool) -> Route:
+    """Nothing anywhere: refuse at once. Something, but not where the policy allows: drop, so that clients retry."""
+    if not choice.cluster and not choice.local:
+        return Route(Verdict.REJECT)
+    endpoints: tuple[Endpoint, ...] = choice.local if local else choice.cluster
+    if not endpoints:
+        return Route(Verdict.DROP)
+    return Route(Verdict.FORWARD, endpoints, masquerade)
+
+
+def _frontends(
+    service: Mapping[str, Any], port: Mapping[str, Any], cluster_ip: IPv4Address | None
+) -> Iterable[Frontend]:
+    """The IPv4 frontends of one Service port; none at all when the Service has no IPv4 ClusterIP."""
+    if cluster_ip is None:
+        return
+    number = port["port"]
+    yield ClusterIP(cluster_ip, number)
+    spec = service["spec"]
+    if port.get("nodePort") and spec.get("type") in ("NodePort", "LoadBalancer"):
+        yield NodePort(port["nodePort"])
+    seen = {cluster_ip}
+    for raw in spec.get("externalIPs") or ():
+        address = _ipv4(raw)
+        if address is not None and address not in seen:
+            seen.add(address)
+            yield ExternalIP(address, number)
+    if spec.get("type") != "LoadBalancer":
+        return
+    for ingress in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+        address = _ipv4(ingress.get("ip") or "")
+        if address is not None and address not in seen and ingress.get("ipMode") != "Proxy":
+            seen.add(address)
+            yield LoadBalancerIP(address, number)
+
+
+def _cluster_ip(spec: Mapping[str, Any]) -> IPv4Address | None:
+    for raw in spec.get("clusterIPs") or (spec.get("clusterIP"),):
+        address = _ipv4(raw or "")
+        if address is not None:
+            return address
+    return None
+
+
+def _ipv4(raw: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(raw)
+    except AddressValueError:
+        return None
+
+
+def _affinity(spec: Mapping[str, Any]) -> timedelta | None:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return None
+    seconds = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    return timedelta(seconds=seconds) if seconds else _DEFAULT_AFFINITY
+
+
+def node_facts(
+    name: str,
+    node: Mapping[str, Any] | None,
+    *,
+    nodeport_addresses: tuple[str, ...] = ("primary",),
+    service_networks: tuple[IPv4Network, ...],
+    pod_networks: tuple[IPv4Network, ...] = (),
+) -> NodeFacts:
+    """Facts out of a Node object (``None``: not there yet). ``pod_networks``, when given, overrule its podCIDRs.
+
+    ``nodeport_addresses``: ``("primary",)`` for the node's first InternalIP, CIDRs for the local addresses within
+    them, nothing for all local addresses. Loopback never takes part: the kernel would call such packets martians.
+    """
+    spec = (node or {}).get("spec") or {}
+    addresses = tuple(_addresses_of(node or {}))
+    if not pod_networks:
+        cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+        pod_networks = tuple(IPv4Network(cidr) for cidr in cidrs if ":" not in cidr)
+    zone = labels(node or {}).get("topology.kubernetes.io/zone", "")
+    networks = nodeport_networks(nodeport_addresses, addresses)
+    return NodeFacts(name, addresses, pod_networks, networks, service_networks, zone)
+
+
+def nodeport_networks(wanted: tuple[str, ...], addresses: tuple[IPv4Address, ...]) -> tuple[IPv4Network, ...]:
+    """The networks that ``--nodeport-addresses`` stands for, without loopback; raises ValueError on a bad CIDR."""
+    if wanted == ("primary",):
+        return tuple(IPv4Network(address) for address in addresses[:1])
+    networks = [IPv4Network(cidr) for cidr in wanted if ":" not in cidr] or [IPv4Network("0.0.0.0/0")]
+    allowed: list[IPv4Network] = []
+    for network in networks:
+        if LOOPBACK.subnet_of(network):
+            allowed.extend(network.address_exclude(LOOPBACK))
+        elif not network.subnet_of(LOOPBACK):
+            allowed.append(network)
+    return tuple(sorted(allowed))
+
+
+def _addresses_of(node: Mapping[str, Any]) -> Iterable[IPv4Address]:
+    """The node's IPv4 addresses, internal ones first."""
+    listed = (node.get("status") or {}).get("addresses") or ()
+    for kind in ("InternalIP", "ExternalIP"):
+        for item in listed:
+            address = _ipv4(item.get("address") or "") if item.get("type") == kind else None
+            if address is not None:
+                yield address

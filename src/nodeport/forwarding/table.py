@@ -1,0 +1,285 @@
+"""The forwarding table: for every port of every Service, who may be sent where.
+
+``ServicePortName -> Forwarding``. All values are frozen and compare by meaning. The order of a route's endpoints
+carries no preference; it is the order of slots in the kernel, kept stable so that small changes stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+
+from nodeport.api.meta import NamespacedName
+
+
+class Protocol(Enum):
+    """The transport protocols that a Service port can have; the value is IANA's number."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePortName:
+    """Who a Service port is; ``port`` is its name, empty when the Service has a single unnamed port."""
+
+    service: NamespacedName
+    port: str
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.port}" if self.port else str(self.service)
+
+    @property
+    def order(self) -> tuple[str, str, str, int]:
+        """Sorts: by namespace, Service, port, protocol."""
+        return (self.service.namespace, self.service.name, self.port, self.protocol.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterIP:
+    """The Service's own virtual address, meant for inside the cluster."""
+
+    address: IPv4Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodePort:
+    """A port on the node's own addresses (which of them: ``NodeFacts.nodeport_networks``)."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalIP:
+    """An address of ``spec.externalIPs``, routed to the node by somebody else."""
+
+    address: IPv4Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancerIP:
+    """An address of ``status.loadBalancer.ingress`` with ipMode VIP."""
+
+    address: IPv4Address
+    port: int
+
+
+Frontend = ClusterIP | NodePort | ExternalIP | LoadBalancerIP
+"""What a packet can be addressed to, next to its protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address and port that serves; ``is_local``: it runs on this node."""
+
+    address: IPv4Address
+    port: int
+    is_local: bool
+
+
+class Source(Enum):
+    """Who sends: a pod of this node, the node itself, or anybody else."""
+
+    POD = "pod"
+    NODE = "node"
+    OUTSIDE = "outside"
+
+
+class Verdict(Enum):
+    FORWARD = "forward"
+    REJECT = "reject"
+    """Refused at once: TCP reset, ICMP port unreachable for everything else."""
+    DROP = "drop"
+    PASS = "pass"
+    """Not addressed to any Service: none of our business. Only in answers of the oracle."""
+
+
+class Masquerade(Enum):
+    """When the sender's address is replaced by the node's, hairpins apart (those always are)."""
+
+    NEVER = "never"
+    REMOTE = "remote"
+    """Only towards endpoints on other nodes, whose replies would not come back through this one."""
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to a packet; ``endpoints`` is empty unless the verdict is FORWARD, and then it never is."""
+
+    verdict: Verdict
+    endpoints: tuple[Endpoint, ...] = ()
+    masquerade: Masquerade = Masquerade.NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """A route per source. Pods and the node always share verdict and endpoints; masquerading may differ."""
+
+    pod: Route
+    node: Route
+    outside: Route
+
+    def of(self, source: Source) -> Route:
+        match source:
+            case Source.POD:
+                return self.pod
+            case Source.NODE:
+                return self.node
+            case Source.OUTSIDE:
+                return self.outside
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """Everything about one Service port on this node.
+
+    ``serving`` holds the (address, port) of every endpoint that still serves anywhere, whatever the policies say:
+    connections to those need not be forgotten. ``affinity`` is the ClientIP timeout, ``None`` without affinity.
+    """
+
+    frontends: tuple[Frontend, ...]
+    internal: Routes
+    external: Routes
+    serving: frozenset[tuple[IPv4Address, int]] = frozenset()
+    affinity: timedelta | None = None
+
+    def routes(self, frontend: Frontend) -> Routes:
+        return self.internal if isinstance(frontend, ClusterIP) else self.external
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What forwarding must know about the node it happens on.
+
+    ``addresses`` are the node's own as its Node object tells them; ``pod_networks`` where its pods live (empty: pods
+    cannot be told from outsiders); ``nodeport_networks`` on which of the local addresses NodePorts answer;
+    ``service_networks`` the ranges of ClusterIPs.
+    """
+
+    name: str
+    addresses: tuple[IPv4Address, ...] = ()
+    pod_networks: tuple[IPv4Network, ...] = ()
+    nodeport_networks: tuple[IPv4Network, ...] = ()
+    service_networks: tuple[IPv4Network, ...] = (IPv4Network("10.96.0.0/16"),)
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingOptions:
+    """``keep_client_address``: no masquerading towards local endpoints, whose replies pass this node anyway.
+
+    ``masquerade_all``: every ClusterIP connection is masqueraded, and ``keep_client_address`` does not apply.
+    """
+
+    keep_client_address: bool = True
+    masquerade_all: bool = False
+
+    @property
+    def masquerade(self) -> Masquerade:
+        """When to masquerade a connection whose reply must return through this node."""
+        keep = self.keep_client_address and not self.masquerade_all
+        return Masquerade.REMOTE if keep else Masquerade.ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One Service port before and after; ``None``: not there."""
+
+    name: ServicePortName
+    old: Forwarding | None
+    new: Forwarding | None
+
+
+Claim = tuple[Frontend, Protocol]
+
+
+@dataclass(slots=True)
+class ForwardingTable:
+    """The table as it changes, Service by Service.
+
+    Two Service ports can claim the same frontend (external IPs are nobody's to allocate): the one that sorts first
+    has it, the others do without until it is free. So a change of one Service may change others: ``replace`` returns
+    them all.
+    """
+
+    _wanted: dict[NamespacedName, dict[ServicePortName, Forwarding]] = field(default_factory=dict)
+    _effective: dict[ServicePortName, Forwarding] = field(default_factory=dict)
+    _claims: dict[Claim, list[ServicePortName]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._effective)
+
+    def __iter__(self) -> Iterator[ServicePortName]:
+        return iter(self._effective)
+
+    def get(self, name: ServicePortName) -> Forwarding | None:
+        return self._effective.get(name)
+
+    def items(self) -> Iterator[tuple[ServicePortName, Forwarding]]:
+        return iter(self._effective.items())
+
+    def services(self) -> Iterator[NamespacedName]:
+        return iter(self._wanted)
+
+    def wanted(self, service: NamespacedName) -> Mapping[ServicePortName, Forwarding]:
+        """What was last asked for this Service, contested frontends included."""
+        return self._wanted.get(service, {})
+
+    def replace(
+        self, service: NamespacedName, forwardings: Mapping[ServicePortName, Forwarding]
+    ) -> list[Change]:
+        """Makes ``forwardings`` (empty: none) all there is for ``service``; returns what that changes."""
+        before = self._wanted.pop(service, {})
+        if forwardings:
+            self._wanted[service] = dict(forwardings)
+        touched = {**before, **forwardings}
+        rivals: set[ServicePortName] = set()
+        for name in touched:
+            old, new = before.get(name), forwardings.get(name)
+            if old is None or new is None or old.frontends != new.frontends:
+                rivals |= self._move_claims(name, old, new)
+        names = list(touched)
+        names.extend(sorted(rivals - touched.keys(), key=lambda name: name.order))
+        return [change for change in map(self._settle, names) if change.old != change.new]
+
+    def _move_claims(
+        self, name: ServicePortName, old: Forwarding | None, new: Forwarding | None
+    ) -> set[ServicePortName]:
+        rivals: set[ServicePortName] = set()
+        for frontend in old.frontends if old else ():
+            claimants = self._claims[frontend, name.protocol]
+            claimants.remove(name)
+            rivals.update(claimants)
+            if not claimants:
+                del self._claims[frontend, name.protocol]
+        for frontend in new.frontends if new else ():
+            claimants = self._claims.setdefault((frontend, name.protocol), [])
+            rivals.update(claimants)
+            claimants.append(name)
+            if len(claimants) > 1:
+                claimants.sort(key=lambda claimant: claimant.order)
+        return rivals
+
+    def _settle(self, name: ServicePortName) -> Change:
+        old = self._effective.pop(name, None)
+        new = self._wanted.get(name.service, {}).get(name)
+        if new is not None:
+            new = self._without_lost(name, new)
+            self._effective[name] = new
+        return Change(name, old, new)
+
+    def _without_lost(self, name: ServicePortName, wanted: Forwarding) -> Forwarding:
+        won = tuple(
+            frontend for frontend in wanted.frontends if self._claims[frontend, name.protocol][0] == name
+        )
+        if len(won) == len(wanted.frontends):
+            return wanted
+        return Forwarding(won, wanted.internal, wanted.external, wanted.serving, wanted.affinity)
