@@ -33,6 +33,13 @@ class NamespacedName:
         return cls(metadata.get("namespace") or "", metadata["name"])
 
 
+def deep_copy(value: Any) -> Any:
+    """A copy of plain JSON that shares no object or list with ``value``."""
+    if value.__class__ is dict:
+        return {key: deep_copy(item) for key, item in value.items()}
+    return [deep_copy(item) for item in value] if value.__class__ is list else value
+
+
 def metadata(obj: JsonObject) -> JsonObject:
     """The object's ``metadata``, made when it is missing or null."""
     value = obj.get("metadata")
@@ -45,7 +52,7 @@ def labels(obj: Mapping[str, Any]) -> dict[str, str]:
     return (obj.get("metadata") or {}).get("labels") or {}
 
 
-def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
+def annotations(obj: Mapping[str, Any]) -> dict[str, str]:  # type: ignore[no-redef]  # not the __future__ flag
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 

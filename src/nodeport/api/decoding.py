@@ -1,0 +1,173 @@
+"""Request bodies: JSON and YAML text to plain objects, with the paths of fields that were given twice.
+
+The last value of a duplicate field wins, as it does in Go. Errors are ``BadRequest`` with the API's own texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.status import BadRequest
+
+_VERSION_KIND = (
+    r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
+)
+_SURROGATE = re.compile(r"\\u[dD][89abcdefABCDEF]")
+_SUMMARY_BYTES = 30
+_WORDS = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Extra data": "after top-level value",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+    "Unexpected UTF-8 BOM (decode using utf-8-sig)": "looking for beginning of value",
+}
+
+
+class _Twice(Exception):
+    """Some object has a field twice: decode again, slowly, to learn where."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object whose fields are kept as they came."""
+
+
+def _strict(pairs: list[tuple[str, Any]]) -> JsonObject:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _Twice
+    return made
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise json.JSONDecodeError("Expecting value", word, 0)
+
+
+_FAST = json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_no_constant)
+_SLOW = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
+
+
+def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, list[str]]:
+    """The object in ``body`` and the dotted paths of duplicate fields (``spec.ports[0].port``).
+
+    BadRequest when it is no JSON object; ``expected`` is the kind that its text then names.
+    """
+    text = body.decode("utf-8", "replace")
+    duplicates: list[str] = []
+    try:
+        try:
+            value = _FAST.decode(text)
+        except _Twice:
+            value = _merged(_SLOW.decode(text), "", duplicates)
+    except json.JSONDecodeError as error:
+        raise _unrecognized(_go_syntax_error(text, error), body, expected) from error
+    except RecursionError as error:
+        raise _unrecognized("exceeded max depth", body, expected) from error
+    except ValueError as error:
+        raise _unrecognized(f"invalid number: {error}", body, expected) from error
+    if not isinstance(value, dict):
+        kind = _kind_of(value)
+        if value is None:
+            return {}, []
+        problem = f"json: cannot unmarshal {kind} into Go value of type {_VERSION_KIND}"
+        raise _unrecognized(problem, body, expected)
+    if _SURROGATE.search(text):
+        value = _without_surrogates(value)
+    return value, duplicates
+
+
+def _merged(value: Any, path: str, duplicates: list[str]) -> Any:
+    if isinstance(value, _Pairs):
+        made: JsonObject = {}
+        for key, item in value:
+            below = f"{path}.{key}" if path else key
+            if key in made and below not in duplicates:
+                duplicates.append(below)
+            made[key] = _merged(item, below, duplicates)
+        return made
+    if isinstance(value, list):
+        return [_merged(item, f"{path}[{index}]", duplicates) for index, item in enumerate(value)]
+    return value
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Halves of surrogate pairs replaced by U+FFFD: they could not be encoded again."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return [_without_surrogates(item) for item in value] if isinstance(value, list) else value
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, list):
+        return "array"
+    return "string" if isinstance(value, str) else "number"
+
+
+def _go_syntax_error(text: str, error: json.JSONDecodeError) -> str:
+    stopped = error.pos
+    if error.msg == "Expecting ',' delimiter":
+        words = "after object key:value pair" if _inside_object(text, stopped) else "after array element"
+    else:
+        words = _WORDS.get(error.msg, "")
+    if error.msg.startswith("Unterminated string") or stopped >= len(text.rstrip()):
+        return "unexpected end of JSON input"
+    if error.doc != text:
+        return "invalid character 'N' looking for beginning of value"
+    shown = text[stopped].replace("'", "\\'")
+    return f"invalid character '{shown}' {words or 'looking for beginning of value'}"
+
+
+def _inside_object(text: str, position: int) -> bool:
+    """Whether the innermost bracket that is open at ``position`` is a brace."""
+    opened: list[str] = []
+    for found in re.finditer(r'"(?:\\.|[^"\\])*"|[\[\]{}]', text[:position]):
+        match found.group():
+            case "{" | "[" as bracket:
+                opened.append(bracket)
+            case "}" | "]" if opened:
+                opened.pop()
+    return not opened or opened[-1] == "{"
+
+
+def _unrecognized(problem: str, body: bytes, expected: str) -> BadRequest:
+    text = f"couldn't get version/kind; json parse error: {problem}"
+    if expected:
+        text = f"the object provided is unrecognized (must be of type {expected}): {text} ({summary(body)})"
+    return BadRequest(text)
+
+
+def summary(body: bytes) -> str:
+    """The first bytes of a body as error texts show them: text when it begins with a brace, else hexadecimal."""
+    if not body:
+        return "<empty>"
+    head = body[:_SUMMARY_BYTES]
+    shown = head.decode("utf-8", "replace") if body[:1] == b"{" else head.hex()
+    return f"{shown} ..." if len(body) > _SUMMARY_BYTES else shown
+
+
+def decode_yaml(body: bytes, *, expected: str = "") -> tuple[JsonObject, list[str]]:
+    """As ``decode_json`` for the first YAML document of ``body``, read the YAML 1.1 way that Kubernetes reads it."""
+    from nodeport.api.yamltext import YamlError, load
+
+    try:
+        value, duplicates = load(body.decode("utf-8", "replace"))
+    except YamlError as error:
+        raise BadRequest(f"error converting YAML to JSON: {error}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise _unrecognized(
+            f"json: cannot unmarshal {_kind_of(value)} into Go value of type {_VERSION_KIND}", body, expected
+        )
+    return value, duplicates

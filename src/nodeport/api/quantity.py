@@ -1,0 +1,50 @@
+"""Resource quantities: ``500m``, ``1.5Gi``, ``2e3``. Kept as written; parsed only to be compared and added."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_SHAPE = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d{1,9}|)\Z")
+_LOOSE = re.compile(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*\Z")
+_FORMAT_ERROR = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
+_SUFFIX_ERROR = "unable to parse quantity's suffix"
+_NUMBER_ERROR = "unable to parse numeric part of quantity"
+_POWERS: dict[str, Fraction] = {
+    "": Fraction(1), "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000),
+    "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15),
+    "E": Fraction(10**18), "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30),
+    "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
+}  # fmt: skip
+_LARGEST_EXPONENT = 40
+
+
+def is_quantity(text: str) -> bool:
+    return _SHAPE.match(text) is not None
+
+
+def quantity_error(text: str) -> str | None:
+    """Kubernetes' words about a text that is no quantity; None for one that is."""
+    if is_quantity(text):
+        return None
+    if _LOOSE.match(text) is None:
+        return _FORMAT_ERROR
+    number = re.match(r"[+-]?[0-9.]+", text)
+    return _NUMBER_ERROR if number and number.group().count(".") > 1 else _SUFFIX_ERROR
+
+
+def parse_quantity(text: str | int | float) -> Fraction:
+    """The exact value. ValueError with Kubernetes' words when it is none."""
+    found = _SHAPE.match(str(text))
+    if found is None:
+        raise ValueError(quantity_error(str(text)))
+    sign, digits, suffix = found.groups()
+    value = Fraction(digits if not digits.endswith(".") else digits[:-1])
+    if suffix in _POWERS:
+        value *= _POWERS[suffix]
+    else:
+        exponent = max(-_LARGEST_EXPONENT, min(_LARGEST_EXPONENT, int(suffix[1:])))
+        value *= Fraction(10) ** exponent
+    return -value if sign == "-" else value

@@ -1,0 +1,51 @@
+"""Timestamps as the API reads them: RFC 3339, and Go's words for what is not."""
+
+from __future__ import annotations
+
+import re
+
+_SHAPE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,]\d+)?(?:Z|[+-](\d\d):(\d\d))\Z")
+_LAYOUT = "2006-01-02T15:04:05Z07:00"
+_PARTS = (
+    (re.compile(r"\d{4}"), "2006"), (re.compile(r"-"), "-"), (re.compile(r"\d\d"), "01"), (re.compile(r"-"), "-"),
+    (re.compile(r"\d\d"), "02"), (re.compile(r"T"), "T"), (re.compile(r"\d\d"), "15"), (re.compile(r":"), ":"),
+    (re.compile(r"\d\d"), "04"), (re.compile(r":"), ":"), (re.compile(r"\d\d(?:[.,]\d+)?"), "05"),
+    (re.compile(r"Z|[+-]\d\d:\d\d"), "Z07:00"),
+)  # fmt: skip
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def timestamp_error(text: str) -> str | None:
+    """Go's parse error for ``text`` read as RFC 3339, or None when it is fine."""
+    found = _SHAPE.match(text)
+    if found is None:
+        return _shape_error(text)
+    year, month, day, hour, minute, second = (int(found.group(part)) for part in range(1, 7))
+    wrong = _out_of_range(year, month, day) or _clock_out_of_range(hour, minute, second)
+    return f'parsing time "{text}": {wrong} out of range' if wrong else None
+
+
+def _out_of_range(year: int, month: int, day: int) -> str:
+    if not 1 <= month <= 12:
+        return "month"
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    last = 28 if month == 2 and not leap else _DAYS[month - 1]
+    return "" if 1 <= day <= last else "day"
+
+
+def _clock_out_of_range(hour: int, minute: int, second: int) -> str:
+    if hour > 23:
+        return "hour"
+    if minute > 59:
+        return "minute"
+    return "second" if second > 59 else ""
+
+
+def _shape_error(text: str) -> str:
+    position = 0
+    for pattern, element in _PARTS:
+        found = pattern.match(text, position)
+        if found is None:
+            return f'parsing time "{text}" as "{_LAYOUT}": cannot parse "{text[position:]}" as "{element}"'
+        position = found.end()
+    return f'parsing time "{text}": extra text: "{text[position:]}"'
