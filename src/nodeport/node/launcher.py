@@ -1,0 +1,323 @@
+"""The parent of one container: sets it up, writes its log, and leaves its exit status in a file.
+
+A program of its own, run as ``python -I -S launcher.py run|exec`` with the order (a marshalled dict) on stdin; it
+imports little, so that it starts in some 20 ms and stays small, and it outlives the agent: an agent that was killed
+finds the container running and takes it over again.
+
+``run``: the order has ``directory``, ``log``, ``argv``, ``env``, ``cwd``, ``uid``, ``gid``, ``mounts``, ``devices``.
+The container gets its own PID and mount namespaces (network, UTS and IPC are those the launcher was started in). Files
+written to ``directory``: ``running`` (``pid startedAt``) once the program runs, ``exit`` (``code finishedAt message``)
+when it has ended; and at once ``launcher`` (its own PID). Descriptor 3 gets one line once the program runs or could not
+be started; descriptor 4 is a locked file, whose lock lasts as long as the launcher.
+``tells_ready``: the program inherits ``$READY_FD`` and closes it when it serves; only then does it count as running.
+``blocks_term``: the program starts with SIGTERM blocked, so that one which comes early is not lost.
+SIGTERM is passed on; SIGUSR1 kills the container; if the launcher dies, the kernel kills the container.
+
+``exec``: ``pid`` (the container's first process), ``argv``, ``env``, ``cwd``, ``uid``, ``gid``; runs the command inside
+and ends with its exit code.
+"""
+
+import ctypes
+import marshal
+import os
+import select
+import signal
+import sys
+import time
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 0x1000, 0x4000, 0x80000
+MNT_DETACH = 2
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+SYS_MOUNT_SETATTR = 442
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+KEPT_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29))
+"""chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot audit_write."""
+LAST_CAPABILITY = 63
+READ_SIZE = 16384
+LOG_LIMIT = 10 * 1024 * 1024
+CANNOT_START = 128
+KILLED_WAIT = 1.0
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result, what):
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+    return result
+
+
+def mount(source, target, kind, flags, options=""):
+    check(libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()), target)
+
+
+class MountAttr(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def make_read_only(target, devices):
+    wanted = ATTR_RDONLY | ATTR_NOSUID | (0 if devices else ATTR_NODEV)
+    attr = MountAttr(wanted, 0, 0, 0)
+    result = libc.syscall(
+        SYS_MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr)
+    )
+    check(result, target)
+
+
+def make_parent(path):
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+
+
+def make_mount_point(source, target):
+    if os.path.isdir(source):
+        os.makedirs(target, mode=0o755, exist_ok=True)
+        return
+    make_parent(target)
+    if not os.path.lexists(target):
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def apply_mount(root, step):
+    """One step of the root file system: (kind, target, source or link or options)."""
+    kind, target, detail = step
+    path = root + target
+    if kind in ("ro", "rw", "dev"):
+        make_mount_point(detail, path)
+        mount(detail, path, "", MS_BIND | MS_REC)
+        if kind == "ro":
+            make_read_only(path, devices=False)
+    elif kind == "tmpfs":
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, detail)
+    elif kind == "proc":
+        os.makedirs(path, exist_ok=True)
+        mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    elif kind == "protect":
+        if os.path.exists(path):
+            mount(path, path, "", MS_BIND | MS_REC)
+            make_read_only(path, devices=False)
+    elif kind == "mask":
+        if os.path.exists(path):
+            mount("/dev/null", path, "", MS_BIND)
+    elif kind == "link":
+        make_parent(path)
+        os.symlink(detail, path)
+    else:
+        raise ValueError("unknown mount step " + kind)
+
+
+def enter_root(order):
+    """Give the calling process its own mount namespace with nothing in it but ``mounts``."""
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount("none", "/", "", MS_REC | MS_SLAVE)
+    root = order["directory"] + "/root"
+    os.makedirs(root, mode=0o755, exist_ok=True)
+    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m")
+    for step in order["mounts"]:
+        apply_mount(root, step)
+    os.chdir(root)
+    check(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    check(libc.umount2(b".", MNT_DETACH), "umount of the old root")
+    os.chdir("/")
+
+
+def drop_privileges(order):
+    for capability in range(LAST_CAPABILITY + 1):
+        if capability not in KEPT_CAPABILITIES and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # beyond the kernel's last one
+    os.setgroups([])
+    if order["gid"]:
+        os.setresgid(order["gid"], order["gid"], order["gid"])
+    if order["uid"]:
+        os.setresuid(order["uid"], order["uid"], order["uid"])
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def run_program(order):
+    """Become the container's program; returns only by an exception."""
+    os.umask(0o022)
+    if order.get("blocks_term"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    os.chdir(order["cwd"])
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    drop_privileges(order)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.execvpe(order["argv"][0], order["argv"], order["env"])
+
+
+def start_error(order, error):
+    """The words that a container's status shows for a program that could not be started."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return 'exec: "%s": executable file not found in $PATH' % order["argv"][0]
+    if isinstance(error, OSError):
+        return "%s: %s" % (error.filename or 'exec "%s"' % order["argv"][0], error.strerror)
+    return repr(error)
+
+
+def fork_container(order, out, err):
+    """Start the container's first process: its PID, and the pipe that closes when the program runs."""
+    told, tell = os.pipe()
+    check(libc.unshare(CLONE_NEWPID), "unshare")
+    pid = os.fork()
+    if pid:
+        os.close(tell)
+        return pid, told
+    try:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        enter_root(order)
+        if order.get("tells_ready"):
+            os.set_inheritable(tell, True)
+            order["env"]["READY_FD"] = str(tell)
+        run_program(order)
+    except BaseException as error:
+        os.write(tell, start_error(order, error).encode())
+    os._exit(CANNOT_START)
+
+
+def timestamp():
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + ".%09dZ" % (now % 10**9)
+
+
+class Log:
+    """A log file in the CRI line format ``TIME STREAM F|P TEXT``; one older file is kept beside it."""
+
+    def __init__(self, path):
+        self.path = path
+        self.pending = {}
+        self.open()
+
+    def open(self):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self.file = os.open(self.path, flags, 0o600)
+        self.size = os.fstat(self.file).st_size
+
+    def write(self, stream, data):
+        data = self.pending.pop(stream, b"") + data
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        head = ("%s %s " % (timestamp(), stream)).encode()
+        found = [head + b"F " + line + b"\n" for line in lines]
+        if len(rest) >= READ_SIZE:
+            found.append(head + b"P " + rest + b"\n")
+        elif rest:
+            self.pending[stream] = rest
+        self.append(b"".join(found))
+
+    def close_stream(self, stream):
+        rest = self.pending.pop(stream, b"")
+        if rest:
+            self.append(("%s %s F " % (timestamp(), stream)).encode() + rest + b"\n")
+
+    def append(self, data):
+        if not data:
+            return
+        if self.size and self.size + len(data) > LOG_LIMIT:
+            os.close(self.file)
+            os.rename(self.path, self.path + ".1")
+            self.open()
+        try:
+            self.size += os.write(self.file, data)
+        except OSError:
+            pass  # a full disk must not end the container
+
+
+def write_file(directory, name, text):
+    """Write at once or not at all."""
+    path = directory + "/" + name
+    file = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(file, text.encode())
+    os.close(file)
+    os.rename(path + ".new", path)
+
+
+def pump(pidfd, streams, log):
+    """Copy output to the log until the container has ended and its pipes are empty."""
+    poll = select.poll()
+    for source in (pidfd, *streams):
+        poll.register(source, select.POLLIN)
+    ended = None
+    while ended is None or (streams and time.monotonic() < ended + KILLED_WAIT):
+        for source, _ in poll.poll(None if ended is None else 100):
+            if source == pidfd:
+                poll.unregister(pidfd)
+                ended = time.monotonic()
+                continue
+            data = os.read(source, READ_SIZE)
+            if data:
+                log.write(streams[source], data)
+                continue
+            poll.unregister(source)
+            log.close_stream(streams.pop(source))
+
+
+def tell_agent():
+    try:
+        os.write(3, b"\n")
+        os.close(3)
+    except OSError:
+        pass  # the agent is gone; it will read the file
+
+
+def run(order):
+    directory = order["directory"]
+    os.set_inheritable(3, False)
+    os.set_inheritable(4, False)
+    write_file(directory, "launcher", "%d" % os.getpid())
+    out, out_end = os.pipe()
+    err, err_end = os.pipe()
+    log = Log(order["log"])
+    pid, told = fork_container(order, out_end, err_end)
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, signal.SIGTERM))
+    signal.signal(signal.SIGUSR1, lambda number, frame: os.kill(pid, signal.SIGKILL))
+    os.close(out_end)
+    os.close(err_end)
+    trouble = os.read(told, 4096).decode()
+    if trouble:
+        os.waitpid(pid, 0)
+        write_file(directory, "exit", "%d %s %s" % (CANNOT_START, timestamp(), trouble))
+        tell_agent()
+        return
+    write_file(directory, "running", "%d %s" % (pid, timestamp()))
+    tell_agent()
+    pump(os.pidfd_open(pid), {out: "stdout", err: "stderr"}, log)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    write_file(directory, "exit", "%d %s " % (code if code >= 0 else 128 - code, timestamp()))
+
+
+def execute(order):
+    target = os.pidfd_open(order["pid"])
+    kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
+    check(libc.setns(target, kinds), "setns")
+    pid = os.fork()
+    if not pid:
+        try:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            run_program(order)
+        except BaseException as error:
+            os.write(2, start_error(order, error).encode() + b"\n")
+        os._exit(126)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def main():
+    order = marshal.loads(os.read(0, 1 << 26))
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    if sys.argv[1] == "exec":
+        execute(order)
+    else:
+        run(order)
+
+
+main()
