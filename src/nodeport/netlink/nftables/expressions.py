@@ -151,6 +151,8 @@ FIB_DADDR: Final = 2
 RTN_LOCAL: Final = 2
 NUMGEN_RANDOM: Final = 1
 DNAT: Final = 1
+NAT_ADDRESS_AND_PORT: Final = 3
+"""NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED: the kernel lists them, so we say them"""
 FAMILY_IPV4: Final = 2
 REJECT_ICMP: Final = 0
 REJECT_TCP_RESET: Final = 1

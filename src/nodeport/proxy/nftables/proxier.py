@@ -1,0 +1,272 @@
+"""The mode at work: brings the kernel's table to what the forwarding table wants, and keeps it there.
+
+It knows what it committed last, so a change costs what it changes. It trusts that knowledge only as long as nobody
+else committed anything in this namespace: the kernel counts commits, we count ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from nodeport.forwarding.diff import Slot, settle
+from nodeport.forwarding.table import (
+    Change,
+    Forwarding,
+    ForwardingOptions,
+    ForwardingTable,
+    NodeFacts,
+    Route,
+    Routes,
+    ServicePortName,
+)
+from nodeport.netlink.nftables import objects
+from nodeport.netlink.nftables.expressions import Code, VerdictData
+from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
+from nodeport.netlink.socket import KernelRefused
+from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.layout import OUTSIDE_IPS, OUTSIDE_NODEPORTS, TABLE, Lookup
+from nodeport.proxy.nftables.render import (
+    Rendered,
+    SharedElement,
+    SizeClass,
+    frontend_key,
+    render,
+    render_forwarding,
+    slot_key,
+    slot_of,
+)
+from nodeport.proxy.nftables.ruleset import Elements, Ruleset
+from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
+
+_ATTEMPTS: Final = 10
+
+
+class NftablesProxier:
+    """Programs the table ``ip nodeport`` of the namespace that ``kernel`` is connected to.
+
+    ``resync`` first; then ``apply`` for every change. When ``apply`` raises, nothing was changed and a ``resync`` is
+    due. Errors: KernelRefused, DumpInterrupted, OSError.
+    """
+
+    def __init__(self, kernel: Nftables, options: ForwardingOptions) -> None:
+        self._kernel = kernel
+        self._options = options
+        self._sets: dict[str, Set] = {}
+        self._shared: Counter[SharedElement] = Counter()
+        self._sizes: Counter[SizeClass] = Counter()
+        self._chains: dict[str, Chain] = {}
+        self._counts: Counter[str] = Counter()
+        self._generation = 0
+        self._limit = kernel.send_limit()
+
+    def slots(self) -> SlotMemory:
+        """Where the kernel's endpoints sit now: a restarted proxy leaves them there."""
+        listed, _ = self._kernel.list_table(TABLE)
+        return SlotMemory(dict(listed.elements) if listed else {})
+
+    def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
+        """Reads the kernel's table and sends what differs; returns how many requests that took (0: all was well).
+
+        Whoever commits in between makes the kernel refuse our batch as a whole; then it is read again.
+        """
+        wanted, shared, sizes = render(table.items(), node, self._options)
+        for attempt in range(_ATTEMPTS):
+            listed, generation = self._kernel.list_table(TABLE)
+            there = Ruleset.of_listing(listed) if listed else None
+            transaction = difference(TABLE, there, wanted)
+            try:
+                requests, generation = self._commit(transaction, generation)
+                break
+            except KernelRefused:
+                if attempt == _ATTEMPTS - 1 or self._kernel.generation() == generation:
+                    raise
+        self._sets, self._shared, self._sizes = wanted.sets, shared, sizes
+        self._counts = Counter({name: len(items) for name, items in wanted.elements.items()})
+        sizes_in_use = {lookup.chain_name(size) for lookup, size in sizes}
+        self._chains = {name: chain for name, chain in wanted.chains.items() if name not in sizes_in_use}
+        self._generation = generation
+        return requests
+
+    def _commit(self, transaction: Transaction, generation: int) -> tuple[int, int]:
+        """Sends a difference against the kernel as it was in ``generation``; returns requests sent, new generation."""
+        requests = 0
+        for batch in batches(transaction, self._limit):
+            self._kernel.commit(batch, generation=generation)
+            requests += len(batch)
+            generation = _next(generation)
+        return requests, generation
+
+    def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
+        """Sends what ``changes`` change, as one batch; returns the number of requests."""
+        transaction = Transaction(TABLE, self._sets)
+        old, new = Elements(), Elements()
+        shared: Counter[SharedElement] = Counter()
+        sizes: Counter[SizeClass] = Counter()
+        for change in changes:
+            for forwarding, elements, sign in ((change.old, old, -1), (change.new, new, 1)):
+                if forwarding is not None:
+                    rendered = render_forwarding(change.name, forwarding, node)
+                    _collect(rendered, elements, shared, sizes, sign)
+        for name in {*old, *new}:
+            compare_elements(transaction, name, old.get(name, {}), new.get(name, {}))
+        self._share(transaction, shared)
+        self._resize(transaction, sizes)
+        counts = self._counts.copy()
+        counts.update(_growth(transaction))
+        external = layout.masquerade_ips_chain(in_use=_uses_external_ips(counts))
+        if external != self._chains[external.name]:
+            transaction.changed_chains.append(external)
+        requests = 0
+        for batch in batches(transaction, self._limit):
+            self._kernel.commit(batch)
+            self._generation = _next(self._generation)
+            requests += len(batch)
+        self._shared.update(shared)
+        self._sizes.update(sizes)
+        self._counts = counts
+        self._chains[external.name] = external
+        return requests
+
+    def _share(self, transaction: Transaction, growth: Counter[SharedElement]) -> None:
+        """Shared elements come with their first user and go with their last."""
+        for element, number in growth.items():
+            before = self._shared[element]
+            if bool(before) == bool(before + number):
+                continue
+            name, key = element
+            where = transaction.removed if before else transaction.added
+            where.setdefault(name, {})[key] = b""
+
+    def _resize(self, transaction: Transaction, growth: Counter[SizeClass]) -> None:
+        """Likewise the chain for so many endpoints, and the verdict that leads there."""
+        for (lookup, size), number in growth.items():
+            before = self._sizes[lookup, size]
+            if bool(before) == bool(before + number):
+                continue
+            chain = layout.size_chain(lookup, size)
+            verdict = VerdictData(Code.GOTO, chain.name)
+            if before:
+                transaction.removed.setdefault(lookup.verdicts, {})[layout.class_key(size)] = verdict
+                transaction.old_chains.append(chain.name)
+            else:
+                transaction.added.setdefault(lookup.verdicts, {})[layout.class_key(size)] = verdict
+                transaction.new_chains.append(chain)
+
+    def is_undisturbed(self) -> bool:
+        """Whether only we have committed anything since the last look: one small request."""
+        return self._kernel.generation() == self._generation
+
+    def is_intact(self) -> bool:
+        """Whether our table still has our chains, rules and sets, and each set as many elements as we gave it.
+
+        Costs a listing without the elements. What it cannot see is one element exchanged for another.
+        """
+        listed, generation = self._kernel.list_table(TABLE, elements=False)
+        if listed is None:
+            return False
+        there = Ruleset.of_listing(listed)
+        sizes = {lookup.chain_name(size) for lookup, size in +self._sizes}
+        if there.sets != self._sets or there.chains.keys() != self._chains.keys() | sizes:
+            return False
+        if any(there.chains[name].rules != chain.rules for name, chain in self._chains.items()):
+            return False
+        if any(len(there.chains[name].rules) != 1 for name in sizes):
+            return False
+        for name, item in listed.sets.items():
+            count = item.count
+            if count is None or item.set.flags & SetFlag.INTERVAL:
+                count = len(self._kernel.list_elements(TABLE, item))
+            if count != self._counts[name]:
+                return False
+        self._generation = generation
+        return True
+
+    def remove(self) -> None:
+        """Takes the table away, with everything in it."""
+        if self._kernel.table_handle(TABLE) is not None:
+            self._kernel.commit(list(_removal()))
+
+
+class SlotMemory:
+    """Endpoints by frontend and slot, as the kernel listed them."""
+
+    def __init__(self, elements: Elements) -> None:
+        self._elements = elements
+
+    def __bool__(self) -> bool:
+        return any(self._elements.get(lookup.endpoints) for lookup in layout.LOOKUPS)
+
+    def settle(self, name: ServicePortName, forwarding: Forwarding) -> Forwarding:
+        """``forwarding`` with every endpoint in the slot where the kernel already has it."""
+        internal, external = forwarding.internal, forwarding.external
+        for frontend in forwarding.frontends:
+            key = frontend_key(name, frontend)
+            routes = forwarding.routes(frontend)
+            by_address = len(key) == 12
+            inside = self._read(layout.IPS if by_address else layout.NODEPORTS, key)
+            outside = self._read(OUTSIDE_IPS if by_address else OUTSIDE_NODEPORTS, key) or inside
+            if not inside and not outside:
+                continue
+            settled = Routes(
+                _settled(routes.pod, inside), _settled(routes.node, inside), _settled(routes.outside, outside)
+            )
+            if routes is forwarding.internal:
+                internal = settled
+            else:
+                external = settled
+        return replace(forwarding, internal=internal, external=external)
+
+    def _read(self, lookup: Lookup, key: bytes) -> list[Slot]:
+        elements = self._elements.get(lookup.endpoints, {})
+        slots: list[Slot] = []
+        while True:
+            data = elements.get(slot_key(key, len(slots)))
+            if not isinstance(data, bytes):
+                return slots
+            slots.append(slot_of(data))
+
+
+def _settled(route: Route, slots: Sequence[Slot]) -> Route:
+    return replace(route, endpoints=settle(slots, route.endpoints)) if slots and route.endpoints else route
+
+
+def _collect(
+    rendered: Rendered,
+    elements: Elements,
+    shared: Counter[SharedElement],
+    sizes: Counter[SizeClass],
+    sign: int,
+) -> None:
+    for name, own in rendered.own.items():
+        elements.setdefault(name, {}).update(own)
+    for element in rendered.shared:
+        shared[element] += sign
+    for size in rendered.sizes:
+        sizes[size] += sign
+
+
+def _growth(transaction: Transaction) -> Counter[str]:
+    """How many elements each set gains; negative where it loses."""
+    growth: Counter[str] = Counter()
+    for name, items in transaction.added.items():
+        growth[name] += len(items)
+    for name, items in transaction.removed.items():
+        growth[name] -= len(items)
+    return growth
+
+
+def _uses_external_ips(counts: Counter[str]) -> bool:
+    return bool(counts[layout.MASQUERADE_IPS] or counts[layout.MASQUERADE_NODE_IPS])
+
+
+def _next(generation: int) -> int:
+    """The kernel's counter after one commit: 32 bits, never zero."""
+    return (generation + 1) & 0xFFFFFFFF or 1
+
+
+def _removal() -> Iterable[tuple[MessageType, int, bytes]]:
+    yield MessageType.DELTABLE, 0, objects.table_payload(TABLE)

@@ -1,0 +1,30 @@
+"""A whole table as values: what is wanted, or what the kernel has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nodeport.netlink.nftables.expressions import Data
+from nodeport.netlink.nftables.kernel import ListedTable
+from nodeport.netlink.nftables.objects import Chain, Set
+
+Elements = dict[str, dict[bytes, Data]]
+"""Set name -> key -> data (``b""`` in plain sets)."""
+
+
+@dataclass(slots=True)
+class Ruleset:
+    """Chains with their rules, sets and maps, and their elements, by name."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, Set] = field(default_factory=dict)
+    elements: Elements = field(default_factory=dict)
+
+    @classmethod
+    def of_listing(cls, listed: ListedTable) -> Ruleset:
+        sets = {name: item.set for name, item in listed.sets.items()}
+        return cls(dict(listed.chains), sets, {name: dict(items) for name, items in listed.elements.items()})
+
+    def elements_of(self, name: str) -> Mapping[bytes, Data]:
+        return self.elements.get(name, {})

@@ -1,0 +1,198 @@
+"""From one ruleset to another: the difference, and the batch that makes it so. Pure.
+
+The order inside a batch is such that it may be cut anywhere between two groups and still never send a packet astray:
+what is pointed to comes before what points to it, and goes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from nodeport.netlink import codec
+from nodeport.netlink.nftables import objects
+from nodeport.netlink.nftables.elements import element_payloads
+from nodeport.netlink.nftables.expressions import Data
+from nodeport.netlink.nftables.kernel import Request
+from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
+from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.ruleset import Elements, Ruleset
+
+Group = list[Request]
+"""Requests that must not be separated."""
+
+_CREATE: Final = codec.NLM_F_CREATE
+_APPEND: Final = codec.NLM_F_CREATE | codec.NLM_F_APPEND
+_LATE: Final = tuple(lookup.classes for lookup in layout.LOOKUPS)
+"""The maps that lead packets on: filled last, emptied first."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What to add, to change and to remove. Empty: nothing differs.
+
+    ``rebuild``: the table is of another make and is replaced whole, in one batch. ``sets`` knows the definition of
+    every set that is named in the element changes.
+    """
+
+    table: str
+    sets: Mapping[str, Set]
+    new_table: bool = False
+    rebuild: bool = False
+    new_chains: list[Chain] = field(default_factory=list)
+    new_sets: list[Set] = field(default_factory=list)
+    changed_chains: list[Chain] = field(default_factory=list)
+    added: Elements = field(default_factory=dict)
+    changed: Elements = field(default_factory=dict)
+    removed: Elements = field(default_factory=dict)
+    replaced: dict[str, tuple[Mapping[bytes, Data], Mapping[bytes, Data]]] = field(default_factory=dict)
+    """Interval sets: all that was, all that will be. Intervals may not overlap even for a moment."""
+    old_chains: list[str] = field(default_factory=list)
+    old_sets: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not any(True for _ in self.groups())
+
+    def groups(self) -> Iterator[Group]:
+        """The requests in order. Commit them in one batch where possible, else cut between groups."""
+        yield from self._structure()
+        for name, (old, new) in self.replaced.items():
+            yield list(self._exchange(self.sets[name], old, new))
+        for name in _ordered(self.added.keys() | self.changed.keys()):
+            item = self.sets[name]
+            yield from self._changes(item)
+            for payload in element_payloads(self.table, item, self.added.get(name, {})):
+                yield [(MessageType.NEWSETELEM, _CREATE, payload)]
+        for name in reversed(_ordered(self.removed)):
+            for payload in element_payloads(self.table, _keys_only(self.sets[name]), self.removed[name]):
+                yield [(MessageType.DELSETELEM, 0, payload)]
+        yield from self._ruins()
+
+    def _structure(self) -> Iterator[Group]:
+        if self.new_table or self.rebuild:
+            address = objects.table_payload(self.table)
+            group: Group = [(MessageType.DELTABLE, 0, address)] if self.rebuild else []
+            group.append((MessageType.NEWTABLE, _CREATE, address))
+            yield group
+        for identity, item in enumerate(self.new_sets, 1):
+            yield [(MessageType.NEWSET, _CREATE, objects.set_payload(self.table, item, identity))]
+        for chain in self.new_chains:
+            yield [(MessageType.NEWCHAIN, _CREATE, objects.chain_payload(self.table, chain))]
+        for chain in self.changed_chains:
+            yield [
+                (MessageType.DELRULE, 0, objects.rules_of_payload(self.table, chain.name)),
+                *self._rules(chain),
+            ]
+        for chain in self.new_chains:
+            if chain.rules:
+                yield list(self._rules(chain))
+
+    def _rules(self, chain: Chain) -> Iterator[Request]:
+        for rule in chain.rules:
+            yield MessageType.NEWRULE, _APPEND, objects.rule_payload(self.table, chain.name, rule)
+
+    def _changes(self, item: Set) -> Iterator[Group]:
+        changed = self.changed.get(item.name)
+        if not changed:
+            return
+        yield list(self._exchange(item, changed, changed))
+
+    def _exchange(self, item: Set, old: Mapping[bytes, Data], new: Mapping[bytes, Data]) -> Iterator[Request]:
+        """Data of an element cannot be changed in place: out and in again, which nobody sees happen."""
+        for payload in element_payloads(self.table, _keys_only(item), old):
+            yield MessageType.DELSETELEM, 0, payload
+        for payload in element_payloads(self.table, item, new):
+            yield MessageType.NEWSETELEM, _CREATE, payload
+
+    def _ruins(self) -> Iterator[Group]:
+        """Rules go before chains, since chains may jump to one another; sets go when no rule reads them."""
+        if not self.old_chains and not self.old_sets:
+            return
+        group: Group = [
+            (MessageType.DELRULE, 0, objects.rules_of_payload(self.table, name)) for name in self.old_chains
+        ]
+        group += [
+            (MessageType.DELCHAIN, 0, objects.chain_name_payload(self.table, name))
+            for name in self.old_chains
+        ]
+        group += [
+            (MessageType.DELSET, 0, objects.set_name_payload(self.table, name)) for name in self.old_sets
+        ]
+        yield group
+
+
+def difference(table: str, old: Ruleset | None, new: Ruleset) -> Transaction:
+    """What leads from ``old`` (``None``: no such table) to ``new``."""
+    if old is not None and _is_other_make(old, new):
+        whole = difference(table, None, new)
+        whole.new_table, whole.rebuild = False, True
+        return whole
+    known = old or Ruleset()
+    transaction = Transaction(table, {**known.sets, **new.sets}, new_table=old is None)
+    transaction.new_sets = [item for name, item in new.sets.items() if name not in known.sets]
+    transaction.old_sets = [name for name in known.sets if name not in new.sets]
+    for name, chain in new.chains.items():
+        there = known.chains.get(name)
+        if there is None:
+            transaction.new_chains.append(chain)
+        elif there.rules != chain.rules:
+            transaction.changed_chains.append(chain)
+    transaction.old_chains = [name for name in known.chains if name not in new.chains]
+    for name in new.sets.keys() | known.sets.keys():
+        compare_elements(transaction, name, known.elements_of(name), new.elements_of(name))
+    return transaction
+
+
+def compare_elements(
+    transaction: Transaction, name: str, old: Mapping[bytes, Data], new: Mapping[bytes, Data]
+) -> None:
+    """Adds to ``transaction`` what leads from the elements ``old`` to ``new`` in one set."""
+    if transaction.sets[name].flags & SetFlag.INTERVAL:
+        if old != new:
+            transaction.replaced[name] = (old, new)
+        return
+    added = {key: data for key, data in new.items() if key not in old}
+    removed = {key: data for key, data in old.items() if key not in new}
+    changed = {key: data for key, data in new.items() if key in old and old[key] != data}
+    _put(transaction.added, name, added)
+    _put(transaction.removed, name, removed)
+    _put(transaction.changed, name, changed)
+
+
+def batches(transaction: Transaction, limit: int) -> Iterable[list[Request]]:
+    """The transaction as one batch, or as several where one of ``limit`` bytes cannot hold it."""
+    batch: list[Request] = []
+    size = 0
+    for group in transaction.groups():
+        length = sum(len(payload) + 32 for _, _, payload in group)
+        if batch and size + length > limit:
+            yield batch
+            batch, size = [], 0
+        batch.extend(group)
+        size += length
+    if batch:
+        yield batch
+
+
+def _put(elements: Elements, name: str, items: Mapping[bytes, Data]) -> None:
+    if items:
+        elements.setdefault(name, {}).update(items)
+
+
+def _is_other_make(old: Ruleset, new: Ruleset) -> bool:
+    """Whether a set or a base chain would have to change its nature, which only a new table can do."""
+    if any(name in old.sets and old.sets[name] != item for name, item in new.sets.items()):
+        return True
+    return any(
+        name in old.chains and old.chains[name].hook != chain.hook for name, chain in new.chains.items()
+    )
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name in _LATE, name))
+
+
+def _keys_only(item: Set) -> Set:
+    return Set(item.name, item.key_type, item.key_length, item.flags & ~SetFlag.MAP)
