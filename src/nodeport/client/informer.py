@@ -20,7 +20,6 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import TypedDict
 
-from nodeport.api import meta
 from nodeport.api.meta import JsonObject, NamespacedName, resource_version
 from nodeport.api.resources import Resource
 from nodeport.api.status import (
@@ -244,7 +243,8 @@ class Informer:
         """Take one event of the initial stream; whether it is the mark that ends it."""
         match event.type:
             case "BOOKMARK":
-                if meta.annotations(event.object).get(_INITIAL_EVENTS_END) != "true":
+                notes = event.object["metadata"].get("annotations") or {}
+                if notes.get(_INITIAL_EVENTS_END) != "true":
                     self._watch_list = False  # an old server that ignores what it was asked for
                     raise _RelistNeeded("the server does not mark the end of the initial events")
                 return True

@@ -1,0 +1,1 @@
+"""ReplicaSets in the numbers that roll a Deployment out."""

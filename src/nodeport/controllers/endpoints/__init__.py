@@ -1,0 +1,1 @@
+"""The older Endpoints object of each Service with a selector."""

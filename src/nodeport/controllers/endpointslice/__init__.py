@@ -1,0 +1,1 @@
+"""EndpointSlices of Services with a selector: which pods answer, where, and how ready they are."""

@@ -1,0 +1,1 @@
+"""Notices nodes that fell silent, taints them and evicts their pods."""

@@ -1,0 +1,1 @@
+"""Removes pods whose node no longer exists."""

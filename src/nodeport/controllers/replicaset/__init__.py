@@ -1,0 +1,1 @@
+"""As many pods of a template as a ReplicaSet asks for."""

@@ -1,0 +1,1 @@
+"""A node for every pod that has none."""

@@ -1,0 +1,216 @@
+"""Finds pods without a node and binds them to one.
+
+Choosing is one worker's job, so that each choice sees the one before; binding is done by several at once. A
+pod that fits nowhere waits until a node changes, a placed pod goes away, or half a minute passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import timedelta
+
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
+from nodeport.api.resources import NODES, PODS
+from nodeport.api.status import ApiError, Conflict, NotFound
+from nodeport.client.cache import Change, uid
+from nodeport.client.events import NORMAL, WARNING, EventRecorder, object_reference
+from nodeport.client.informer import Informer
+from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportError
+from nodeport.client.workqueue import WorkQueue
+from nodeport.controllers import conditions
+from nodeport.controllers.scheduler.nodes import ClusterState
+from nodeport.controllers.scheduler.reconcile import Choice, choose
+from nodeport.controllers.selection import is_finished
+from nodeport.kit.clock import Clock, rfc3339
+
+SCHEDULER_NAME = "default-scheduler"
+
+_BINDERS = 32
+_RETRY = timedelta(seconds=30)
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    def __init__(
+        self, client: RestClient, *, pods: Informer, nodes: Informer, clock: Clock, recorder: EventRecorder
+    ) -> None:
+        self._client = client
+        self._pods = pods
+        self._nodes = nodes
+        self._clock = clock
+        self._recorder = recorder
+        self._cluster = ClusterState()
+        self._queue: WorkQueue[NamespacedName] = WorkQueue(
+            clock, initial=timedelta(milliseconds=50), maximum=_RETRY
+        )
+        self._decided: asyncio.Queue[tuple[JsonObject, Choice]] = asyncio.Queue(_BINDERS)
+        self._unplaced: set[NamespacedName] = set()
+        self.failures = 0
+        nodes.subscribe(self._node_changed)
+        pods.subscribe(self._pod_changed)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._nodes.wait_until_synced()
+        await self._pods.wait_until_synced()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._choose_all(), name="scheduler")
+            for number in range(_BINDERS):
+                group.create_task(self._bind_all(), name=f"scheduler-binder-{number}")
+
+    # --- following
+
+    def _pod_changed(self, change: Change) -> None:
+        key = NamespacedName.of(change.object)
+        pod = change.new
+        if pod is None:
+            self._unplaced.discard(key)
+            self._make_room(key)
+        elif pod["spec"].get("nodeName"):
+            self._unplaced.discard(key)
+            if is_finished(pod):
+                self._make_room(key)
+            elif self._cluster.placement(key) != pod["spec"]["nodeName"] or change.old is None:
+                self._cluster.place(key, pod, pod["spec"]["nodeName"])
+        elif self._is_ours(pod) and self._cluster.placement(key) is None and key not in self._unplaced:
+            self._queue.add(key)
+
+    def _make_room(self, key: NamespacedName) -> None:
+        if self._cluster.placement(key) is not None:
+            self._cluster.remove(key)
+            self._retry_unplaced()
+
+    def _node_changed(self, change: Change) -> None:
+        if change.new is None:
+            self._cluster.drop_node(change.object["metadata"]["name"])
+            return
+        self._cluster.set_node(change.new)
+        if change.old is None or _facts(change.old) != _facts(change.new):
+            self._retry_unplaced()
+
+    def _retry_unplaced(self) -> None:
+        for key in self._unplaced:
+            self._queue.add(key)
+        self._unplaced.clear()
+
+    @staticmethod
+    def _is_ours(pod: JsonObject) -> bool:
+        spec = pod["spec"]
+        is_waiting = not (spec.get("nodeName") or spec.get("schedulingGates"))
+        name = spec.get("schedulerName") or SCHEDULER_NAME
+        return is_waiting and name == SCHEDULER_NAME and not is_being_deleted(pod) and not is_finished(pod)
+
+    # --- choosing
+
+    async def _choose_all(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                await self._choose(key)
+            except asyncio.CancelledError:
+                self._queue.add(key)
+                raise
+            except Exception:
+                self.failures += 1
+                _log.exception("scheduler: no decision for %s", key)
+                self._queue.add_rate_limited(key)
+            finally:
+                self._queue.done(key)
+
+    async def _choose(self, key: NamespacedName) -> None:
+        pod = self._pods.get(key)
+        if pod is None or not self._is_ours(pod) or self._cluster.placement(key) is not None:
+            return
+        choice = choose(pod, self._cluster)
+        if choice.node:
+            self._cluster.place(key, pod, choice.node)
+        else:
+            self._unplaced.add(key)
+            self._queue.add_after(key, _RETRY)
+        await self._decided.put((pod, choice))
+
+    # --- binding
+
+    async def _bind_all(self) -> None:
+        while True:
+            pod, choice = await self._decided.get()
+            key = NamespacedName.of(pod)
+            try:
+                if choice.node:
+                    await self._bind(key, pod, choice.node)
+                else:
+                    await self._explain(key, pod, choice.message)
+            except asyncio.CancelledError:
+                self._take_back(key)
+                raise
+            except Exception as error:
+                self._note(key, error)
+
+    def _take_back(self, key: NamespacedName) -> None:
+        """What was decided may not have happened: decide again from what the cache shows."""
+        self._cluster.remove(key)
+        self._unplaced.discard(key)
+        self._queue.add(key)
+
+    def _note(self, key: NamespacedName, error: Exception) -> None:
+        self._cluster.remove(key)
+        self._unplaced.discard(key)
+        pod = self._pods.get(key)
+        if pod is not None and pod["spec"].get("nodeName"):
+            self._cluster.place(key, pod, pod["spec"]["nodeName"])
+            return
+        if isinstance(error, (NotFound, Conflict)):
+            _log.debug("scheduler %s: %s", key, error)
+        else:
+            self.failures += 1
+            if not self._queue.failures(key):
+                bug = None if isinstance(error, (ApiError, TransportError)) else error
+                _log.warning("scheduler %s: %s", key, error, exc_info=bug)
+        self._queue.add_rate_limited(key)
+
+    async def _bind(self, key: NamespacedName, pod: JsonObject, node: str) -> None:
+        binding: JsonObject = {
+            "kind": "Binding",
+            "apiVersion": "v1",
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid(pod)},
+            "target": {"kind": NODES.kind, "name": node},
+        }
+        await self._client.create_subresource(PODS, key.name, key.namespace, "binding", binding)
+        self._queue.forget(key)
+        text = f"Successfully assigned {key} to {node}"
+        self._recorder.event(object_reference(PODS, pod), NORMAL, "Scheduled", text)
+
+    async def _explain(self, key: NamespacedName, pod: JsonObject, message: str) -> None:
+        self._recorder.event(object_reference(PODS, pod), WARNING, "FailedScheduling", message)
+        found = conditions.find((pod.get("status") or {}).get("conditions"), "PodScheduled") or {}
+        if (found.get("status"), found.get("message")) == ("False", message):
+            return
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": found.get("lastTransitionTime") or rfc3339(self._clock.now()),
+        }
+        patch = {"metadata": {"uid": uid(pod)}, "status": {"conditions": [condition]}}
+        with suppress(NotFound, Conflict):
+            await self._client.patch(
+                PODS, key.name, patch, key.namespace, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
+            )
+
+
+def _facts(node: JsonObject) -> tuple[object, ...]:
+    """All of a node that decides whether pods fit."""
+    status = node.get("status") or {}
+    ready = conditions.find(status.get("conditions"), "Ready") or {}
+    meta, spec = node["metadata"], node.get("spec") or {}
+    return (
+        meta.get("labels"),
+        spec.get("taints"),
+        spec.get("unschedulable"),
+        status.get("allocatable"),
+        ready.get("status"),
+    )

@@ -1,0 +1,200 @@
+"""Why a node cannot take a pod: pure predicates, in the scheduler's words.
+
+Rules: the default filters of kube-scheduler 1.36, without volumes, preferences of pods for pods, and
+preemption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from nodeport.api.meta import JsonObject, labels
+from nodeport.api.selectors import label_selector_of
+from nodeport.controllers.scheduler.nodes import (
+    ClusterState,
+    HostPort,
+    NodeState,
+    host_ports_of,
+    requests_of,
+)
+
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+
+
+def why_not(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
+    """Empty when the node fits."""
+    node = state.node
+    return (
+        _unschedulable(pod, node)
+        or _unready(node)
+        or _untolerated(pod, node)
+        or _unselected(pod, node)
+        or _taken_ports(pod, state)
+        or _lacking(pod, state)
+        or _repelled(pod, state, cluster)
+    )
+
+
+def _unschedulable(pod: JsonObject, node: JsonObject) -> str:
+    taint = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    is_cordoned = (node.get("spec") or {}).get("unschedulable")
+    return "node(s) were unschedulable" if is_cordoned and not is_tolerated(pod, taint) else ""
+
+
+def _unready(node: JsonObject) -> str:
+    """A node that is not ready is tainted soon; until then this keeps pods away."""
+    for condition in (node.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Ready":
+            return "" if condition.get("status") == "True" else "node(s) were not ready"
+    return "node(s) were not ready"
+
+
+def _untolerated(pod: JsonObject, node: JsonObject) -> str:
+    for taint in (node.get("spec") or {}).get("taints") or ():
+        if taint.get("effect") in ("NoSchedule", "NoExecute") and not is_tolerated(pod, taint):
+            return f"node(s) had untolerated taint(s) {{{taint['key']}: {taint.get('value') or ''}}}"
+    return ""
+
+
+def is_tolerated(pod: JsonObject, taint: JsonObject) -> bool:
+    return any(tolerates(entry, taint) for entry in pod["spec"].get("tolerations") or ())
+
+
+def tolerates(toleration: JsonObject, taint: JsonObject) -> bool:
+    """An empty effect means every effect; an empty key with Exists means everything."""
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    if toleration.get("operator") == "Exists":
+        return True
+    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+# --- labels
+
+
+def _unselected(pod: JsonObject, node: JsonObject) -> str:
+    wanted = pod["spec"].get("nodeSelector") or {}
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if wanted.items() <= labels(node).items() and (required is None or _has_term(required, node)):
+        return ""
+    return "node(s) didn't match Pod's node affinity/selector"
+
+
+def _has_term(selector: JsonObject, node: JsonObject) -> bool:
+    fields = {"metadata.name": node["metadata"]["name"]}
+    for term in selector.get("nodeSelectorTerms") or ():
+        expressions, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+        if not (expressions or on_fields):
+            continue  # an empty term selects nothing
+        if _all_match(expressions, labels(node)) and _all_match(on_fields, fields):
+            return True
+    return False
+
+
+def _all_match(requirements: Iterable[JsonObject], values: Mapping[str, str]) -> bool:
+    return all(_matches(requirement, values) for requirement in requirements)
+
+
+def _matches(requirement: JsonObject, values: Mapping[str, str]) -> bool:
+    value = values.get(requirement["key"])
+    listed = requirement.get("values") or []
+    match requirement.get("operator"):
+        case "In":
+            return value in listed
+        case "NotIn":
+            return value not in listed
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as operator:
+            if value is None or not listed or not (_is_integer(value) and _is_integer(listed[0])):
+                return False
+            return int(value) > int(listed[0]) if operator == "Gt" else int(value) < int(listed[0])
+    return False
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+# --- room
+
+
+def _taken_ports(pod: JsonObject, state: NodeState) -> str:
+    for wanted in host_ports_of(pod):
+        if any(count and _clash(wanted, taken) for taken, count in state.ports.items()):
+            return "node(s) didn't have free ports for the requested pod ports"
+    return ""
+
+
+def _clash(one: HostPort, other: HostPort) -> bool:
+    return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))
+
+
+def _lacking(pod: JsonObject, state: NodeState) -> str:
+    room = state.allocatable("pods")
+    if room is not None and len(state.pods) + 1 > room:
+        return "Too many pods"
+    for name, amount in requests_of(pod).items():
+        there = state.allocatable(name)
+        if there is not None and amount and state.used[name] + amount > there:
+            return f"Insufficient {name}"
+    return ""
+
+
+# --- other pods
+
+
+def _repelled(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
+    for term in _anti_affinity(pod):
+        if any(_is_meant(term, pod, other) for other in _pods_in_domain(term, state, cluster)):
+            return "node(s) didn't match pod anti-affinity rules"
+    for other_state, other in _guarded(cluster):
+        for term in _anti_affinity(other):
+            if _same_domain(term, other_state, state) and _is_meant(term, other, pod):
+                return "node(s) didn't satisfy existing pods anti-affinity rules"
+    for term in _required_terms(pod, "podAffinity"):
+        domain = _pods_in_domain(term, state, cluster)
+        is_first = not any(_is_meant(term, pod, other) for _, other in cluster.all_pods())
+        if not any(_is_meant(term, pod, other) for other in domain) and not (
+            is_first and _is_meant(term, pod, pod)
+        ):
+            return "node(s) didn't match pod affinity rules"
+    return ""
+
+
+def _required_terms(pod: JsonObject, kind: str) -> list[JsonObject]:
+    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
+    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+
+
+def _anti_affinity(pod: JsonObject) -> list[JsonObject]:
+    return _required_terms(pod, "podAntiAffinity")
+
+
+def _guarded(cluster: ClusterState) -> Iterable[tuple[NodeState, JsonObject]]:
+    """Pods that keep others away; few clusters have many."""
+    return ((state, pod) for state, pod in cluster.all_pods() if pod["spec"].get("affinity"))
+
+
+def _pods_in_domain(term: JsonObject, state: NodeState, cluster: ClusterState) -> Iterable[JsonObject]:
+    return (pod for other, pod in cluster.all_pods() if _same_domain(term, other, state))
+
+
+def _same_domain(term: JsonObject, one: NodeState, other: NodeState) -> bool:
+    key = term.get("topologyKey") or HOSTNAME_LABEL
+    value = labels(one.node).get(key)
+    return value is not None and value == labels(other.node).get(key)
+
+
+def _is_meant(term: JsonObject, pod: JsonObject, other: JsonObject) -> bool:
+    """Whether ``pod``'s term is about ``other``."""
+    namespaces = term.get("namespaces") or [pod["metadata"]["namespace"]]
+    selector = term.get("labelSelector")
+    if other["metadata"]["namespace"] not in namespaces or selector is None:
+        return False
+    return label_selector_of(selector).matches(labels(other))
