@@ -21,11 +21,11 @@ ECHO_NAMES = frozenset(("nodeport/echo", "docker.io/nodeport/echo"))
 ECHO_TARGET = "/run/nodeport/echo.py"
 SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 HARMLESS_SETTINGS = (
-    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "group", "inputrc",
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd",
-    "pki/tls/certs", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+    "alternatives", "group", "ld.so.cache", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd",
+    "pki/tls/certs", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
 """Under /etc; everything else there (shadow, keys, credentials) stays invisible."""
+EMPTY_DIRECTORIES = ("/home", "/mnt", "/opt", "/root", "/srv", "/var/cache", "/var/lib", "/var/log")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PROTECTED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 MASKED = ("/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug")
@@ -108,6 +108,8 @@ def _system_mounts() -> Iterator[Mount]:
 def _kernel_mounts() -> Iterator[Mount]:
     yield ("tmpfs", "/tmp", "mode=1777,size=256m")
     yield ("tmpfs", "/run", "mode=0755,size=64m")
+    for path in EMPTY_DIRECTORIES:
+        yield ("dir", path, "")
     yield ("link", "/var/run", "/run")
     yield ("link", "/var/tmp", "/tmp")
     yield ("tmpfs", "/dev", "mode=0755,size=64k")

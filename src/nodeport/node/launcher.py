@@ -13,8 +13,7 @@ be started; descriptor 4 is a locked file, whose lock lasts as long as the launc
 ``blocks_term``: the program starts with SIGTERM blocked, so that one which comes early is not lost.
 SIGTERM is passed on; SIGUSR1 kills the container; if the launcher dies, the kernel kills the container.
 
-``exec``: ``pid`` (the container's first process), ``argv``, ``env``, ``cwd``, ``uid``, ``gid``; runs the command inside
-and ends with its exit code.
+``exec``: ``pid`` (the container's first process) and ``argv``; runs the command inside and ends with its exit code.
 """
 
 import ctypes
@@ -104,6 +103,8 @@ def apply_mount(root, step):
     elif kind == "mask":
         if os.path.exists(path):
             mount("/dev/null", path, "", MS_BIND)
+    elif kind == "dir":
+        os.makedirs(path, mode=0o755, exist_ok=True)
     elif kind == "link":
         make_parent(path)
         os.symlink(detail, path)
@@ -295,18 +296,26 @@ def run(order):
 
 
 def execute(order):
-    target = os.pidfd_open(order["pid"])
+    """Run a command in the container with what its first process has: environment, user and directory."""
+    pid = order["pid"]
+    with open("/proc/%d/environ" % pid, "rb") as file:
+        pairs = [item.partition(b"=") for item in file.read().split(b"\0") if item]
+    owner = os.stat("/proc/%d" % pid)
+    order.update(
+        env={os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs},
+        uid=owner.st_uid, gid=owner.st_gid, cwd=os.readlink("/proc/%d/cwd" % pid),
+    )  # fmt: skip
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
-    check(libc.setns(target, kinds), "setns")
-    pid = os.fork()
-    if not pid:
+    check(libc.setns(os.pidfd_open(pid), kinds), "setns")
+    child = os.fork()
+    if not child:
         try:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             run_program(order)
         except BaseException as error:
             os.write(2, start_error(order, error).encode() + b"\n")
         os._exit(126)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os._exit(code if code >= 0 else 128 - code)
 
 

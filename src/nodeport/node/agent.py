@@ -1,0 +1,273 @@
+"""One node: registers it, keeps its lease and status, and gives each of its pods a worker.
+
+Builds its own object graph; what several nodes of a local cluster share (client, informers) is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network
+
+from nodeport.api.meta import JsonObject, NamespacedName
+from nodeport.api.resources import LEASES, NODES
+from nodeport.api.status import AlreadyExists, ApiError, NotFound
+from nodeport.client.events import EventRecorder
+from nodeport.client.informer import Change, Informer
+from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportError
+from nodeport.kit.backoff import Backoff
+from nodeport.kit.clock import Clock, rfc3339_micro
+from nodeport.netlink.codec import NetlinkError
+from nodeport.node import network, node_status
+from nodeport.node import sandbox as sandboxes
+from nodeport.node.addresses import PodAddresses
+from nodeport.node.images import ImageStore
+from nodeport.node.log_server import LogServer
+from nodeport.node.node_status import NodeFacts
+from nodeport.node.runtime import Runtime
+from nodeport.node.sandbox import NodeSurroundings, Sandbox
+from nodeport.node.worker import NodeContext, PodWorker
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_DURATION = timedelta(seconds=40)
+RENEW_EVERY = timedelta(seconds=10)
+REPORT_EVERY = timedelta(minutes=5)
+ROUTES_CHECK = timedelta(seconds=30)
+WORKER_RETRY = timedelta(seconds=5)
+FIRST_TRY, LAST_TRY = timedelta(milliseconds=10), timedelta(milliseconds=500)
+_log = logging.getLogger(__name__)
+
+
+class NodeAgent:
+    """``run`` until cancelled; pods go on running without it and are taken over by the next one.
+
+    ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no log endpoint.
+    """
+
+    def __init__(
+        self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
+        nodes: Informer, runtime: Runtime, images: ImageStore, clock: Clock, tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        if facts.pod_cidr is None:
+            raise ValueError(f"node {facts.name} needs a pod CIDR")
+        self._facts, self._surroundings, self._client = facts, surroundings, client
+        self._pods, self._nodes, self._clock, self._tls = pods, nodes, clock, tls
+        self._recorder = EventRecorder(client, "kubelet", facts.name, clock=clock)
+        self._context = NodeContext(
+            surroundings=surroundings, client=client, runtime=runtime, images=images,
+            addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
+        )  # fmt: skip
+        self._workers: dict[str, PodWorker] = {}
+        self._finished: set[str] = set()
+        self._routes_due = asyncio.Event()
+        self._registered = asyncio.Event()
+        self._status: JsonObject = {}
+        self._stopping = False
+
+    async def wait_until_registered(self) -> None:
+        await self._registered.wait()
+
+    async def run(self) -> None:
+        self._stopping = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._recorder.run())
+                group.create_task(self._keep_registered())
+                group.create_task(self._keep_lease())
+                group.create_task(self._keep_routes())
+                group.create_task(self._keep_pods(group))
+                if self._tls is not None:
+                    server = LogServer(self._surroundings, self._facts.log_port, self._tls, self._uid_of, self._clock)
+                    group.create_task(server.run())
+        finally:
+            self._stopping = True
+
+    # --- the Node object
+
+    async def _keep_registered(self) -> None:
+        await self._until_done(self._register)
+        self._registered.set()
+        reported = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(RENEW_EVERY.total_seconds())
+            status = node_status.node_status(self._facts, self._status, self._clock.now())
+            overdue = self._clock.monotonic() - reported >= REPORT_EVERY.total_seconds()
+            known = self._nodes.get(NamespacedName("", self._facts.name))
+            if known is not None and not overdue and _is_ready(known):
+                continue
+            try:
+                await self._report(status)
+                reported = self._clock.monotonic()
+            except NotFound:
+                await self._until_done(self._register)
+            except (ApiError, TransportError) as error:
+                _log.warning("status of node %s: %s", self._facts.name, error)
+
+    async def _register(self) -> None:
+        """Create the Node, or bring the one that is there up to date."""
+        wanted = node_status.node_object(self._facts, self._clock.now())
+        try:
+            made = await self._client.create(NODES, wanted)
+        except AlreadyExists:
+            made = await self._client.get(NODES, self._facts.name)
+            patch: JsonObject = {"metadata": {"labels": wanted["metadata"]["labels"]}}
+            if not made.get("spec", {}).get("podCIDR"):
+                patch["spec"] = wanted["spec"]
+            await self._client.patch(NODES, self._facts.name, patch, content_type=STRATEGIC_MERGE_PATCH)
+            status = node_status.node_status(self._facts, made.get("status") or {}, self._clock.now())
+            await self._report(status)
+        else:
+            self._status = wanted["status"]
+        _log.info("node %s is registered", self._facts.name)
+
+    async def _report(self, status: JsonObject) -> None:
+        await self._client.patch(
+            NODES, self._facts.name, {"status": status}, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
+        )
+        self._status = status
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Tries until the API has taken it; often at first, since server and nodes start together."""
+        retry = Backoff(FIRST_TRY, LAST_TRY, factor=1.3)
+        while True:
+            try:
+                await step()
+                return
+            except (ApiError, TransportError) as error:
+                delay = retry.next()
+                if delay == LAST_TRY:
+                    _log.warning("node %s: %s", self._facts.name, error)
+                await self._clock.sleep(delay.total_seconds())
+
+    # --- the Lease
+
+    async def _keep_lease(self) -> None:
+        await self._registered.wait()
+        while True:
+            try:
+                await self._renew()
+            except (ApiError, TransportError) as error:
+                _log.warning("lease of node %s: %s", self._facts.name, error)
+                await self._clock.sleep(1)
+                continue
+            await self._clock.sleep(RENEW_EVERY.total_seconds())
+
+    async def _renew(self) -> None:
+        name = self._facts.name
+        spec = {
+            "holderIdentity": name,
+            "leaseDurationSeconds": int(LEASE_DURATION.total_seconds()),
+            "renewTime": rfc3339_micro(self._clock.now()),
+        }
+        try:
+            await self._client.patch(LEASES, name, {"spec": spec}, LEASE_NAMESPACE)
+        except NotFound:
+            owner = self._nodes.get(NamespacedName("", name)) or await self._client.get(NODES, name)
+            reference = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner["metadata"]["uid"]}
+            metadata = {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [reference]}
+            await self._client.create(LEASES, {"metadata": metadata, "spec": spec})
+
+    # --- routes to other nodes' pods
+
+    async def _keep_routes(self) -> None:
+        await self._nodes.wait_until_synced()
+        self._nodes.subscribe(lambda change: self._routes_due.set())
+        while True:
+            self._routes_due.clear()
+            try:
+                network.ensure_node_routes(self._surroundings.netns, self._wanted_routes())
+            except (OSError, NetlinkError) as error:
+                _log.warning("routes of node %s: %s", self._facts.name, error)
+                await self._clock.sleep(1)
+                continue
+            try:
+                async with asyncio.timeout(ROUTES_CHECK.total_seconds()):
+                    await self._routes_due.wait()
+            except TimeoutError:
+                continue
+
+    def _wanted_routes(self) -> dict[IPv4Network, IPv4Address]:
+        wanted = {}
+        for node in self._nodes.list():
+            cidr = (node.get("spec") or {}).get("podCIDR")
+            address = internal_address(node)
+            if cidr and address and node["metadata"]["name"] != self._facts.name:
+                wanted[IPv4Network(cidr)] = address
+        return wanted
+
+    # --- pods
+
+    async def _keep_pods(self, group: asyncio.TaskGroup) -> None:
+        await self._pods.wait_until_synced()
+        for sandbox in sandboxes.found(self._surroundings):
+            if not sandbox.host_network and not self._context.addresses.adopt(sandbox.address, sandbox.pod.uid):
+                _log.warning("two pods have address %s; %s is ended", sandbox.address, sandbox.pod.name)
+                sandboxes.remove(sandbox)
+                continue
+            pod = self._pods.get(NamespacedName(sandbox.pod.namespace, sandbox.pod.name))
+            if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
+                pod = None
+            self._begin(group, sandbox.pod.uid, pod, sandbox)
+        self._pods.subscribe(lambda change: self._pod_changed(group, change))
+
+    def _pod_changed(self, group: asyncio.TaskGroup, change: Change) -> None:
+        if change.object["spec"].get("nodeName") != self._facts.name or self._stopping:
+            return
+        uid = change.object["metadata"]["uid"]
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.update(change.new)
+        elif change.new is None:
+            self._finished.discard(uid)
+        elif uid not in self._finished and not _is_over(change.new):
+            self._begin(group, uid, change.new, None)
+
+    def _begin(self, group: asyncio.TaskGroup, uid: str, pod: JsonObject | None, sandbox: Sandbox | None) -> None:
+        self._workers[uid] = worker = PodWorker(self._context, uid, pod, sandbox)
+        group.create_task(self._run_worker(uid, worker))
+
+    async def _run_worker(self, uid: str, worker: PodWorker) -> None:
+        """One bad pod must not end the node: its worker starts over from what is on disk."""
+        while True:
+            try:
+                await worker.run()
+            except Exception:
+                _log.exception("the worker of pod %s failed", uid)
+            else:
+                break
+            await self._clock.sleep(WORKER_RETRY.total_seconds())
+            left = {box.pod.uid: box for box in sandboxes.found(self._surroundings)}
+            self._workers[uid] = worker = PodWorker(self._context, uid, worker.pod, left.get(uid))
+        del self._workers[uid]
+        if worker.pod is not None:  # deleted by us; the informer has yet to say so
+            self._finished.add(uid)
+
+    def _uid_of(self, name: NamespacedName) -> str:
+        pod = self._pods.get(name)
+        if pod is None or pod["spec"].get("nodeName") != self._facts.name:
+            return ""
+        return str(pod["metadata"]["uid"])
+
+
+def internal_address(node: JsonObject) -> IPv4Address | None:
+    for item in (node.get("status") or {}).get("addresses") or ():
+        if item.get("type") == "InternalIP":
+            try:
+                return IPv4Address(item["address"])
+            except ValueError:
+                return None
+    return None
+
+
+def _is_ready(node: JsonObject) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _is_over(pod: JsonObject) -> bool:
+    """A finished pod without a sandbox needs nothing more, unless somebody deletes it."""
+    phase = (pod.get("status") or {}).get("phase")
+    return phase in ("Succeeded", "Failed") and not pod["metadata"].get("deletionTimestamp")

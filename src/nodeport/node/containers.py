@@ -1,0 +1,166 @@
+"""Keeps one container of a pod as its spec wants it: pulled, started, probed, started again with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from nodeport.kit.backoff import Backoff
+from nodeport.kit.clock import Clock
+from nodeport.node import probes
+from nodeport.node.images import Image
+from nodeport.node.pod_status import CRASH_LOOP_FORGET, ContainerView, Run, crash_delay, restarts
+from nodeport.node.probes import Prober, ProbeKind, ProbeState
+from nodeport.node.runtime import Container
+
+PULL_FIRST = timedelta(seconds=10)
+PULL_MOST = timedelta(seconds=300)
+
+Tell = Callable[[str, str, str], None]
+"""(Normal or Warning, reason, message): an event about the container."""
+
+
+@dataclass(slots=True)
+class Keeper:
+    """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox."""
+
+    spec: dict[str, Any]
+    first_attempt: int = 0
+    current: Container | None = None
+    previous: Container | None = None
+    image: Image | None = None
+    waiting: tuple[str, str] | None = None
+    ready: bool = False
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    retry_at: float = 0.0
+    restart: int = 0
+    pulls: Backoff = field(default_factory=lambda: Backoff(PULL_FIRST, PULL_MOST))
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
+    def is_running(self) -> bool:
+        return self.current is not None and self.current.exit is None
+
+    def view(self) -> ContainerView:
+        return ContainerView(
+            spec=self.spec, current=_run(self.current), previous=_run(self.previous), waiting=self.waiting,
+            started=self.started.is_set(), ready=self.ready and self.is_running,
+            image=self.image.name if self.image else "", image_id=self.image.image_id if self.image else "",
+        )  # fmt: skip
+
+    def wants_start(self, policy: str) -> bool:
+        """Whether the spec wants a (further) run, however soon."""
+        if self.current is None:
+            return True
+        return self.current.exit is not None and restarts(policy, self.current.exit.code)
+
+    def start_due(self, clock: Clock) -> timedelta:
+        """How long until the next run may start; zero: now."""
+        if self.current is None or self.current.exit is None:
+            return max(timedelta(seconds=self.retry_at - clock.monotonic()), timedelta(0))
+        ended = self.current.exit
+        if ended.finished_at - self.current.started_at >= CRASH_LOOP_FORGET:
+            self.restart = 0
+        due = ended.finished_at + crash_delay(self.restart + 1) - clock.now()
+        return max(due, timedelta(seconds=self.retry_at - clock.monotonic()), timedelta(0))
+
+    def next_attempt(self) -> int:
+        return self.current.attempt + 1 if self.current else self.first_attempt
+
+    def take(self, container: Container) -> None:
+        """A new run: started now, or found."""
+        if self.current is not None:
+            self.previous = self.current
+            self.restart += 1
+        self.current, self.waiting = container, None
+        self.ready = False
+        self.started.clear()
+
+    def ended(self) -> None:
+        self.ready = False
+        self.started.clear()
+        self.stop_probes()
+
+    def stop_probes(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    def stop_restarting_probes(self) -> None:
+        """While a pod is going only its readiness is still of interest."""
+        for task in self._tasks:
+            if task.get_name() != ProbeKind.READINESS.value:
+                task.cancel()
+
+    def start_probes(
+        self, group: asyncio.TaskGroup, prober: Prober, clock: Clock, tell: Tell, changed: Callable[[], None],
+        kill: Callable[[str], None], *, known_ready: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin to probe the current run. ``known_ready``: an earlier agent found it started and ready."""
+        wanted = {kind: probe for kind in ProbeKind if (probe := probes.parse(self.spec, kind))}
+        self.ready = known_ready or not wanted.keys() & {ProbeKind.READINESS, ProbeKind.STARTUP}
+        if known_ready or ProbeKind.STARTUP not in wanted:
+            self.started.set()
+        for kind, probe in wanted.items():
+            if kind is ProbeKind.STARTUP and known_ready:
+                continue
+            loop = _ProbeLoop(self, prober, clock, tell, changed, kill)
+            self._tasks.append(group.create_task(loop.run(ProbeState(probe)), name=kind.value))
+
+
+def _run(container: Container | None) -> Run | None:
+    if container is None:
+        return None
+    return Run(container.attempt, container.container_id, container.started_at, container.exit)
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbeLoop:
+    keeper: Keeper
+    prober: Prober
+    clock: Clock
+    tell: Tell
+    changed: Callable[[], None]
+    kill: Callable[[str], None]
+
+    async def run(self, state: ProbeState) -> None:
+        """Ask for ever; cancelled with the container."""
+        probe, container = state.probe, self.keeper.current
+        assert container is not None
+        if probe.kind is not ProbeKind.STARTUP:
+            await self.keeper.started.wait()
+        running = (self.clock.now() - container.started_at).total_seconds()
+        await self.clock.sleep(max(0.0, probe.initial_delay.total_seconds() - running))
+        first = True
+        while True:
+            state = state.record(await self.prober.ask(probe, first=first))
+            first = False
+            if self._apply(state):
+                return
+            await self.clock.sleep(probe.period.total_seconds())
+
+    def _apply(self, state: ProbeState) -> bool:
+        """Act on the newest result; whether this probe has done its work."""
+        keeper, kind = self.keeper, state.probe.kind
+        assert state.last is not None
+        if not state.last.success:
+            self.tell("Warning", "Unhealthy", f"{kind.value.capitalize()} probe failed: {state.last.output}")
+        if state.must_restart:
+            self.kill(f"Container {keeper.name} failed {kind.value} probe, will be restarted")
+            return True
+        if kind is ProbeKind.STARTUP and state.verdict:
+            keeper.started.set()
+            keeper.ready = keeper.ready or probes.parse(keeper.spec, ProbeKind.READINESS) is None
+            self.changed()
+            return True
+        if kind is ProbeKind.READINESS and state.verdict is not None and keeper.ready != state.verdict:
+            keeper.ready = state.verdict
+            self.changed()
+        return False

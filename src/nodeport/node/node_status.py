@@ -1,0 +1,167 @@
+"""The Node object: what this machine is and has, told the way a kubelet tells it. Reads /proc and /etc, decides nothing.
+
+Rule source: https://kubernetes.io/docs/reference/node/node-status/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from nodeport import KUBERNETES_VERSION, __version__
+from nodeport.api.meta import JsonObject
+from nodeport.kit.clock import rfc3339
+
+MOST_PODS = 110
+LOG_PORT = 10250
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+HEALTHY = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What all nodes on this machine share."""
+
+    cpus: int
+    memory_kib: int
+    storage_kib: int
+    kernel: str
+    os_image: str
+    architecture: str
+    machine_id: str
+    boot_id: str
+
+
+def this_machine(root: Path = Path("/")) -> Machine:
+    disk = os.statvfs("/var")
+    return Machine(
+        cpus=os.cpu_count() or 1,
+        memory_kib=_total_memory(root / "proc/meminfo"),
+        storage_kib=disk.f_blocks * disk.f_frsize // 1024,
+        kernel=platform.release(),
+        os_image=_os_image(root / "etc/os-release"),
+        architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
+        machine_id=_text(root / "etc/machine-id"),
+        boot_id=_text(root / "proc/sys/kernel/random/boot_id"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node. ``pod_cidr`` None: somebody else allocates it."""
+
+    name: str
+    address: IPv4Address
+    machine: Machine
+    pod_cidr: IPv4Network | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    log_port: int = LOG_PORT
+
+
+def node_object(facts: NodeFacts, now: datetime) -> JsonObject:
+    """The whole object, as it is registered."""
+    machine = facts.machine
+    labels = {
+        "beta.kubernetes.io/arch": machine.architecture, "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture, "kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": facts.name, **facts.labels,
+    }  # fmt: skip
+    spec: JsonObject = {"providerID": f"nodeport://{facts.name}"}
+    if facts.pod_cidr:
+        spec |= {"podCIDR": str(facts.pod_cidr), "podCIDRs": [str(facts.pod_cidr)]}
+    return {
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": facts.name, "labels": labels}, "spec": spec,
+        "status": node_status(facts, {}, now),
+    }  # fmt: skip
+
+
+def node_status(facts: NodeFacts, before: JsonObject, now: datetime) -> JsonObject:
+    """The status; a condition of ``before`` that still holds keeps its transition time."""
+    machine = facts.machine
+    amounts = {
+        "cpu": str(machine.cpus), "memory": f"{machine.memory_kib}Ki", "pods": str(MOST_PODS),
+        "ephemeral-storage": f"{machine.storage_kib}Ki", "hugepages-1Gi": "0", "hugepages-2Mi": "0",
+    }  # fmt: skip
+    return {
+        "addresses": [
+            {"type": "InternalIP", "address": str(facts.address)},
+            {"type": "Hostname", "address": facts.name},
+        ],
+        "capacity": amounts,
+        "allocatable": dict(amounts),
+        "conditions": [_condition(*row, before, now) for row in HEALTHY],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.log_port}},
+        "images": [{"names": ["docker.io/nodeport/echo:latest"], "sizeBytes": 0}],
+        "nodeInfo": _node_info(facts),
+    }  # fmt: skip
+
+
+def _condition(kind: str, status: str, reason: str, message: str, before: JsonObject, now: datetime) -> JsonObject:
+    known = next((item for item in before.get("conditions") or () if item["type"] == kind), {})
+    since = known.get("lastTransitionTime") if known.get("status") == status else None
+    return {
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": rfc3339(now), "lastTransitionTime": since or rfc3339(now),
+    }  # fmt: skip
+
+
+def _node_info(facts: NodeFacts) -> JsonObject:
+    machine = facts.machine
+    own_id = hashlib.blake2s(f"{machine.machine_id}/{facts.name}".encode(), digest_size=16).hexdigest()
+    return {
+        "architecture": machine.architecture,
+        "bootID": machine.boot_id,
+        "containerRuntimeVersion": f"nodeport://{__version__}",
+        "kernelVersion": machine.kernel,
+        "kubeProxyVersion": KUBERNETES_VERSION,
+        "kubeletVersion": KUBERNETES_VERSION,
+        "machineID": own_id,
+        "operatingSystem": "linux",
+        "osImage": machine.os_image,
+        "systemUUID": str(uuid.UUID(own_id)),
+    }
+
+
+def same_but_for_heartbeats(one: JsonObject, other: JsonObject) -> bool:
+    """Whether two statuses say the same at different times."""
+
+    def stripped(status: JsonObject) -> JsonObject:
+        volatile = ("lastHeartbeatTime", "lastTransitionTime")
+        conditions = [
+            {key: value for key, value in item.items() if key not in volatile}
+            for item in status.get("conditions") or ()
+        ]  # fmt: skip
+        return {**status, "conditions": conditions}
+
+    return stripped(one) == stripped(other)
+
+
+def _total_memory(path: Path) -> int:
+    for line in _text(path).splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _os_image(path: Path) -> str:
+    pairs = (line.partition("=") for line in _text(path).splitlines())
+    return next((value.strip('"') for key, _, value in pairs if key == "PRETTY_NAME"), "Linux")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

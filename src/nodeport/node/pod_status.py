@@ -1,0 +1,232 @@
+"""What a pod's status says, from what is known of its containers. Pure.
+
+Rule source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from nodeport.api.meta import JsonObject
+from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.node.runtime import ContainerExit
+
+CRASH_LOOP_FIRST = timedelta(seconds=10)
+CRASH_LOOP_MOST = timedelta(seconds=300)
+CRASH_LOOP_FORGET = timedelta(minutes=10)
+START_ERROR = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a container as its status shows it."""
+
+    attempt: int
+    container_id: str
+    started_at: datetime
+    exit: ContainerExit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """All that is known of one container. ``waiting``: (reason, message) of why there is no new run yet."""
+
+    spec: Mapping[str, Any]
+    current: Run | None = None
+    previous: Run | None = None
+    waiting: tuple[str, str] | None = None
+    started: bool = False
+    ready: bool = False
+    image: str = ""
+    image_id: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        return self.current is not None and self.current.exit is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None unless the current run has ended."""
+        return self.current.exit.code if self.current and self.current.exit else None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """``sandboxed``: the pod's namespaces exist. ``final``: nothing will be started again (the pod is going)."""
+
+    pod: JsonObject
+    host_ip: str
+    pod_ip: str
+    started_at: datetime
+    containers: Sequence[ContainerView]
+    init_containers: Sequence[ContainerView] = ()
+    sandboxed: bool = True
+    final: bool = False
+    failure: tuple[str, str] | None = field(default=None)
+
+
+def restarts(policy: str, exit_code: int) -> bool:
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def crash_delay(restart: int) -> timedelta:
+    """How long after its end a container is started for the ``restart``-th time in a row (from 1): 0, 10 s, 20 s …"""
+    if restart <= 1:
+        return timedelta(0)
+    doublings: int = min(restart - 2, 10)
+    return min(CRASH_LOOP_FIRST * (1 << doublings), CRASH_LOOP_MOST)
+
+
+def is_restartable_init(container: Mapping[str, Any]) -> bool:
+    """A sidecar: an init container that goes on running."""
+    return container.get("restartPolicy") == "Always"
+
+
+def initialized(view: PodView) -> bool:
+    return all(
+        one.started if is_restartable_init(one.spec) else one.exit_code == 0 for one in view.init_containers
+    )  # fmt: skip
+
+
+def phase(view: PodView) -> str:
+    """Pending, Running, Succeeded or Failed."""
+    if view.failure:
+        return "Failed"
+    policy = view.pod["spec"].get("restartPolicy") or "Always"
+    if not initialized(view):
+        failed = any((one.exit_code or 0) != 0 and not restarts(policy, one.exit_code or 0) for one in view.init_containers)
+        return "Failed" if failed else ("Failed" if view.final and view.init_containers else "Pending")
+    never_ran = [one for one in view.containers if one.current is None]
+    if never_ran and not view.final:
+        return "Pending"
+    if any(one.is_running for one in view.containers):
+        return "Running"
+    codes = [one.exit_code for one in view.containers]
+    if not view.final and any(code is not None and restarts(policy, code) for code in codes):
+        return "Running"
+    return "Succeeded" if all(code == 0 for code in codes) else "Failed"
+
+
+def status(view: PodView, now: datetime) -> JsonObject:
+    """The node's part of the pod's status, as a strategic merge patch of ``status``."""
+    found: JsonObject = {
+        "phase": phase(view),
+        "hostIP": view.host_ip,
+        "hostIPs": [{"ip": view.host_ip}],
+        "startTime": rfc3339(view.started_at),
+        "observedGeneration": view.pod["metadata"].get("generation"),
+        "containerStatuses": [container_status(one, view) for one in view.containers],
+    }
+    if view.pod_ip:
+        found |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
+    if view.init_containers:
+        found["initContainerStatuses"] = [container_status(one, view) for one in view.init_containers]
+    if view.failure:
+        found["reason"], found["message"] = view.failure
+    found["conditions"] = conditions(view, found["phase"], now)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def container_status(one: ContainerView, view: PodView) -> JsonObject:
+    last = one.previous
+    if one.waiting:
+        state: JsonObject = {"waiting": _without_empty({"reason": one.waiting[0], "message": one.waiting[1]})}
+        if one.current and one.current.exit:
+            last = one.current
+    elif one.current is None:
+        waits_for_init = bool(view.init_containers) and not initialized(view)
+        state = {"waiting": {"reason": "PodInitializing" if waits_for_init else "ContainerCreating"}}
+    elif one.current.exit is None:
+        state = {"running": {"startedAt": rfc3339(one.current.started_at)}}
+    else:
+        state = {"terminated": terminated(one.current, one.current.exit)}
+    found: JsonObject = {
+        "name": one.spec["name"],
+        "image": one.spec.get("image") or one.image,
+        "imageID": one.image_id if one.current else "",
+        "ready": one.ready,
+        "started": one.is_running and one.started,
+        "restartCount": one.current.attempt if one.current else 0,
+        "state": state,
+        "lastState": {"terminated": terminated(last, last.exit)} if last and last.exit else {},
+    }
+    if one.current:
+        found["containerID"] = one.current.container_id
+    return found
+
+
+def terminated(run: Run, ended: ContainerExit) -> JsonObject:
+    reason = "Completed" if ended.code == 0 else "Error"
+    if ended.code == START_ERROR and ended.message:
+        reason = "StartError"
+    found = {
+        "exitCode": ended.code, "reason": reason, "message": ended.message, "containerID": run.container_id,
+        "startedAt": rfc3339(run.started_at), "finishedAt": rfc3339(ended.finished_at),
+    }  # fmt: skip
+    return {key: value for key, value in found.items() if value != ""}
+
+
+def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]:
+    """The node's conditions; a transition time is kept while the condition keeps its status."""
+    over = pod_phase in ("Succeeded", "Failed")
+    unready = [one.spec["name"] for one in view.containers if not one.ready]
+    not_initialized = [] if initialized(view) else [one.spec["name"] for one in view.init_containers if one.exit_code != 0]
+    if over:
+        why = ("PodCompleted", "") if pod_phase == "Succeeded" else ("PodFailed", "")
+        ready_why = why
+    else:
+        ready_why = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
+    all_ready = not unready and not over
+    gates_open, gates_why = _readiness_gates(view.pod)
+    wanted = [
+        ("PodReadyToStartContainers", view.sandboxed, ("", "")),
+        ("Initialized", not not_initialized,
+         ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(not_initialized)}]")),
+        ("ContainersReady", all_ready, ready_why),
+        ("Ready", all_ready and gates_open, ready_why if not all_ready else gates_why),
+        ("PodScheduled", True, ("", "")),
+    ]  # fmt: skip
+    before = {item["type"]: item for item in (view.pod.get("status") or {}).get("conditions") or ()}
+    generation = view.pod["metadata"].get("generation")
+    return [_condition(kind, holds, why, before.get(kind), now, generation) for kind, holds, why in wanted]
+
+
+def _readiness_gates(pod: JsonObject) -> tuple[bool, tuple[str, str]]:
+    held = {item["type"]: item.get("status") for item in (pod.get("status") or {}).get("conditions") or ()}
+    missing = [
+        gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()
+        if held.get(gate["conditionType"]) != "True"
+    ]  # fmt: skip
+    words = "; ".join(f'the status of pod readiness gate "{kind}" is not "True", but {held.get(kind, False)}' for kind in missing)
+    return not missing, ("ReadinessGatesNotReady", words)
+
+
+def _condition(
+    kind: str, holds: bool, why: tuple[str, str], before: JsonObject | None, now: datetime, generation: int | None
+) -> JsonObject:
+    value = "True" if holds else "False"
+    same = before is not None and before.get("status") == value and before.get("lastTransitionTime")
+    found: JsonObject = {
+        "type": kind,
+        "status": value,
+        "observedGeneration": generation,
+        "lastProbeTime": None,
+        "lastTransitionTime": before["lastTransitionTime"] if same and before else rfc3339(now),
+        "reason": None if holds else why[0] or None,
+        "message": None if holds else why[1] or None,
+    }
+    keep = ("lastProbeTime", "reason", "message") if before else ("lastProbeTime",)
+    return {key: value for key, value in found.items() if value is not None or key in keep}
+
+
+def started_at(pod: JsonObject, now: datetime) -> datetime:
+    """When the pod's node first acknowledged it."""
+    text = (pod.get("status") or {}).get("startTime")
+    return parse_rfc3339(text) if text else now
+
+
+def _without_empty(found: JsonObject) -> JsonObject:
+    return {key: value for key, value in found.items() if value}

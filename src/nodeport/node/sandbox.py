@@ -1,0 +1,163 @@
+"""A pod's surroundings: its namespaces, its address, and the files that all of its containers see.
+
+A sandbox is a directory below the node's run directory, named by the pod's uid, so that an agent that comes back finds
+it: ``sandbox.json`` (who, which address), ``ns/`` (UTS and IPC namespaces), ``hosts``, ``hostname``, ``resolv.conf``,
+``volumes/``, ``containers/NAME/ATTEMPT/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from nodeport.node import namespaces, network
+from nodeport.node.namespaces import NamespaceFile
+
+NAMESPACE_KINDS = ("net", "uts", "ipc")
+HOST_ALIASES_MARK = "# entries of the pod's hostAliases"
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """``hostname``: what the pod calls itself; the pod's name unless its spec says otherwise."""
+
+    uid: str
+    namespace: str
+    name: str
+    hostname: str
+
+    @property
+    def pod_id(self) -> str:
+        """Twelve hexadecimal digits that name the pod's namespaces and link."""
+        return network.digest(self.uid, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSurroundings:
+    """Where a node's pods live. ``netns`` None: the node is this machine itself."""
+
+    cluster: str
+    name: str
+    netns: Path | None
+    address: IPv4Address
+    run_directory: Path
+    log_directory: Path
+    nameservers: tuple[str, ...] = ()
+
+    @property
+    def pods_directory(self) -> Path:
+        return self.run_directory / "pods"
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A pod's surroundings as they are."""
+
+    node: NodeSurroundings
+    pod: PodIdentity
+    address: IPv4Address
+    host_network: bool = False
+
+    @property
+    def directory(self) -> Path:
+        return self.node.pods_directory / self.pod.uid
+
+    @property
+    def log_directory(self) -> Path:
+        return self.node.log_directory / f"{self.pod.namespace}_{self.pod.name}_{self.pod.uid}"
+
+    @property
+    def netns(self) -> Path:
+        return network.pod_netns(self.node.cluster, self.pod.pod_id)
+
+    @property
+    def namespace_files(self) -> dict[str, Path]:
+        own = {kind: self.directory / "ns" / kind for kind in NAMESPACE_KINDS if kind != "net"}
+        return own if self.host_network else {"net": self.netns, **own}
+
+    def to_enter(self) -> list[NamespaceFile]:
+        """What a container is started in; a pod on the host's network uses the node's."""
+        files = [NamespaceFile(kind, path) for kind, path in self.namespace_files.items()]
+        if self.host_network and self.node.netns:
+            files.append(NamespaceFile("net", self.node.netns))
+        return files
+
+
+def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
+    """Make or mend the pod's surroundings. ``aliases``: (address, names) for /etc/hosts. Raises OSError."""
+    directory = sandbox.directory
+    (directory / "ns").mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "containers").mkdir(mode=0o700, exist_ok=True)
+    sandbox.log_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    missing = {kind: path for kind, path in sandbox.namespace_files.items() if not namespaces.exists(path)}
+    if missing:
+        network.create_pod_namespaces(missing, sandbox.pod.hostname)
+    if not sandbox.host_network:
+        node = sandbox.node
+        network.ensure_pod(node.netns, sandbox.netns, sandbox.pod.pod_id, sandbox.address, node.address)
+    _write_files(sandbox, aliases)
+    _write_record(sandbox)
+
+
+def _write_files(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]]) -> None:
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    lines.append(f"{sandbox.address}\t{sandbox.pod.hostname}")
+    if aliases:
+        lines.append(HOST_ALIASES_MARK)
+        lines += ["\t".join((address, *names)) for address, names in aliases]
+    resolv = [f"nameserver {server}" for server in sandbox.node.nameservers]
+    resolv.append(f"search {sandbox.pod.namespace}.svc.cluster.local svc.cluster.local cluster.local")
+    resolv.append("options ndots:5")
+    files = {"hosts": lines, "hostname": [sandbox.pod.hostname], "resolv.conf": resolv}
+    for name, content in files.items():
+        path = sandbox.directory / name
+        path.write_text("\n".join(content) + "\n")
+        path.chmod(0o644)
+
+
+def _write_record(sandbox: Sandbox) -> None:
+    pod = sandbox.pod
+    record = {
+        "uid": pod.uid, "namespace": pod.namespace, "name": pod.name, "hostname": pod.hostname,
+        "address": str(sandbox.address), "hostNetwork": sandbox.host_network,
+    }  # fmt: skip
+    path = sandbox.directory / "sandbox.json"
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(record))
+    fresh.chmod(0o600)
+    fresh.rename(path)
+
+
+def found(node: NodeSurroundings) -> list[Sandbox]:
+    """The sandboxes that an earlier agent left. Half-made ones are removed."""
+    result = []
+    for directory in sorted(node.pods_directory.glob("*")):
+        try:
+            record = json.loads((directory / "sandbox.json").read_text())
+            pod = PodIdentity(record["uid"], record["namespace"], record["name"], record["hostname"])
+            address = IPv4Address(record["address"])
+        except (OSError, ValueError, KeyError):
+            identity = PodIdentity(directory.name, "", "", "")
+            remove(Sandbox(node, identity, node.address))
+            continue
+        result.append(Sandbox(node, pod, address, bool(record.get("hostNetwork"))))
+    return result
+
+
+def remove(sandbox: Sandbox) -> None:
+    """Ends namespaces and network, and deletes the files; the logs stay until `remove_logs`."""
+    address = None if sandbox.host_network or not sandbox.pod.name else sandbox.address
+    network.remove_pod(sandbox.node.netns, sandbox.netns, address)
+    for kind in NAMESPACE_KINDS:
+        namespaces.remove(sandbox.directory / "ns" / kind)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(sandbox.directory)
+
+
+def remove_logs(sandbox: Sandbox) -> None:
+    shutil.rmtree(sandbox.log_directory, ignore_errors=True)
