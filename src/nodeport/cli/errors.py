@@ -37,10 +37,22 @@ class ServerRefused(click.ClickException):
         super().__init__(error.message)
 
     def format_message(self) -> str:
+        if self.error.reason == "Invalid" and self.error.details:
+            return self._invalid()
         message = f"{self.while_doing}: {self.error.message}" if self.while_doing else self.error.message
-        if self.error.reason == "Invalid" and not self.while_doing:
-            return message if message.startswith("The ") else f"The {message}"
         return f"Error from server ({self.error.reason}): {message}"
+
+    def _invalid(self) -> str:
+        """One fault in one line, several as a list."""
+        details = self.error.details
+        head = f'The {details.get("kind", "object")} "{details.get("name", "")}" is invalid: '
+        causes = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in self.error.causes))
+        match causes:
+            case []:
+                return head + self.error.message
+            case [cause]:
+                return head + cause
+        return head + "".join(f"\n* {cause}" for cause in causes)
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.format_message(), err=True, file=file)
