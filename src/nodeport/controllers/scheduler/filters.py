@@ -17,6 +17,7 @@ from nodeport.controllers.scheduler.nodes import (
     host_ports_of,
     requests_of,
 )
+from nodeport.controllers.taints import is_tolerated
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 
@@ -54,21 +55,6 @@ def _untolerated(pod: JsonObject, node: JsonObject) -> str:
         if taint.get("effect") in ("NoSchedule", "NoExecute") and not is_tolerated(pod, taint):
             return f"node(s) had untolerated taint(s) {{{taint['key']}: {taint.get('value') or ''}}}"
     return ""
-
-
-def is_tolerated(pod: JsonObject, taint: JsonObject) -> bool:
-    return any(tolerates(entry, taint) for entry in pod["spec"].get("tolerations") or ())
-
-
-def tolerates(toleration: JsonObject, taint: JsonObject) -> bool:
-    """An empty effect means every effect; an empty key with Exists means everything."""
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
-        return False
-    if toleration.get("operator") == "Exists":
-        return True
-    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
 # --- labels
@@ -153,7 +139,7 @@ def _repelled(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
     for term in _anti_affinity(pod):
         if any(_is_meant(term, pod, other) for other in _pods_in_domain(term, state, cluster)):
             return "node(s) didn't match pod anti-affinity rules"
-    for other_state, other in _guarded(cluster):
+    for other_state, other in cluster.guarding_pods():
         for term in _anti_affinity(other):
             if _same_domain(term, other_state, state) and _is_meant(term, other, pod):
                 return "node(s) didn't satisfy existing pods anti-affinity rules"
@@ -174,11 +160,6 @@ def _required_terms(pod: JsonObject, kind: str) -> list[JsonObject]:
 
 def _anti_affinity(pod: JsonObject) -> list[JsonObject]:
     return _required_terms(pod, "podAntiAffinity")
-
-
-def _guarded(cluster: ClusterState) -> Iterable[tuple[NodeState, JsonObject]]:
-    """Pods that keep others away; few clusters have many."""
-    return ((state, pod) for state, pod in cluster.all_pods() if pod["spec"].get("affinity"))
 
 
 def _pods_in_domain(term: JsonObject, state: NodeState, cluster: ClusterState) -> Iterable[JsonObject]:

@@ -60,7 +60,7 @@ class NodeState:
     node: JsonObject
     pods: dict[NamespacedName, JsonObject] = field(default_factory=dict)
     owners: Counter[str] = field(default_factory=Counter)
-    used: Counter[str] = field(default_factory=Counter)
+    used: Resources = field(default_factory=lambda: defaultdict(Fraction))
     ports: Counter[HostPort] = field(default_factory=Counter)
 
     @property
@@ -88,7 +88,7 @@ class NodeState:
             if not self.owners[owner]:
                 del self.owners[owner]
         for name, amount in requests_of(pod).items():
-            self.used[name] += amount * by  # type: ignore[assignment]  # exact fractions of a core or byte
+            self.used[name] += amount * by
         for port in host_ports_of(pod):
             self.ports[port] += by
 
@@ -100,6 +100,7 @@ class ClusterState:
         self.nodes: dict[str, NodeState] = {}
         self._placed: dict[NamespacedName, str] = {}
         self._waiting: dict[str, dict[NamespacedName, JsonObject]] = defaultdict(dict)
+        self._guarding: dict[NamespacedName, JsonObject] = {}
 
     def set_node(self, node: JsonObject) -> None:
         name = node["metadata"]["name"]
@@ -122,6 +123,8 @@ class ClusterState:
         if is_finished(pod):
             return
         self._placed[key] = node
+        if (pod["spec"].get("affinity") or {}).get("podAntiAffinity"):
+            self._guarding[key] = pod
         state = self.nodes.get(node)
         if state is not None:
             state.add(key, pod)
@@ -129,6 +132,7 @@ class ClusterState:
             self._waiting[node][key] = pod  # its node may be about to appear
 
     def remove(self, key: NamespacedName) -> None:
+        self._guarding.pop(key, None)
         node = self._placed.pop(key, None)
         if node is None:
             return
@@ -140,6 +144,13 @@ class ClusterState:
 
     def placement(self, key: NamespacedName) -> str | None:
         return self._placed.get(key)
+
+    def guarding_pods(self) -> Iterable[tuple[NodeState, JsonObject]]:
+        """Those that keep others away from where they are."""
+        for key, pod in self._guarding.items():
+            state = self.nodes.get(self._placed[key])
+            if state is not None:
+                yield state, pod
 
     def all_pods(self) -> Iterable[tuple[NodeState, JsonObject]]:
         return ((state, pod) for state in self.nodes.values() for pod in state.pods.values())

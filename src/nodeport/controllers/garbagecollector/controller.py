@@ -1,0 +1,193 @@
+"""Follows owner references through every resource and carries out what ``reconcile`` says.
+
+An owner that the caches do not show is asked for live before anything is deleted because of its absence:
+caches of different resources are not equally new.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from nodeport.api.meta import JsonObject, NamespacedName, owner_references
+from nodeport.api.resources import Resource, by_kind
+from nodeport.api.status import Conflict, NotFound
+from nodeport.client.cache import Change, uid
+from nodeport.client.informer import Handler, Informer
+from nodeport.client.rest import MERGE_PATCH, RestClient
+from nodeport.controllers.garbagecollector.reconcile import (
+    FOREGROUND,
+    ORPHAN,
+    Fate,
+    OwnerState,
+    blocking,
+    is_orphaning,
+    is_waiting_for_dependents,
+    judge,
+    without_finalizer,
+    without_references,
+)
+from nodeport.controllers.loop import ReconcileLoop
+from nodeport.kit.clock import Clock
+
+BY_OWNER = "owner"
+
+_REMEMBERED = 10_000
+_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    resource: Resource
+    name: NamespacedName
+
+    def __str__(self) -> str:
+        return f"{self.resource.qualified_name} {self.name}"
+
+
+class GarbageCollector:
+    """``informers``: every resource that can own or be owned."""
+
+    def __init__(self, client: RestClient, informers: Mapping[Resource, Informer], *, clock: Clock) -> None:
+        self._client = client
+        self._informers = informers
+        self._absent: OrderedDict[str, None] = OrderedDict()
+        self.loop: ReconcileLoop[_Key] = ReconcileLoop(
+            "garbagecollector", self.reconcile, clock=clock, informers=informers.values(), workers=16
+        )
+        for resource, informer in informers.items():
+            informer.add_index(BY_OWNER, lambda obj: [ref["uid"] for ref in owner_references(obj)])
+            informer.subscribe(self._handler(resource))
+
+    async def run(self) -> None:
+        await self.loop.run()
+
+    def _handler(self, resource: Resource) -> Handler:
+        def handle(change: Change) -> None:
+            if change.new is None:
+                self._gone(change.object)
+            elif change.old is None or _matters(change.old, change.new):
+                if owner_references(change.new):
+                    self.loop.queue.add(_Key(resource, NamespacedName.of(change.new)))
+                if is_waiting_for_dependents(change.new) or is_orphaning(change.new):
+                    self.loop.queue.add(_Key(resource, NamespacedName.of(change.new)))
+
+        return handle
+
+    def _gone(self, obj: JsonObject) -> None:
+        """Its dependents lost an owner; an owner of its own may have waited for it."""
+        self._remember_absent(uid(obj))
+        for resource, dependent in self._dependents(uid(obj)):
+            self.loop.queue.add(_Key(resource, NamespacedName.of(dependent)))
+        for reference in owner_references(obj):
+            owner = by_kind(reference["apiVersion"], reference["kind"])
+            if owner is not None and owner in self._informers:
+                name = _owner_name(owner, obj, reference)
+                cached = self._informers[owner].get(name)
+                if cached is not None and is_waiting_for_dependents(cached):
+                    self.loop.queue.add(_Key(owner, name))
+
+    def _dependents(self, owner_uid: str) -> list[tuple[Resource, JsonObject]]:
+        return [
+            (resource, obj)
+            for resource, informer in self._informers.items()
+            for obj in informer.by_index(BY_OWNER, owner_uid)
+        ]
+
+    async def reconcile(self, key: _Key) -> timedelta | None:
+        obj = self._informers[key.resource].get(key.name)
+        if obj is None:
+            return None
+        if is_orphaning(obj):
+            await self._orphan(key, obj)
+        elif is_waiting_for_dependents(obj):
+            return await self._finish_foreground(key, obj)
+        else:
+            await self._judge(key, obj)
+        return None
+
+    async def _judge(self, key: _Key, obj: JsonObject) -> None:
+        owners = [(ref, await self._state_of(key, obj, ref)) for ref in owner_references(obj)]
+        verdict = judge(obj, owners)
+        match verdict.fate:
+            case Fate.KEEP:
+                return
+            case Fate.DROP_REFERENCES:
+                await self._patch(key, without_references(obj, verdict.gone))
+            case Fate.DELETE:
+                await self._delete(key, obj, "Background")
+            case Fate.DELETE_FOREGROUND:
+                await self._delete(key, obj, "Foreground")
+
+    async def _state_of(self, key: _Key, obj: JsonObject, reference: JsonObject) -> OwnerState:
+        resource = by_kind(reference["apiVersion"], reference["kind"])
+        if resource is None or resource not in self._informers:
+            return OwnerState.PRESENT  # of a kind we cannot judge: leave what it owns alone
+        name = _owner_name(resource, obj, reference)
+        cached = self._informers[resource].get(name)
+        if cached is not None and uid(cached) == reference["uid"]:
+            return OwnerState.WAITING if is_waiting_for_dependents(cached) else OwnerState.PRESENT
+        if reference["uid"] in self._absent:
+            return OwnerState.ABSENT
+        try:
+            live = await self._client.get(resource, name.name, name.namespace)
+        except NotFound:
+            self._remember_absent(reference["uid"])
+            return OwnerState.ABSENT
+        if uid(live) != reference["uid"]:
+            self._remember_absent(reference["uid"])
+            return OwnerState.ABSENT
+        return OwnerState.WAITING if is_waiting_for_dependents(live) else OwnerState.PRESENT
+
+    def _remember_absent(self, gone: str) -> None:
+        """A uid never comes back."""
+        self._absent[gone] = None
+        while len(self._absent) > _REMEMBERED:
+            self._absent.popitem(last=False)
+
+    async def _finish_foreground(self, key: _Key, owner: JsonObject) -> timedelta | None:
+        dependents = self._dependents(uid(owner))
+        for resource, dependent in dependents:
+            self.loop.queue.add(_Key(resource, NamespacedName.of(dependent)))
+        if blocking(owner, (dependent for _, dependent in dependents)):
+            return _WAIT
+        await self._patch(key, without_finalizer(owner, FOREGROUND))
+        return None
+
+    async def _orphan(self, key: _Key, owner: JsonObject) -> None:
+        for resource, dependent in self._dependents(uid(owner)):
+            patch = without_references(dependent, [uid(owner)])
+            await self._patch(_Key(resource, NamespacedName.of(dependent)), patch)
+        await self._patch(key, without_finalizer(owner, ORPHAN))
+
+    async def _patch(self, key: _Key, patch: JsonObject) -> None:
+        try:
+            await self._client.patch(
+                key.resource, key.name.name, patch, key.name.namespace, content_type=MERGE_PATCH
+            )
+        except NotFound:
+            return
+
+    async def _delete(self, key: _Key, obj: JsonObject, policy: str) -> None:
+        try:
+            await self._client.delete(
+                key.resource, key.name.name, key.name.namespace, uid=uid(obj), propagation_policy=policy
+            )
+        except (NotFound, Conflict):
+            return  # gone, or another object by now
+
+
+def _owner_name(resource: Resource, dependent: JsonObject, reference: JsonObject) -> NamespacedName:
+    """Owners live in their dependents' namespace, or in none."""
+    namespace = (dependent["metadata"].get("namespace") or "") if resource.namespaced else ""
+    return NamespacedName(namespace, reference["name"])
+
+
+def _matters(old: JsonObject, new: JsonObject) -> bool:
+    before, after = old["metadata"], new["metadata"]
+    return any(
+        before.get(field) != after.get(field)
+        for field in ("ownerReferences", "deletionTimestamp", "finalizers")
+    )

@@ -1,0 +1,180 @@
+"""Builds every controller over one set of informers and runs them together."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+
+from nodeport.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    EVENTS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    RESOURCES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from nodeport.client.events import EventRecorder
+from nodeport.client.informer import Informer
+from nodeport.client.rest import RestClient
+from nodeport.controllers.deployment.controller import DeploymentController
+from nodeport.controllers.endpoints.controller import EndpointsController
+from nodeport.controllers.endpointslice.controller import (
+    BY_SERVICE,
+    EndpointInformers,
+    EndpointSliceController,
+    index_managed_slices,
+)
+from nodeport.controllers.endpointslice.reconcile import DEFAULT_MAX_ENDPOINTS
+from nodeport.controllers.garbagecollector.controller import GarbageCollector
+from nodeport.controllers.namespace.controller import NamespaceController
+from nodeport.controllers.nodelifecycle.controller import LEASE_NAMESPACE, NodeLifecycleController
+from nodeport.controllers.ownership import (
+    BY_CONTROLLER,
+    ORPHANS,
+    index_by_controller,
+    index_orphans,
+)
+from nodeport.controllers.podgc.controller import (
+    BY_NODE,
+    QUARANTINE,
+    PodGarbageCollector,
+    index_by_node,
+)
+from nodeport.controllers.replicaset.controller import ReplicaSetController
+from nodeport.controllers.scheduler.controller import Scheduler
+from nodeport.controllers.selection import index_pods, index_services
+from nodeport.controllers.serviceaccount.controller import ServiceAccountController
+from nodeport.kit.clock import Clock, SystemClock
+
+_NOT_FOLLOWED = (EVENTS, LEASES)
+"""Events own nothing; of the leases, which change all the time, only those of nodes matter here."""
+
+
+class Controller(Protocol):
+    async def run(self) -> None: ...
+
+
+class ControllerManager:
+    """``ca_pem`` is what pods verify the API server with; ``node_monitor_grace`` how long a node may be
+    silent.
+    """
+
+    def __init__(
+        self,
+        client: RestClient,
+        clock: Clock | None = None,
+        *,
+        ca_pem: bytes,
+        node_monitor_grace: timedelta = timedelta(seconds=40),
+        pod_quarantine: timedelta = QUARANTINE,
+        max_endpoints_per_slice: int = DEFAULT_MAX_ENDPOINTS,
+    ) -> None:
+        self._client = client
+        self._clock = clock or SystemClock()
+        self.informers = {
+            row: Informer(client, row, clock=self._clock) for row in RESOURCES if row not in _NOT_FOLLOWED
+        }
+        self._leases = Informer(client, LEASES, namespace=LEASE_NAMESPACE, clock=self._clock)
+        self._recorders: list[EventRecorder] = []
+        self._add_indexes()
+        self.controllers: dict[str, Controller] = {
+            **self._service_controllers(max_endpoints_per_slice),
+            **self._workload_controllers(),
+            **self._cluster_controllers(ca_pem, node_monitor_grace, pod_quarantine),
+        }
+
+    async def run(self) -> None:
+        """Until cancelled; may be run again."""
+        async with asyncio.TaskGroup() as group:
+            for informer in (*self.informers.values(), self._leases):
+                group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+            for recorder in self._recorders:
+                group.create_task(recorder.run(), name="event-recorder")
+            for name, controller in self.controllers.items():
+                group.create_task(controller.run(), name=name)
+
+    async def wait_until_synced(self) -> None:
+        for informer in (*self.informers.values(), self._leases):
+            await informer.wait_until_synced()
+
+    def _informer(self, resource: Resource) -> Informer:
+        return self.informers[resource]
+
+    def _recorder(self, component: str) -> EventRecorder:
+        made = EventRecorder(self._client, component, clock=self._clock)
+        self._recorders.append(made)
+        return made
+
+    def _add_indexes(self) -> None:
+        pods = self._informer(PODS)
+        index_pods(pods)
+        pods.add_index(BY_NODE, index_by_node)
+        for informer in (pods, self._informer(REPLICA_SETS)):
+            informer.add_index(BY_CONTROLLER, index_by_controller)
+            informer.add_index(ORPHANS, index_orphans)
+        index_services(self._informer(SERVICES))
+        self._informer(ENDPOINT_SLICES).add_index(BY_SERVICE, index_managed_slices)
+
+    def _service_controllers(self, max_endpoints: int) -> dict[str, Controller]:
+        services, pods = self._informer(SERVICES), self._informer(PODS)
+        shared = EndpointInformers(services, pods, self._informer(ENDPOINT_SLICES), self._informer(NODES))
+        return {
+            "endpointslice": EndpointSliceController(
+                self._client, shared, clock=self._clock, max_endpoints=max_endpoints,
+                recorder=self._recorder("endpoint-slice-controller"),
+            ),
+            "endpoints": EndpointsController(
+                self._client, services=services, pods=pods, endpoints=self._informer(ENDPOINTS),
+                clock=self._clock, recorder=self._recorder("endpoint-controller"),
+            ),
+        }  # fmt: skip
+
+    def _workload_controllers(self) -> dict[str, Controller]:
+        pods, replica_sets = self._informer(PODS), self._informer(REPLICA_SETS)
+        return {
+            "deployment": DeploymentController(
+                self._client, deployments=self._informer(DEPLOYMENTS), replica_sets=replica_sets, pods=pods,
+                clock=self._clock, recorder=self._recorder("deployment-controller"),
+            ),
+            "replicaset": ReplicaSetController(
+                self._client, replica_sets=replica_sets, pods=pods, clock=self._clock,
+                recorder=self._recorder("replicaset-controller"),
+            ),
+            "scheduler": Scheduler(
+                self._client, pods=pods, nodes=self._informer(NODES), clock=self._clock,
+                recorder=self._recorder("default-scheduler"),
+            ),
+        }  # fmt: skip
+
+    def _cluster_controllers(
+        self, ca_pem: bytes, grace: timedelta, quarantine: timedelta
+    ) -> dict[str, Controller]:
+        pods, nodes, namespaces = self._informer(PODS), self._informer(NODES), self._informer(NAMESPACES)
+        return {
+            "garbagecollector": GarbageCollector(
+                self._client, {**self.informers, LEASES: self._leases}, clock=self._clock
+            ),
+            "namespace": NamespaceController(
+                self._client, namespaces=namespaces, pods=pods, clock=self._clock
+            ),
+            "serviceaccount": ServiceAccountController(
+                self._client, namespaces=namespaces, service_accounts=self._informer(SERVICE_ACCOUNTS),
+                config_maps=self._informer(CONFIG_MAPS), ca_pem=ca_pem, clock=self._clock,
+            ),
+            "nodelifecycle": NodeLifecycleController(
+                self._client, nodes=nodes, leases=self._leases, pods=pods, clock=self._clock, grace=grace,
+                recorder=self._recorder("node-controller"),
+            ),
+            "podgc": PodGarbageCollector(
+                self._client, pods=pods, nodes=nodes, clock=self._clock, quarantine=quarantine
+            ),
+        }  # fmt: skip
