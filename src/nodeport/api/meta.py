@@ -4,11 +4,9 @@ Inside the server and between rooms an object is the ``dict`` that its JSON deco
 validation are rules on JSON, and nothing that a client wrote may get lost on the way through a typed view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any, NewType, Self
 
 JsonObject = dict[str, Any]
 """A decoded JSON object; ``None`` stands for JSON ``null``."""
@@ -28,7 +26,7 @@ class NamespacedName:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @classmethod
-    def of(cls, obj: Mapping[str, Any]) -> NamespacedName:
+    def of(cls, obj: Mapping[str, Any]) -> Self:
         metadata = obj["metadata"]
         return cls(metadata.get("namespace") or "", metadata["name"])
 
@@ -52,7 +50,7 @@ def labels(obj: Mapping[str, Any]) -> dict[str, str]:
     return (obj.get("metadata") or {}).get("labels") or {}
 
 
-def annotations(obj: Mapping[str, Any]) -> dict[str, str]:  # type: ignore[no-redef]  # not the __future__ flag
+def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 

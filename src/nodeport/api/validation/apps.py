@@ -1,0 +1,189 @@
+"""Rules on Deployments and ReplicaSets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nodeport.api import names
+from nodeport.api.meta import JsonObject
+from nodeport.api.selectors import label_selector_of
+from nodeport.api.status import ApiError, FieldError, forbidden, invalid, not_supported, required
+from nodeport.api.validation.meta import immutable, validate_annotations, validate_labels
+from nodeport.api.validation.pods import validate_pod_spec
+
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+_PERCENT = re.compile(r"(\d+)%\Z")
+_PERCENT_TEXT = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for"
+    " validation is '[0-9]+%')"
+)
+_NOT_NEGATIVE = "must be greater than or equal to 0"
+
+
+def not_negative(value: int | None, path: str) -> Iterator[FieldError]:
+    if value is not None and value < 0:
+        yield invalid(path, value, _NOT_NEGATIVE)
+
+
+def validate_label_selector(selector: JsonObject, path: str) -> Iterator[FieldError]:
+    """``{matchLabels, matchExpressions}``."""
+    yield from validate_labels(selector.get("matchLabels") or {}, f"{path}.matchLabels")
+    for index, expression in enumerate(selector.get("matchExpressions") or []):
+        yield from _expression(expression, f"{path}.matchExpressions[{index}]")
+
+
+def _expression(expression: JsonObject, path: str) -> Iterator[FieldError]:
+    operator, values = expression.get("operator") or "", expression.get("values") or []
+    if operator in ("In", "NotIn") and not values:
+        yield required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    if operator in ("Exists", "DoesNotExist") and values:
+        yield forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+    if operator not in _OPERATORS:
+        yield invalid(f"{path}.operator", operator, "not a valid selector operator")
+    key = expression.get("key") or ""
+    yield from (invalid(f"{path}.key", key, why) for why in names.qualified_name(key))
+    for index, value in enumerate(values):
+        yield from (invalid(f"{path}.values[{index}]", value, why) for why in names.label_value(value))
+
+
+def validate_deployment(obj: JsonObject) -> Iterator[FieldError]:
+    spec = obj.get("spec") or {}
+    yield from not_negative(spec.get("replicas"), "spec.replicas")
+    yield from _selector_and_template(spec, "deployment")
+    yield from _strategy(spec.get("strategy") or {})
+    yield from not_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
+    yield from not_negative(spec.get("revisionHistoryLimit"), "spec.revisionHistoryLimit")
+    deadline = spec.get("progressDeadlineSeconds")
+    if deadline is not None:
+        yield from not_negative(deadline, "spec.progressDeadlineSeconds")
+        if deadline <= (spec.get("minReadySeconds") or 0):
+            yield invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
+
+
+def validate_deployment_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    yield from validate_deployment(new)
+    yield from _selector_update(new, old)
+
+
+def validate_replica_set(obj: JsonObject) -> Iterator[FieldError]:
+    spec = obj.get("spec") or {}
+    yield from not_negative(spec.get("replicas"), "spec.replicas")
+    yield from not_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
+    yield from _selector_and_template(spec, "replicaset")
+
+
+def validate_replica_set_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    yield from validate_replica_set(new)
+    yield from _selector_update(new, old)
+
+
+def _selector_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    selector, before = (new.get("spec") or {}).get("selector"), (old.get("spec") or {}).get("selector")
+    yield from immutable(selector, before, "spec.selector")
+
+
+def _selector_and_template(spec: JsonObject, kind: str) -> Iterator[FieldError]:
+    selector = spec.get("selector")
+    if selector is None:
+        yield required("spec.selector")
+    else:
+        yield from validate_label_selector(selector, "spec.selector")
+        if not selector.get("matchLabels") and not selector.get("matchExpressions"):
+            yield invalid("spec.selector", selector, f"empty selector is invalid for {kind}")
+    template = spec.get("template") or {}
+    if selector:
+        yield from _selects_template(selector, template)
+    yield from _template(template)
+
+
+def _selects_template(selector: JsonObject, template: JsonObject) -> Iterator[FieldError]:
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    try:
+        matches = label_selector_of(selector).matches(labels)
+    except ApiError:
+        yield invalid("spec.selector", selector, "invalid label selector")
+        return
+    if not matches:
+        yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+
+
+def _template(template: JsonObject) -> Iterator[FieldError]:
+    meta, spec = template.get("metadata") or {}, template.get("spec") or {}
+    yield from validate_labels(meta.get("labels") or {}, "spec.template.labels")
+    yield from validate_annotations(meta.get("annotations") or {}, "spec.template.annotations")
+    yield from validate_pod_spec(spec, "spec.template.spec")
+    policy = spec.get("restartPolicy")
+    if policy and policy != "Always":
+        yield not_supported("spec.template.spec.restartPolicy", policy, ("Always",))
+    if spec.get("activeDeadlineSeconds") is not None:
+        detail = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        yield forbidden("spec.template.spec.activeDeadlineSeconds", detail)
+
+
+def _strategy(strategy: JsonObject) -> Iterator[FieldError]:
+    kind, rolling = strategy.get("type") or "", strategy.get("rollingUpdate")
+    if kind == "Recreate":
+        if rolling is not None:
+            detail = "may not be specified when strategy `type` is 'Recreate'"
+            yield forbidden("spec.strategy.rollingUpdate", detail)
+    elif kind != "RollingUpdate":
+        yield not_supported("spec.strategy.type", kind, ("Recreate", "RollingUpdate"))
+    elif rolling is None:
+        yield required("spec.strategy.rollingUpdate", "this should be defaulted and never be nil")
+    else:
+        yield from _rolling_update(rolling, "spec.strategy.rollingUpdate")
+
+
+def _rolling_update(rolling: JsonObject, path: str) -> Iterator[FieldError]:
+    surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
+    for field, value in (("maxUnavailable", unavailable), ("maxSurge", surge)):
+        yield from _count_or_percent(value, f"{path}.{field}")
+    if _amount(unavailable) == 0 and _amount(surge) == 0:
+        yield invalid(f"{path}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0")
+    percent = _PERCENT.match(unavailable) if isinstance(unavailable, str) else None
+    if percent and int(percent.group(1)) > 100:
+        yield invalid(f"{path}.maxUnavailable", unavailable, "must not be greater than 100%")
+
+
+def _count_or_percent(value: Any, path: str) -> Iterator[FieldError]:
+    if isinstance(value, str) and not _PERCENT.match(value):
+        yield invalid(path, value, _PERCENT_TEXT)
+    elif isinstance(value, int):
+        yield from not_negative(value, path)
+
+
+def _amount(value: Any) -> int:
+    """The number of a count or a percentage; 0 of what is neither."""
+    if isinstance(value, int):
+        return value
+    percent = _PERCENT.match(value or "")
+    return int(percent.group(1)) if percent else 0
+
+
+_COUNTS = ("replicas", "fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas",
+           "unavailableReplicas")  # fmt: skip
+
+
+def _status_counts(obj: JsonObject) -> Iterator[FieldError]:
+    status = obj.get("status") or {}
+    yield from not_negative(status.get("observedGeneration"), "status.observedGeneration")
+    for field in _COUNTS:
+        yield from not_negative(status.get(field), f"status.{field}")
+    replicas = status.get("replicas") or 0
+    for field, whole in (("fullyLabeledReplicas", replicas), ("updatedReplicas", replicas), ("readyReplicas", replicas),
+                         ("availableReplicas", replicas)):  # fmt: skip
+        if (status.get(field) or 0) > whole:
+            yield invalid(f"status.{field}", status[field], "cannot be greater than status.replicas")
+    ready = status.get("readyReplicas") or 0
+    if (status.get("availableReplicas") or 0) > ready:
+        yield invalid("status.availableReplicas", status["availableReplicas"], "cannot be greater than readyReplicas")
+
+
+def validate_deployment_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return _status_counts(new)
+
+
+def validate_replica_set_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return _status_counts(new)

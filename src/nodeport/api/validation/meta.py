@@ -1,0 +1,143 @@
+"""Rules on ``metadata``: names, labels, annotations, owners, finalizers, and what an update may not touch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nodeport.api import names
+from nodeport.api.meta import JsonObject
+from nodeport.api.status import FieldError, forbidden, invalid, required, too_long
+
+NameRule = Callable[[str], tuple[str, ...]]
+
+MOST_ANNOTATION_BYTES = 262_144
+_STANDARD_FINALIZERS = frozenset(("kubernetes", "orphan", "foregroundDeletion"))
+_IMMUTABLE = "field is immutable"
+_NO_OWNERS = frozenset((("v1", "Event"),))
+
+
+def validate_meta(
+    meta: JsonObject, *, namespaced: bool, name_rule: NameRule, path: str = "metadata"
+) -> list[FieldError]:
+    """Everything that holds for the metadata of a new object."""
+    errors = list(_name_errors(meta, name_rule, path))
+    namespace = meta.get("namespace") or ""
+    if namespaced:
+        if not namespace:
+            errors.append(required(f"{path}.namespace"))
+        else:
+            errors += (invalid(f"{path}.namespace", namespace, why) for why in names.dns_label(namespace))
+    elif namespace:
+        errors.append(forbidden(f"{path}.namespace", "not allowed on this type"))
+    errors += _content_errors(meta, path)
+    return errors
+
+
+def _name_errors(meta: JsonObject, name_rule: NameRule, path: str) -> Iterator[FieldError]:
+    generate_name, name = meta.get("generateName") or "", meta.get("name") or ""
+    if generate_name:
+        masked = generate_name[:-1] + "a" if len(generate_name) > 1 and generate_name[-1] == "-" else generate_name
+        for why in name_rule(masked):
+            yield invalid(f"{path}.generateName", generate_name, why)
+    if not name:
+        yield required(f"{path}.name", "name or generateName is required")
+    else:
+        for why in name_rule(name):
+            yield invalid(f"{path}.name", name, why)
+
+
+def _content_errors(meta: JsonObject, path: str) -> Iterator[FieldError]:
+    """What is checked on creation and on update alike."""
+    if (meta.get("generation") or 0) < 0:
+        yield invalid(f"{path}.generation", meta["generation"], "must be greater than or equal to 0")
+    yield from validate_labels(meta.get("labels") or {}, f"{path}.labels")
+    yield from validate_annotations(meta.get("annotations") or {}, f"{path}.annotations")
+    yield from _owner_errors(meta.get("ownerReferences") or [], f"{path}.ownerReferences")
+    yield from _finalizer_errors(meta.get("finalizers") or [], f"{path}.finalizers")
+
+
+def validate_labels(labels: Mapping[str, str], path: str) -> Iterator[FieldError]:
+    """Keys and values of labels, also of a Service's selector."""
+    for key, value in labels.items():
+        for why in names.qualified_name(key):
+            yield invalid(path, key, why)
+        for why in names.label_value(value):
+            yield invalid(path, value, why)
+
+
+def validate_annotations(annotations: Mapping[str, str], path: str) -> Iterator[FieldError]:
+    size = 0
+    for key, value in annotations.items():
+        for why in names.qualified_name(key.lower()):
+            yield invalid(path, key, why)
+        size += len(key.encode()) + len(value.encode())
+    if size > MOST_ANNOTATION_BYTES:
+        yield too_long(path, MOST_ANNOTATION_BYTES)
+
+
+def _owner_errors(owners: Sequence[JsonObject], path: str) -> Iterator[FieldError]:
+    controller = ""
+    for index, owner in enumerate(owners):
+        yield from _one_owner_errors(owner, f"{path}[{index}]")
+        if not owner.get("controller"):
+            continue
+        if controller:
+            detail = (
+                'Only one reference can have Controller set to true. Found "true" in references for'
+                f" {controller} and {owner.get('name', '')}"
+            )
+            yield invalid(path, list(owners), detail)
+            return
+        controller = owner.get("name", "")
+
+
+def _one_owner_errors(owner: JsonObject, path: str) -> Iterator[FieldError]:
+    api_version = owner.get("apiVersion") or ""
+    if not api_version.rpartition("/")[2]:
+        yield invalid(f"{path}.apiVersion", api_version, "version must not be empty")
+    for field in ("kind", "name", "uid"):
+        if not owner.get(field):
+            yield invalid(f"{path}.{field}", owner.get(field) or "", "must not be empty")
+    if (api_version, owner.get("kind")) in _NO_OWNERS:
+        yield invalid(path, owner, f"/v1, Kind={owner['kind']} is disallowed from being an owner")
+
+
+def _finalizer_errors(finalizers: Sequence[str], path: str) -> Iterator[FieldError]:
+    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
+        detail = "finalizer orphan and foregroundDeletion cannot be both set"
+        yield invalid(path, list(finalizers), detail)
+    for index, name in enumerate(finalizers):
+        for why in names.qualified_name(name):
+            yield invalid(path, name, why)
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            detail = "name is neither a standard finalizer name nor is it fully qualified"
+            yield invalid(f"{path}[{index}]", name, detail)
+
+
+def validate_meta_update(new: JsonObject, old: JsonObject, path: str = "metadata") -> list[FieldError]:
+    """What an update may not change. Fields that the server itself restores when a client leaves them out may be
+    absent from ``new``."""
+    errors: list[FieldError] = []
+    if old.get("deletionTimestamp"):
+        added = sorted(set(new.get("finalizers") or ()) - set(old.get("finalizers") or ()))
+        if added:
+            shown = ", ".join(f'"{name}"' for name in added)
+            errors.append(forbidden(
+                f"{path}.finalizers",
+                "no new finalizers can be added if the object is being deleted, found new finalizers"
+                f" []string{{{shown}}}",
+            ))  # fmt: skip
+    if (new.get("generation") or 0) < (old.get("generation") or 0) and new.get("generation") is not None:
+        errors.append(invalid(f"{path}.generation", new["generation"], "must not be decremented"))
+    for field in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        if new.get(field) is not None:
+            errors += immutable(new[field], old.get(field), f"{path}.{field}")
+    errors += _content_errors(new, path)
+    return errors
+
+
+def immutable(new: Any, old: Any, path: str) -> Iterator[FieldError]:
+    """One error when a field changed that may not."""
+    if new != old:
+        yield invalid(path, new, _IMMUTABLE)

@@ -1,0 +1,91 @@
+"""Which rules hold for which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nodeport.api import names
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import Resource
+from nodeport.api.status import FieldError
+from nodeport.api.validation import apps, endpoints, others, pods, services
+from nodeport.api.validation.meta import NameRule, validate_meta, validate_meta_update
+
+Check = Callable[[JsonObject], Iterable[FieldError]]
+Comparison = Callable[[JsonObject, JsonObject], Iterable[FieldError]]
+
+
+def _nothing(_obj: JsonObject) -> Iterable[FieldError]:
+    return ()
+
+
+def _no_comparison(_new: JsonObject, _old: JsonObject) -> Iterable[FieldError]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``create`` judges a new object's content; ``update`` a new object against its predecessor (content included);
+    ``status`` the same for the status subresource."""
+
+    name: NameRule = names.dns_subdomain
+    create: Check = _nothing
+    update: Comparison = _no_comparison
+    status: Comparison = _no_comparison
+
+
+_PLAIN = Rules(name=names.path_segment)
+_RULES: dict[tuple[str, str], Rules] = {
+    ("", "Service"): Rules(
+        names.dns_label, services.validate_service, services.validate_service_update, services.validate_service_status
+    ),
+    ("", "Pod"): Rules(
+        create=pods.validate_pod, update=pods.validate_pod_update, status=pods.validate_pod_status_update
+    ),
+    ("", "Endpoints"): Rules(create=endpoints.validate_endpoints, update=endpoints.validate_endpoints_update),
+    ("discovery.k8s.io", "EndpointSlice"): Rules(
+        create=endpoints.validate_endpoint_slice, update=endpoints.validate_endpoint_slice_update
+    ),
+    ("apps", "Deployment"): Rules(
+        create=apps.validate_deployment, update=apps.validate_deployment_update, status=apps.validate_deployment_status
+    ),
+    ("apps", "ReplicaSet"): Rules(
+        create=apps.validate_replica_set,
+        update=apps.validate_replica_set_update,
+        status=apps.validate_replica_set_status,
+    ),
+    ("", "Namespace"): Rules(names.dns_label, others.validate_namespace, others.validate_namespace_update),
+    ("", "Node"): Rules(create=others.validate_node, update=others.validate_node_update),
+    ("", "ConfigMap"): Rules(create=others.validate_config_map, update=others.validate_config_map_update),
+    ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
+    ("", "ServiceAccount"): Rules(),
+    ("", "Event"): Rules(name=names.path_segment, create=others.validate_event),
+    ("coordination.k8s.io", "Lease"): Rules(create=others.validate_lease, update=others.validate_lease_update),
+}
+
+
+def _rules(resource: Resource) -> Rules:
+    return _RULES.get((resource.group, resource.kind), _PLAIN)
+
+
+def validate_create(resource: Resource, obj: JsonObject) -> list[FieldError]:
+    """The faults of a new, defaulted object; metadata first."""
+    rules = _rules(resource)
+    errors = validate_meta(obj.get("metadata") or {}, namespaced=resource.namespaced, name_rule=rules.name)
+    errors += rules.create(obj)
+    return errors
+
+
+def validate_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
+    """The faults of ``new`` as the successor of the stored object ``old``."""
+    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
+    errors += _rules(resource).update(new, old)
+    return errors
+
+
+def validate_status_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
+    """The faults of a write to the status subresource."""
+    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
+    errors += _rules(resource).status(new, old)
+    return errors

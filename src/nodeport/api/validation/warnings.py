@@ -1,0 +1,69 @@
+"""What the API accepts with a warning (header ``Warning: 299``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nodeport.api import ip, services
+from nodeport.api.meta import JsonObject
+from nodeport.api.meta import annotations as annotations_of
+from nodeport.api.resources import Resource
+from nodeport.api.services import EXTERNAL_NAME
+
+_HINTS = "service.kubernetes.io/topology-aware-hints"
+_MODE = "service.kubernetes.io/topology-mode"
+_ENDPOINTS = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+
+
+def warnings(resource: Resource, new: JsonObject, old: JsonObject | None = None) -> list[str]:
+    """Texts for a write of ``new`` over ``old`` (None on creation), in order, each once."""
+    match resource.group, resource.kind:
+        case "", "Service":
+            return list(dict.fromkeys(_service(new)))
+        case "", "Endpoints":
+            return [_ENDPOINTS]
+        case "discovery.k8s.io", "EndpointSlice":
+            return list(dict.fromkeys(_endpoint_slice(new, old)))
+    return []
+
+
+def _service(service: JsonObject) -> Iterator[str]:
+    spec, headless = services.spec_of(service), services.is_headless(service)
+    if _HINTS in annotations_of(service):
+        yield f"annotation {_HINTS} is deprecated, please use {_MODE} instead"
+    if headless:
+        if spec.get("loadBalancerIP"):
+            yield "spec.loadBalancerIP is ignored for headless services"
+        if spec.get("externalIPs"):
+            yield "spec.externalIPs is ignored for headless services"
+        if spec.get("sessionAffinity") not in (None, "None"):
+            yield "spec.SessionAffinity is ignored for headless services"
+    yield from _addresses(spec)
+    is_external_name = services.type_of(service) == EXTERNAL_NAME
+    if spec.get("externalIPs"):
+        if is_external_name:
+            yield 'spec.externalIPs is ignored when spec.type is "ExternalName"'
+        yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+    if spec.get("externalName") and not is_external_name:
+        yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
+    if spec.get("trafficDistribution") == "PreferClose":
+        yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
+
+
+def _addresses(spec: JsonObject) -> Iterator[str]:
+    for field in ("clusterIPs", "externalIPs"):
+        for index, text in enumerate(spec.get(field) or []):
+            yield from _not_canonical(text, f"spec.{field}[{index}]")
+    if spec.get("loadBalancerIP"):
+        yield from _not_canonical(spec["loadBalancerIP"], "spec.loadBalancerIP")
+
+
+def _not_canonical(text: str, path: str) -> Iterator[str]:
+    address = ip.sloppy_ip(text)
+    if address is not None and address.version == 6 and str(address) != text:
+        yield f'{path}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{address}")'
+
+
+def _endpoint_slice(obj: JsonObject, old: JsonObject | None) -> Iterator[str]:
+    if obj.get("addressType") == "FQDN" and old is None:
+        yield "spec.addressType: FQDN endpoints are deprecated"
