@@ -1,0 +1,230 @@
+"""What a rendered ruleset does with a packet, computed without a kernel.
+
+A machine for the few expressions that we use, on the very bytes that we send. Tests hold it against the oracle on one
+side and against the kernel on the other; ``trace`` can ask it which rule decided. Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Final
+
+from nodeport.forwarding.decide import Packet
+from nodeport.forwarding.table import Verdict
+from nodeport.netlink.nftables import expressions as nft
+from nodeport.netlink.nftables.expressions import Code, Data, Expression, VerdictData
+from nodeport.netlink.nftables.objects import Hook, SetFlag
+from nodeport.proxy.nftables.ruleset import Ruleset
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a packet; ``destination`` is where it was translated to, if it was."""
+
+    verdict: Verdict
+    destination: tuple[IPv4Address, int] | None = None
+    masquerade: bool = False
+
+
+class UnknownExpression(Exception):
+    """The ruleset holds an expression that this machine does not know."""
+
+
+def fates(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPv4Address]) -> frozenset[Fate]:
+    """All that can become of ``packet``, over every random choice. ``local_addresses``: all the node has."""
+    first = _Machine(ruleset, packet, local_addresses, 0)
+    found = {first.run()}
+    for choice in range(1, first.modulus):
+        found.add(_Machine(ruleset, packet, local_addresses, choice).run())
+    return frozenset(found)
+
+
+_REJECT: Final = "reject"
+_TRANSLATED: Final = "translated"
+_MASQUERADED: Final = "masqueraded"
+_Outcome = Code | str | None
+"""How a chain ended: a terminal verdict, what a terminal statement did, or ``None`` when it ran out of rules."""
+
+
+@dataclass(slots=True)
+class _Machine:
+    ruleset: Ruleset
+    packet: Packet
+    local_addresses: frozenset[IPv4Address]
+    choice: int
+    modulus: int = 1
+    priority: bytes = bytes(4)
+    destination: tuple[IPv4Address, int] | None = None
+    words: dict[int, bytes] = field(default_factory=dict)
+
+    def run(self) -> Fate:
+        entry = Hook.OUTPUT if self.packet.from_node else Hook.PREROUTING
+        outcome = self._hook(entry)
+        if outcome == _REJECT:
+            return Fate(Verdict.REJECT)
+        if outcome is Code.DROP:
+            return Fate(Verdict.DROP)
+        masquerade = self._hook(Hook.POSTROUTING) == _MASQUERADED
+        if self.destination is None:
+            return Fate(Verdict.PASS, None, masquerade)
+        return Fate(Verdict.FORWARD, self.destination, masquerade)
+
+    def _hook(self, hook: Hook) -> _Outcome:
+        for chain in self.ruleset.chains.values():
+            if chain.hook is not None and chain.hook.hook is hook:
+                return self._chain(chain.name)
+        return None
+
+    def _chain(self, name: str) -> _Outcome:
+        for rule in self.ruleset.chains[name].rules:
+            outcome = self._rule(rule.expressions)
+            match outcome:
+                case VerdictData(Code.GOTO, chain):
+                    return self._chain(chain)
+                case VerdictData(Code.JUMP, chain):
+                    inner = self._chain(chain)
+                    if inner is not None:
+                        return inner
+                case VerdictData(Code.RETURN):
+                    return None
+                case VerdictData(code):
+                    return code
+                case str():
+                    return outcome
+        return None
+
+    def _rule(self, expressions: tuple[Expression, ...]) -> VerdictData | str | None:
+        """Runs expressions until one does not match (``None``) or one ends the rule."""
+        for item in expressions:
+            result = self._expression(item)
+            if result is False:
+                return None
+            if not isinstance(result, bool):
+                return result
+        return None
+
+    def _expression(self, item: Expression) -> bool | VerdictData | str:
+        """True: go on; False: the rule does not match; else what the rule decides."""
+        match item.name:
+            case "payload":
+                return self._load(item, self._payload(item))
+            case "meta":
+                return self._meta(item)
+            case "ct":
+                return self._load(item, self._conntrack(item))
+            case "fib":
+                return self._load(item, self._fib(item))
+            case "numgen":
+                self.modulus = item.number("modulus")
+                return self._load(item, struct.pack("=I", self.choice % self.modulus))
+            case "bitwise":
+                return self._bitwise(item)
+            case "cmp":
+                data = item["data"]
+                assert isinstance(data, bytes)
+                equal = self._read(item.number("sreg"), len(data)) == data
+                return equal is (item.number("op") == nft.CMP_EQ)
+            case "immediate":
+                return self._immediate(item)
+            case "lookup":
+                return self._lookup(item)
+            case "nat":
+                self.destination = self._translation(item)
+                return _TRANSLATED
+            case "masq":
+                return _MASQUERADED
+            case "reject":
+                return _REJECT
+        raise UnknownExpression(item.name)
+
+    def _payload(self, item: Expression) -> bytes:
+        address, port = self.destination or (self.packet.destination, self.packet.port)
+        match item.number("base"), item.number("offset"):
+            case nft.NETWORK_HEADER, 12:
+                return self.packet.source.packed
+            case nft.NETWORK_HEADER, 16:
+                return address.packed
+            case nft.TRANSPORT_HEADER, 2:
+                return port.to_bytes(2, "big")
+        raise UnknownExpression(str(item))
+
+    def _meta(self, item: Expression) -> bool:
+        if any(name == "sreg" for name, _ in item.values):
+            self.priority = self._read(item.number("sreg"), 4)
+            return True
+        if item.number("key") == nft.META_L4PROTO:
+            return self._load(item, bytes((self.packet.protocol.value,)))
+        return self._load(item, self.priority)
+
+    def _conntrack(self, item: Expression) -> bytes:
+        match item.number("key"):
+            case nft.CT_STATUS:
+                return struct.pack("=I", nft.IPS_DST_NAT if self.destination else 0)
+            case nft.CT_DST_IP:
+                return self.packet.destination.packed
+            case nft.CT_PROTO_DST:
+                return self.packet.port.to_bytes(2, "big")
+        raise UnknownExpression(str(item))
+
+    def _fib(self, item: Expression) -> bytes:
+        if item.number("flags") == nft.FIB_DADDR:
+            address, _ = self.destination or (self.packet.destination, 0)
+        else:
+            address = self.packet.source
+        kind = nft.RTN_LOCAL if address in self.local_addresses else nft.RTN_LOCAL - 1
+        return struct.pack("=I", kind)
+
+    def _bitwise(self, item: Expression) -> bool:
+        length, mask = item.number("length"), item["mask"]
+        assert isinstance(mask, bytes)
+        value = int.from_bytes(self._read(item.number("sreg"), length), "big") & int.from_bytes(mask, "big")
+        return self._load(item, value.to_bytes(length, "big"))
+
+    def _immediate(self, item: Expression) -> bool | VerdictData:
+        data = item["data"]
+        if isinstance(data, VerdictData):
+            return data
+        assert isinstance(data, bytes)
+        return self._load(item, data)
+
+    def _lookup(self, item: Expression) -> bool | VerdictData:
+        name = str(item["set"])
+        definition = self.ruleset.sets[name]
+        key = self._read(item.number("sreg"), definition.key_length)
+        elements = self.ruleset.elements_of(name)
+        if definition.flags & SetFlag.INTERVAL:
+            data: Data | None = b"" if _in_interval(elements, key) else None
+        else:
+            data = elements.get(key)
+        if not definition.flags & SetFlag.MAP:
+            return (data is not None) is (item.number("flags") != nft.LOOKUP_INVERTED)
+        if data is None or isinstance(data, VerdictData):
+            return data or False
+        return self._load(item, data)
+
+    def _translation(self, item: Expression) -> tuple[IPv4Address, int]:
+        address = IPv4Address(self._read(item.number("address"), 4))
+        return address, int.from_bytes(self._read(item.number("port"), 2), "big")
+
+    def _load(self, item: Expression, data: bytes) -> bool:
+        start = _word(item.number("dreg"))
+        for offset in range(0, len(data), 4):
+            self.words[start + offset // 4] = data[offset : offset + 4].ljust(4, b"\0")
+        return True
+
+    def _read(self, register: int, length: int) -> bytes:
+        start = _word(register)
+        return b"".join(self.words[start + index] for index in range((length + 3) // 4))[:length]
+
+
+def _word(register: int) -> int:
+    """The index of a register's first word; the first sixteen bytes go by two numbers."""
+    return 0 if register == nft.Register.WORD_0 else register - 8
+
+
+def _in_interval(elements: Mapping[bytes, Data], key: bytes) -> bool:
+    length = len(key)
+    return any(item[:length] <= key and (len(item) == length or key < item[length:]) for item in elements)
