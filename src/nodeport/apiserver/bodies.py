@@ -1,0 +1,86 @@
+"""Request bodies -> objects that fit their schema, with the texts Kubernetes gives when they do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodeport.api import protobuf, schema
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import GroupVersionKind
+from nodeport.api.status import BadRequest, Cause, Invalid, invalid
+from nodeport.apiserver.encoding import encode
+from nodeport.apiserver.negotiation import PROTOBUF, YAML
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """``media_type`` without parameters."""
+
+    data: bytes
+    media_type: str
+
+
+def parse(body: Body, kind: str) -> tuple[JsonObject, list[str]]:
+    """The object and the paths of its duplicate fields; 400 when it is no object at all."""
+    if body.media_type == PROTOBUF:
+        return protobuf.decode(body.data), []
+    if body.media_type == YAML:
+        return schema.decode_yaml(body.data, expected=kind)
+    return schema.decode_json(body.data, expected=kind)
+
+
+def read_object(
+    body: Body, schema_name: str, expected: GroupVersionKind, field_validation: str
+) -> tuple[JsonObject, list[str]]:
+    """A checked, pruned object of the expected kind and the warnings that it earned."""
+    obj, duplicates = parse(body, expected.kind)
+    found_version = obj.get("apiVersion") or expected.api_version
+    found_kind = obj.get("kind") or expected.kind
+    if found_kind != expected.kind:
+        raise BadRequest(
+            f'{found_kind} in version "{_version(found_version)}" cannot be handled as a {expected.kind}: '
+            f"converting ({_version(found_version)}.{found_kind}) to ({expected.version}.{expected.kind}): unknown conversion"
+        )
+    if found_version != expected.api_version:
+        raise BadRequest(
+            f"the API version in the data ({found_version}) does not match the expected API version "
+            f"({expected.api_version})"
+        )
+    obj["apiVersion"], obj["kind"] = expected.api_version, expected.kind
+    report = schema.check(schema_name, obj)
+    where = f'{expected.kind} in version "{expected.version}" cannot be handled as a {expected.kind}'
+    if report.type_error:
+        raise BadRequest(f"{where}: {report.type_error}")
+    problems = strict_problems(report.unknown, duplicates)
+    if problems and field_validation == "Strict":
+        raise BadRequest(f"{where}: strict decoding error: {', '.join(problems)}")
+    schema.prune(schema_name, obj)
+    return obj, problems if field_validation == "Warn" else []
+
+
+def check_patched(
+    obj: JsonObject, schema_name: str, duplicates: list[str], field_validation: str
+) -> list[str]:
+    """Check and prune the outcome of a patch; 422 on the field ``patch`` where a whole object would give 400."""
+    report = schema.check(schema_name, obj)
+    if report.type_error:
+        raise invalid_patch(obj, report.type_error)
+    problems = strict_problems(report.unknown, duplicates)
+    if problems and field_validation == "Strict":
+        raise invalid_patch(obj, f"strict decoding error: {', '.join(problems)}")
+    schema.prune(schema_name, obj)
+    return problems if field_validation == "Warn" else []
+
+
+def invalid_patch(obj: JsonObject, detail: str) -> Invalid:
+    error = invalid("patch", encode(obj).decode(), detail)
+    return Invalid(f' "" is invalid: {error}', causes=[Cause(error.type.value[0], error.body(), "patch")])
+
+
+def strict_problems(unknown: tuple[str, ...], duplicates: list[str]) -> list[str]:
+    """The words for fields that strict decoding refuses and lenient decoding warns of."""
+    return [f'duplicate field "{path}"' for path in duplicates] + [f'unknown field "{path}"' for path in unknown]
+
+
+def _version(api_version: str) -> str:
+    return api_version.rpartition("/")[2]

@@ -1,0 +1,131 @@
+"""What a cluster has from its first second: namespaces, the ``kubernetes`` Service, and where it leads."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+from nodeport.api.status import AlreadyExists, NotFound
+from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.writes import Writer
+from nodeport.kit.logs import get_logger
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+INTERVAL = timedelta(seconds=10)
+_log = get_logger("nodeport.apiserver.bootstrap")
+
+
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """Where clients inside the cluster reach this server. Nobody reaches a loopback address: then the Service has
+    no endpoints."""
+
+    address: IPv4Address
+    port: int
+
+
+class Bootstrap:
+    """Creates what is missing, at once and then every ten seconds; edits nobody's changes away."""
+
+    def __init__(
+        self, registry: Registry, writer: Writer, service_network: IPv4Network, advertised: Advertised
+    ) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._service_address = service_network.network_address + 1
+        self._advertised = advertised
+
+    async def ensure(self) -> None:
+        """Everything that must exist before the first request is served."""
+        for name in SYSTEM_NAMESPACES:
+            await self._create(NAMESPACES, "", {"metadata": {"name": name}})
+        await self._create(SERVICES, "default", self._service())
+        if self._advertised.address.is_loopback:
+            return
+        await self._publish(ENDPOINTS, self._endpoints())
+        await self._publish(ENDPOINT_SLICES, self._endpoint_slice())
+
+    async def run(self) -> None:
+        """Put back what goes missing, until cancelled."""
+        while True:
+            await self._registry.clock.sleep(INTERVAL.total_seconds())
+            try:
+                await self.ensure()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                _log.exception("the system's own objects could not be checked")
+
+    async def _create(self, resource: Resource, namespace: str, obj: JsonObject) -> bool:
+        name = obj["metadata"]["name"]
+        try:
+            await self._registry.find(resource, namespace, name)
+            return False
+        except NotFound:
+            pass
+        obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        try:
+            await self._writer.create(Target(resource, namespace), obj, WriteOptions())
+        except (AlreadyExists, NotFound):
+            return False
+        return True
+
+    async def _publish(self, resource: Resource, wanted: JsonObject) -> None:
+        """Create the object or, when this server moved, point it here."""
+        if await self._create(resource, "default", wanted):
+            return
+
+        def change(old: JsonObject) -> JsonObject:
+            kept = {field: old[field] for field in ("apiVersion", "kind")}
+            content = {field: value for field, value in wanted.items() if field != "metadata"}
+            return {**old, **kept, **content, "metadata": dict(old["metadata"])}
+
+        target = Target(resource, "default", wanted["metadata"]["name"])
+        await self._writer.change(target, change, WriteOptions())
+
+    def _service(self) -> JsonObject:
+        address = str(self._service_address)
+        return {
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {
+                "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
+                "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+                "ports": [
+                    {"name": "https", "protocol": "TCP", "port": 443, "targetPort": self._advertised.port}
+                ],
+            },
+        }  # fmt: skip
+
+    def _endpoints(self) -> JsonObject:
+        return {
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+            },
+            "subsets": [
+                {
+                    "addresses": [{"ip": str(self._advertised.address)}],
+                    "ports": [{"name": "https", "port": self._advertised.port, "protocol": "TCP"}],
+                }
+            ],
+        }  # fmt: skip
+
+    def _endpoint_slice(self) -> JsonObject:
+        return {
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [str(self._advertised.address)], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": self._advertised.port, "protocol": "TCP"}],
+        }  # fmt: skip

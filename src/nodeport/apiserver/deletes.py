@@ -1,0 +1,148 @@
+"""delete and deletecollection: graceful, held back by finalizers, or at once."""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime, timedelta
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import Resource
+from nodeport.api.status import conflict
+from nodeport.apiserver.allocators.reservation import Reservation
+from nodeport.apiserver.encoding import decode, encode, encode_stored, key_of
+from nodeport.apiserver.errors import success
+from nodeport.apiserver.listing import Lister
+from nodeport.apiserver.options import DeleteOptions, ListOptions
+from nodeport.apiserver.registry import Entry, Registry
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.writes import Writer, is_finished, uid_conflict
+from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.store.base import KeyValue, PreconditionFailed, Put
+
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+ATTEMPTS = 10
+
+
+class Deleter:
+    def __init__(self, registry: Registry, writer: Writer, lister: Lister) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._lister = lister
+
+    async def delete(self, target: Target, options: DeleteOptions) -> bytes:
+        """The served answer: the object while it lives on or where its kind says so, else a Status."""
+        entry = self._registry.entry(target.resource)
+        for _ in range(ATTEMPTS):
+            kv = await self._registry.find(target.resource, target.namespace, target.name)
+            try:
+                return await self._delete_once(entry, kv, options)
+            except PreconditionFailed:
+                continue
+        raise conflict(target.resource, target.name)
+
+    async def _delete_once(self, entry: Entry, kv: KeyValue, options: DeleteOptions) -> bytes:
+        resource = entry.resource
+        old = entry.splicer.read(kv)
+        check_preconditions(resource, old, options)
+        entry.strategy.check_delete(old)
+        new = copy.deepcopy(old)
+        set_propagation_finalizers(new, options.propagation_policy)
+        self._mark(entry, new, options.grace_period_seconds)
+        if is_finished(entry, new):
+            gone = await self._writer.remove(entry, kv, new, [], dry_run=options.dry_run)
+            return gone.body if resource.returns_deleted else encode(_gone_status(resource, new))
+        if new == old:
+            return entry.splicer.serve(kv.value, kv.mod_revision)
+        if resource.has_generation and not old["metadata"].get("deletionTimestamp"):
+            new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
+        stored = encode_stored(new)
+        if options.dry_run:
+            return entry.splicer.serve(stored, kv.mod_revision)
+        revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], Reservation())
+        return entry.splicer.serve(stored, revision)
+
+    def _mark(self, entry: Entry, obj: JsonObject, asked: int | None) -> None:
+        """Set or shorten the deletion's time; a deletion that has begun can only get shorter."""
+        metadata = obj["metadata"]
+        if not metadata.get("deletionTimestamp"):
+            grace = entry.strategy.begin_graceful_delete(obj, asked)
+            set_deletion(metadata, self._registry.clock.now() + timedelta(seconds=grace), grace)
+            entry.strategy.mark_deleted(obj)
+            return
+        left = metadata.get("deletionGracePeriodSeconds") or 0
+        if asked is None or asked >= left:
+            return
+        shorter = max(asked, 0)
+        begun = parse_rfc3339(metadata["deletionTimestamp"]) - timedelta(seconds=left)
+        set_deletion(metadata, begun + timedelta(seconds=shorter), shorter)
+
+    async def delete_collection(self, target: Target, list_options: ListOptions, options: DeleteOptions) -> bytes:
+        """Delete what the selectors choose, one by one; answers with the list as it was found."""
+        entry = self._registry.entry(target.resource)
+        page = await self._lister.page(target.resource, target.namespace, entry.splicer, list_options)
+        for kv in page.items:
+            metadata = decode(kv.value)["metadata"]
+            one = Target(target.resource, metadata.get("namespace") or "", metadata["name"])
+            if await self._registry.store.get(key_of(one.resource, one.namespace, one.name)) is None:
+                continue
+            await self._delete_unless_gone(one, options)
+        return entry.splicer.serve_list(page.items, page.metadata())
+
+    async def _delete_unless_gone(self, target: Target, options: DeleteOptions) -> None:
+        entry = self._registry.entry(target.resource)
+        for _ in range(ATTEMPTS):
+            kv = await self._registry.store.get(key_of(target.resource, target.namespace, target.name))
+            if kv is None:
+                return
+            try:
+                await self._delete_once(entry, kv, options)
+            except PreconditionFailed:
+                continue
+            return
+
+
+def set_deletion(metadata: JsonObject, when: datetime, grace_seconds: int) -> None:
+    metadata["deletionTimestamp"] = rfc3339(when)
+    metadata["deletionGracePeriodSeconds"] = grace_seconds
+
+
+def check_preconditions(resource: Resource, obj: JsonObject, options: DeleteOptions) -> None:
+    """409 when the object is not the one the client means."""
+    metadata = obj["metadata"]
+    name = metadata["name"]
+    if options.uid is not None and options.uid != metadata["uid"]:
+        raise uid_conflict(resource, name, options.uid, metadata["uid"])
+    if options.resource_version is not None and options.resource_version != metadata["resourceVersion"]:
+        raise conflict(
+            resource,
+            name,
+            f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
+            f"ResourceVersion in object meta: {metadata['resourceVersion']}",
+        )
+
+
+def set_propagation_finalizers(obj: JsonObject, policy: str) -> None:
+    """Foreground and Orphan leave a note for the garbage collector; Background withdraws such notes."""
+    if not policy:
+        return
+    metadata = obj["metadata"]
+    kept = [name for name in metadata.get("finalizers") or [] if name not in (FOREGROUND, ORPHAN)]
+    if policy == "Foreground":
+        kept.append(FOREGROUND)
+    elif policy == "Orphan":
+        kept.append(ORPHAN)
+    if kept:
+        metadata["finalizers"] = kept
+    else:
+        metadata.pop("finalizers", None)
+
+
+def _gone_status(resource: Resource, obj: JsonObject) -> JsonObject:
+    details = {
+        "name": obj["metadata"]["name"], "group": resource.group, "kind": resource.plural,
+        "uid": obj["metadata"]["uid"],
+    }  # fmt: skip
+    return success({key: value for key, value in details.items() if value})
+
+

@@ -1,0 +1,97 @@
+"""What is no object: discovery, OpenAPI, version, health, metrics."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+from aiohttp import web
+
+from nodeport.api.meta import JsonObject
+from nodeport.apiserver.discovery import Discovery
+from nodeport.apiserver.encoding import encode
+from nodeport.apiserver.metrics import Metrics
+from nodeport.apiserver.negotiation import wants_discovery
+from nodeport.apiserver.openapi import OpenApi
+from nodeport.apiserver.requests import Address
+
+VERSION_MAJOR, VERSION_MINOR, VERSION_PATCH = 1, 36, 0
+HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+HEALTH_CHECKS = ("ping", "store")
+
+
+def version() -> JsonObject:
+    """GET /version: the Kubernetes release whose behaviour is served."""
+    minor = str(VERSION_MINOR)
+    return {
+        "major": str(VERSION_MAJOR), "minor": minor,
+        "emulationMajor": str(VERSION_MAJOR), "emulationMinor": minor,
+        "minCompatibilityMajor": str(VERSION_MAJOR), "minCompatibilityMinor": str(VERSION_MINOR - 1),
+        "gitVersion": f"v{VERSION_MAJOR}.{VERSION_MINOR}.{VERSION_PATCH}+nodeport",
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": f"python{platform.python_version()}", "compiler": platform.python_implementation().lower(),
+        "platform": f"{platform.system().lower()}/{_architecture()}",
+    }  # fmt: skip
+
+
+def _architecture() -> str:
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+class Documents:
+    """``is_ready`` decides what /readyz says."""
+
+    def __init__(
+        self, discovery: Discovery, openapi: OpenApi, metrics: Metrics, is_ready: Callable[[], bool]
+    ) -> None:
+        self._discovery = discovery
+        self._openapi = openapi
+        self._metrics = metrics
+        self._is_ready = is_ready
+        self._fixed: dict[str, bytes] = {
+            "/api": encode(discovery.core_versions()),
+            "/apis": encode(discovery.groups()),
+            "/version": encode(version()),
+        }
+        for group, found in discovery.group_versions:
+            path = f"/apis/{group}/{found}" if group else f"/api/{found}"
+            self._fixed[path] = encode(discovery.resources(group, found))
+            if group:
+                self._fixed[f"/apis/{group}"] = encode(discovery.group(group))
+        paths = sorted({*self._fixed, *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3"})
+        self._fixed["/"] = encode({"paths": paths})
+
+    def knows(self, path: str) -> bool:
+        return (
+            path in self._fixed
+            or path == "/metrics"
+            or self._openapi.knows(path)
+            or any(path == health or path.startswith(f"{health}/") for health in HEALTH_PATHS)
+        )
+
+    def answer(self, request: web.BaseRequest, address: Address) -> web.Response:
+        path = address.path
+        if path in ("/api", "/apis"):
+            wanted = wants_discovery(request.headers.get("Accept", ""))
+            if wanted:
+                body = encode(self._discovery.aggregated(wanted, core=path == "/api"))
+                content_type = f"application/json;g=apidiscovery.k8s.io;v={wanted};as=APIGroupDiscoveryList"
+                return web.Response(body=body, headers={"Content-Type": content_type})
+        if path in self._fixed:
+            return web.Response(body=self._fixed[path], content_type="application/json")
+        if path == "/metrics":
+            return web.Response(text=self._metrics.render())
+        if self._openapi.knows(path):
+            return self._openapi.answer(path)
+        return self._health(path, verbose="verbose" in address.query)
+
+    def _health(self, path: str, *, verbose: bool) -> web.Response:
+        good = path.startswith("/livez") or self._is_ready()
+        if not good:
+            return web.Response(status=500, text="[-]started failed\nreadyz check failed\n")
+        if not verbose:
+            return web.Response(text="ok")
+        top = path.strip("/").split("/")[0]
+        lines = [f"[+]{check} ok" for check in HEALTH_CHECKS]
+        return web.Response(text="\n".join([*lines, f"{top} check passed\n"]))

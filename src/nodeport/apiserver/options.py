@@ -1,0 +1,213 @@
+"""Query parameters -> checked options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
+from nodeport.api.status import (
+    BadRequest,
+    Cause,
+    FieldError,
+    FieldErrorType,
+    Invalid,
+    forbidden,
+    invalid,
+    not_supported,
+)
+
+Query = Mapping[str, str]
+NOT_OLDER_THAN = "NotOlderThan"
+EXACT = "Exact"
+MANAGER_MAX_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """``resource_version``: None when not given. ``timeout_seconds`` 0: the server's choice."""
+
+    label_selector: LabelSelector
+    field_selector: FieldSelector
+    resource_version: int | None = None
+    match: str = ""
+    limit: int = 0
+    continue_token: str = ""
+    watch: bool = False
+    allow_bookmarks: bool = False
+    send_initial_events: bool = False
+    timeout_seconds: int = 0
+
+    @property
+    def selective(self) -> bool:
+        return not self.label_selector.empty or bool(self.field_selector.requirements)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """``field_validation``: Ignore, Warn or Strict."""
+
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    field_manager: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """None: not given."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str = ""
+    uid: str | None = None
+    resource_version: str | None = None
+    dry_run: bool = False
+
+
+def invalid_options(kind: str, errors: list[FieldError]) -> Invalid:
+    """422 about the options of a request rather than its object."""
+    unique = list(dict.fromkeys(str(error) for error in errors))
+    shown = unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"
+    return Invalid(
+        f'{kind}.meta.k8s.io "" is invalid: {shown}',
+        details={"group": "meta.k8s.io", "kind": kind},
+        causes=[Cause(error.type.value[0], error.body(), error.field) for error in errors],
+    )
+
+
+def flag(query: Query, name: str) -> bool:
+    """True when the parameter is there with anything but ``0`` and ``false``."""
+    value = query.get(name)
+    return value is not None and value.lower() not in ("0", "false")
+
+
+def integer(query: Query, name: str) -> int:
+    value = query.get(name) or "0"
+    try:
+        return int(value)
+    except ValueError:
+        raise BadRequest(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+
+
+def revision(text: str) -> int | None:
+    """A resourceVersion parameter as a number; None when absent."""
+    if not text:
+        return None
+    if not text.isdecimal() or not text.isascii():
+        detail = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise Invalid(
+            f"resourceVersion: {invalid('resourceVersion', text, detail).body()}",
+            causes=[Cause("FieldValueInvalid", detail, "resourceVersion")],
+        )
+    return int(text)
+
+
+def list_options(query: Query) -> ListOptions:
+    """Options of list, watch and deletecollection; the rules of resourceVersionMatch are checked here."""
+    watch = flag(query, "watch")
+    options = ListOptions(
+        label_selector=parse_label_selector(query.get("labelSelector") or ""),
+        field_selector=parse_field_selector(query.get("fieldSelector") or ""),
+        resource_version=revision(query.get("resourceVersion") or ""),
+        match=query.get("resourceVersionMatch") or "",
+        limit=max(0, integer(query, "limit")),
+        continue_token=query.get("continue") or "",
+        watch=watch,
+        allow_bookmarks=flag(query, "allowWatchBookmarks"),
+        send_initial_events=flag(query, "sendInitialEvents"),
+        timeout_seconds=max(0, integer(query, "timeoutSeconds")),
+    )
+    errors = _watch_errors(options) if watch else _list_errors(options)
+    if errors:
+        raise invalid_options("ListOptions", errors)
+    return options
+
+
+def _watch_errors(options: ListOptions) -> list[FieldError]:
+    found = []
+    if options.send_initial_events:
+        if options.match != NOT_OLDER_THAN:
+            found.append(
+                forbidden(
+                    "resourceVersionMatch",
+                    f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER_THAN}",
+                )
+            )
+    elif options.match:
+        found.append(
+            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        )
+    if options.continue_token:
+        found.append(forbidden("continue", "continue is forbidden for watch"))
+    return found
+
+
+def _list_errors(options: ListOptions) -> list[FieldError]:
+    found = []
+    if options.send_initial_events:
+        found.append(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if not options.match:
+        return found
+    if options.continue_token:
+        found.append(forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+    if options.resource_version is None:
+        found.append(
+            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+        )
+    if options.match not in (EXACT, NOT_OLDER_THAN):
+        found.append(not_supported("resourceVersionMatch", options.match, [EXACT, NOT_OLDER_THAN]))
+    if options.match == EXACT and options.resource_version == 0:
+        found.append(
+            forbidden("resourceVersionMatch", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+        )
+    return found
+
+
+def write_options(query: Query, kind: str) -> WriteOptions:
+    """``kind``: CreateOptions, UpdateOptions or PatchOptions, for the error text."""
+    validation = query.get("fieldValidation") or "Warn"
+    manager = query.get("fieldManager") or ""
+    errors = _dry_run_errors(query.get("dryRun"))
+    if validation not in ("Ignore", "Warn", "Strict"):
+        errors.append(not_supported("fieldValidation", validation, ["Ignore", "Strict", "Warn"]))
+    if len(manager) > MANAGER_MAX_LENGTH:
+        errors.append(FieldError(FieldErrorType.TOO_LONG, "fieldManager", detail="may not be more than 128 bytes"))
+    elif not manager.isprintable():
+        errors.append(invalid("fieldManager", manager, "should only contain printable characters"))
+    if errors:
+        raise invalid_options(kind, errors)
+    return WriteOptions(bool(query.get("dryRun")), validation, manager, flag(query, "force"))
+
+
+def _dry_run_errors(value: str | None) -> list[FieldError]:
+    if not value or value == "All":
+        return []
+    return [not_supported("dryRun", [value], ["All"])]
+
+
+def delete_options(query: Query, body: JsonObject) -> DeleteOptions:
+    """Options from a DeleteOptions body, which wins, and from the query."""
+    grace = body.get("gracePeriodSeconds")
+    if grace is None and query.get("gracePeriodSeconds"):
+        grace = integer(query, "gracePeriodSeconds")
+    policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
+    orphan = body.get("orphanDependents")
+    if orphan is None and "orphanDependents" in query:
+        orphan = flag(query, "orphanDependents")
+    dry_run = (body.get("dryRun") or [query.get("dryRun")])[0]
+    errors = _dry_run_errors(dry_run)
+    if policy not in ("", "Background", "Foreground", "Orphan"):
+        errors.append(not_supported("propagationPolicy", policy, ["Background", "Foreground", "Orphan", "nil"]))
+    if policy and orphan is not None:
+        errors.append(
+            invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set")
+        )
+    if errors:
+        raise invalid_options("DeleteOptions", errors)
+    if not policy and orphan is not None:
+        policy = "Orphan" if orphan else "Background"
+    preconditions = body.get("preconditions") or {}
+    return DeleteOptions(
+        grace, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run)
+    )

@@ -1,0 +1,107 @@
+"""PATCH: three kinds of patches, applied to the newest object until nobody was faster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from nodeport.api import schema
+from nodeport.api.defaulting import apply_defaults
+from nodeport.api.meta import JsonObject
+from nodeport.api.patch import json_patch, merge_patch, strategic_merge_patch
+from nodeport.api.resources import Resource
+from nodeport.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from nodeport.apiserver.bodies import Body, check_patched
+from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.registry import check_identity
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.writes import Writer, Written
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+MAX_JSON_PATCH_OPERATIONS = 10_000
+
+
+class Patcher:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def patch(self, target: Target, body: Body, options: WriteOptions) -> Written:
+        patch = Patch(target.resource.schema, body, options)
+
+        def make(old: JsonObject) -> JsonObject:
+            new = patch.apply(old)
+            _check_patched_identity(new, old, target.resource)
+            check_identity(new, target.resource, target.namespace, target.name)
+            if not target.subresource:
+                apply_defaults(target.resource, new)
+            return new
+
+        written = await self._writer.change(target, make, options)
+        return replace(written, warnings=[*patch.warnings, *written.warnings])
+
+
+class Patch:
+    """A decoded patch. ``apply`` may be called again on a newer object; ``warnings`` are those of the last time."""
+
+    def __init__(self, schema_name: str, body: Body, options: WriteOptions) -> None:
+        media_type = body.media_type
+        if media_type not in PATCH_TYPES:
+            accepted = ", ".join(PATCH_TYPES)
+            raise UnsupportedMediaType(
+                "the body of the request was in an unknown format - accepted media types include: " + accepted
+            )
+        self._media_type = media_type
+        self._schema_name = schema_name
+        self._validation = options.field_validation
+        self.warnings: list[str] = []
+        self._patch: JsonObject
+        self._operations: list[JsonObject]
+        self._duplicates: list[str] = []
+        if media_type == JSON_PATCH:
+            self._operations = decode_operations(body.data)
+        else:
+            self._patch, self._duplicates = schema.decode_json(body.data)
+
+    def apply(self, old: JsonObject) -> JsonObject:
+        """A new object; 422 or 400 when the patch does not fit."""
+        if self._media_type == JSON_PATCH:
+            new = json_patch(old, self._operations)
+        elif self._media_type == MERGE_PATCH:
+            new = merge_patch(old, self._patch)
+        else:
+            new = strategic_merge_patch(self._schema_name, old, self._patch)
+        if not isinstance(new.get("metadata"), dict):
+            new["metadata"] = {}
+        self.warnings = check_patched(new, self._schema_name, self._duplicates, self._validation)
+        return new
+
+
+def decode_operations(data: bytes) -> list[JsonObject]:
+    """The operations of a JSON patch; 400 when it is no list of objects, 413 when it is too long."""
+    try:
+        operations = json.loads(data)
+    except ValueError as error:
+        raise BadRequest(f"error decoding patch: {error}") from error
+    if not isinstance(operations, list) or not all(isinstance(each, dict) for each in operations):
+        raise BadRequest("error decoding patch: json: cannot unmarshal value into Go value of type jsonpatch.Patch")
+    if len(operations) > MAX_JSON_PATCH_OPERATIONS:
+        raise RequestEntityTooLarge(
+            f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"
+        )
+    return operations
+
+
+def _check_patched_identity(new: JsonObject, old: JsonObject, resource: Resource) -> None:
+    """A patch may leave out or repeat who the object is, not change it."""
+    metadata = new["metadata"]
+    for field in ("name", "namespace"):
+        if not metadata.get(field) and field in old["metadata"]:
+            metadata[field] = old["metadata"][field]
+    if new.get("kind", resource.kind) != resource.kind or new.get("apiVersion") != resource.api_version:
+        raise BadRequest(
+            f"the API version in the data ({new.get('apiVersion')}) does not match the expected API version "
+            f"({resource.api_version})"
+        )

@@ -1,0 +1,110 @@
+"""One resource's stored objects, and the commit that every write ends in."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import NAMESPACES, Resource
+from nodeport.api.status import BadRequest, Cause, Forbidden, not_found
+from nodeport.apiserver.allocators.reservation import Reservation
+from nodeport.apiserver.encoding import Splicer, decode, key_of
+from nodeport.apiserver.strategies.base import Strategy
+from nodeport.kit.clock import Clock
+from nodeport.store.base import KeyValue, Operation, Revision, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the resource table with what the server hangs on it."""
+
+    resource: Resource
+    strategy: Strategy
+    splicer: Splicer
+
+
+class Registry:
+    """Where the verbs find entries, objects and the way to commit."""
+
+    def __init__(
+        self, store: Store, clock: Clock, rng: random.Random, strategies: Iterable[Strategy]
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.rng = rng
+        self._entries: Mapping[str, Entry] = {
+            strategy.resource.qualified_name: Entry(strategy.resource, strategy, Splicer(strategy.resource))
+            for strategy in strategies
+        }
+        self._commits: set[asyncio.Task[Revision]] = set()
+
+    def entry(self, resource: Resource) -> Entry:
+        return self._entries[resource.qualified_name]
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> KeyValue:
+        """The stored object; 404 when there is none."""
+        found = await self.store.get(key_of(resource, namespace, name))
+        if found is None:
+            raise not_found(resource, name)
+        return found
+
+    async def require_open_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        """Refuse to create in a namespace that does not exist or is going away."""
+        found = await self.store.get(key_of(NAMESPACES, "", namespace))
+        if found is None:
+            raise not_found(NAMESPACES, namespace)
+        if b'"phase":"Terminating"' not in found.value:
+            return
+        if (decode(found.value).get("status") or {}).get("phase") != "Terminating":
+            return
+        details = {"name": name, "group": resource.group, "kind": resource.plural}
+        raise Forbidden(
+            f'{resource.qualified_name} "{name}" is forbidden: unable to create new content in namespace '
+            f"{namespace} because it is being terminated",
+            details={key: value for key, value in details.items() if value},
+            causes=[
+                Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
+            ],
+        )
+
+    async def commit(self, operations: Sequence[Operation], reservation: Reservation) -> Revision:
+        """Commit object and reservation together, and settle the reservation by the outcome.
+
+        A caller that is cancelled meanwhile does not undo what may already be on disk: the commit runs to its end.
+        """
+        reservation.hand_over()
+        task = asyncio.ensure_future(self._commit(operations, reservation))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        return await asyncio.shield(task)
+
+    async def _commit(self, operations: Sequence[Operation], reservation: Reservation) -> Revision:
+        try:
+            revision = await self.store.commit([*operations, *reservation.operations])
+        except BaseException:
+            reservation.release()
+            raise
+        reservation.commit()
+        return revision
+
+
+def check_identity(obj: JsonObject, resource: Resource, namespace: str, name: str) -> None:
+    """Name and namespace in a body must be those of the URL; a missing namespace is filled in."""
+    metadata = obj.setdefault("metadata", {})
+    found_name = metadata.get("name") or ""
+    if name and found_name != name:
+        if not found_name:
+            raise BadRequest("name must be provided")
+        raise BadRequest(f"the name of the object ({found_name}) does not match the name on the URL ({name})")
+    found_namespace = metadata.get("namespace") or ""
+    if not resource.namespaced:
+        metadata.pop("namespace", None)
+    elif not found_namespace:
+        metadata["namespace"] = namespace
+    elif found_namespace != namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+
+

@@ -1,0 +1,55 @@
+"""Reading HTTP requests: path, query, and a body within its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from nodeport.api.status import RequestEntityTooLarge
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A request's path, decoded, and its query; of a repeated parameter the first value counts."""
+
+    path: str
+    query: Mapping[str, str]
+    query_text: str
+
+
+def address_of(request: web.BaseRequest) -> Address:
+    raw, _, query_text = request.raw_path.partition("?")
+    if not raw.startswith("/"):
+        raw = request.path
+    path = unquote(raw) if "%" in raw else raw
+    if len(path) > 1 and path.endswith("/"):
+        path = path.rstrip("/") or "/"
+    query: dict[str, str] = {}
+    if query_text:
+        for name, value in parse_qsl(query_text, keep_blank_values=True):
+            query.setdefault(name, value)
+    return Address(path, query, query_text)
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """The whole body; 413 as soon as it is known to be too long."""
+    if not request.body_exists:
+        return b""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise _too_large()
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large() -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY_BYTES}")

@@ -1,0 +1,206 @@
+"""Builds the API server out of its parts; the only place here that does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from aiohttp import web
+
+from nodeport.api.resources import RESOURCES
+from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator
+from nodeport.apiserver.allocators.nodeport import NodePortAllocator
+from nodeport.apiserver.allocators.repair import restore
+from nodeport.apiserver.auth import Authenticator, Authorizer, GroupAuthorizer, User
+from nodeport.apiserver.bootstrap import Advertised, Bootstrap
+from nodeport.apiserver.deletes import Deleter
+from nodeport.apiserver.discovery import Discovery
+from nodeport.apiserver.documents import Documents
+from nodeport.apiserver.eventexpiry import EventExpiry
+from nodeport.apiserver.handler import Doorkeepers, Handler
+from nodeport.apiserver.listing import Lister
+from nodeport.apiserver.metrics import Metrics
+from nodeport.apiserver.openapi import OpenApi
+from nodeport.apiserver.patches import Patcher
+from nodeport.apiserver.podlogs import PodLogs
+from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.routes import Router
+from nodeport.apiserver.strategies.kinds import all_strategies
+from nodeport.apiserver.strategies.serviceips import ServiceAddresses
+from nodeport.apiserver.strategies.serviceports import ServicePorts
+from nodeport.apiserver.strategies.services import ServiceStrategy
+from nodeport.apiserver.streaming import Streamer
+from nodeport.apiserver.subresources import Subresources
+from nodeport.apiserver.verbs import Machinery, Verbs
+from nodeport.apiserver.watch import WatchSource
+from nodeport.apiserver.writes import Writer
+from nodeport.kit.clock import Clock, SystemClock
+from nodeport.kit.logs import get_logger
+from nodeport.store.base import Store
+
+DEFAULT_SERVICE_CIDR = IPv4Network("10.96.0.0/16")
+DEFAULT_NODE_PORTS = range(30000, 32768)
+SHUTDOWN_SECONDS = 2.0
+MAX_HEADER_BYTES = 64 * 1024
+BACKLOG = 4096
+_log = get_logger("nodeport.apiserver")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files. ``client_ca``: who signs client certificates; None: tokens only."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServerConfig:
+    """``listen``: (host, port) pairs, port 0 for any. ``tls`` None: plain HTTP, for tests on loopback.
+
+    ``advertise``: what default/kubernetes leads to; by default the first address listened on.
+    ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
+    """
+
+    store: Store
+    listen: Sequence[tuple[str, int]] = (("127.0.0.1", 6443),)
+    tls: TlsFiles | None = None
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    service_cidr: IPv4Network = DEFAULT_SERVICE_CIDR
+    node_port_range: range = DEFAULT_NODE_PORTS
+    advertise: tuple[str, int] | None = None
+    kubelet_client: TlsFiles | None = None
+    authorizer: Authorizer = field(default_factory=GroupAuthorizer)
+    clock: Clock = field(default_factory=SystemClock)
+    seed: int | None = None
+
+
+class ApiServer:
+    """``run`` serves until cancelled; it can be run again."""
+
+    def __init__(self, config: ApiServerConfig) -> None:
+        self._config = config
+        self._serving = asyncio.Event()
+        self._addresses: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """What is listened on; empty until serving."""
+        return self._addresses
+
+    async def wait_until_serving(self) -> None:
+        await self._serving.wait()
+
+    async def run(self) -> None:
+        parts = self._build()
+        await restore(self._config.store, parts.addresses, parts.ports)
+        server = web.Server(
+            parts.handler,
+            handler_cancellation=True,
+            access_log=None,  # type: ignore[arg-type]  # None switches it off
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            await self._listen(runner)
+            bootstrap = self._bootstrap(parts)
+            await bootstrap.ensure()
+            self._serving.set()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(bootstrap.run())
+                tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
+        finally:
+            self._serving.clear()
+            parts.streamer.close()
+            await runner.cleanup()
+            self._addresses = ()
+
+    async def _listen(self, runner: web.ServerRunner) -> None:
+        context = server_context(self._config.tls) if self._config.tls else None
+        found = []
+        for host, port in self._config.listen:
+            site = web.TCPSite(runner, host, port, ssl_context=context, backlog=BACKLOG)
+            await site.start()
+            assert site._server is not None
+            sockets = getattr(site._server, "sockets", ())
+            found.append((host, sockets[0].getsockname()[1] if sockets else port))
+        self._addresses = tuple(found)
+
+    def _bootstrap(self, parts: _Parts) -> Bootstrap:
+        host, port = self._config.advertise or self._addresses[0]
+        address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)  # noqa: S104
+        return Bootstrap(parts.registry, parts.writer, self._config.service_cidr, Advertised(address, port))
+
+    def _build(self) -> _Parts:
+        config = self._config
+        rng = random.Random(config.seed)
+        addresses = ClusterIPAllocator(config.service_cidr, rng)
+        ports = NodePortAllocator(config.node_port_range, rng)
+        services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports))
+        registry = Registry(config.store, config.clock, rng, all_strategies(services))
+        lister = Lister(config.store, config.clock)
+        writer = Writer(registry)
+        streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
+        machinery = Machinery(
+            registry=registry, lister=lister, writer=writer, patcher=Patcher(writer),
+            deleter=Deleter(registry, writer, lister), subresources=Subresources(registry, writer),
+            streamer=streamer, logs=PodLogs(registry, _kubelet_context(config)),
+        )  # fmt: skip
+        metrics = Metrics()
+        metrics.add_source(lambda: allocator_metrics(addresses, ports))
+        documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
+        doorkeepers = Doorkeepers(Authenticator(config.tokens), config.authorizer)
+        handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
+        return _Parts(handler, registry, writer, streamer, addresses, ports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    handler: Handler
+    registry: Registry
+    writer: Writer
+    streamer: Streamer
+    addresses: ClusterIPAllocator
+    ports: NodePortAllocator
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 and up; client certificates are asked for, not demanded: a token will do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.cert, files.key)
+    if files.client_ca is not None:
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _kubelet_context(config: ApiServerConfig) -> ssl.SSLContext | None:
+    files = config.kubelet_client
+    if files is None:
+        return None
+    context = ssl.create_default_context(cafile=str(files.client_ca) if files.client_ca else None)
+    context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+def allocator_metrics(addresses: ClusterIPAllocator, ports: NodePortAllocator) -> list[str]:
+    cidr = addresses.network
+    usable = cidr.num_addresses - 2
+    return [
+        "# TYPE kube_apiserver_clusterip_allocator_allocated_ips gauge",
+        f'kube_apiserver_clusterip_allocator_allocated_ips{{cidr="{cidr}"}} {addresses.allocated}',
+        f'kube_apiserver_clusterip_allocator_available_ips{{cidr="{cidr}"}} {usable - addresses.allocated}',
+        "# TYPE kube_apiserver_nodeport_allocator_allocated_ports gauge",
+        f"kube_apiserver_nodeport_allocator_allocated_ports {ports.allocated}",
+        f"kube_apiserver_nodeport_allocator_available_ports {len(ports.ports) - ports.allocated}",
+    ]

@@ -1,0 +1,85 @@
+"""What every kind may do its own way, and what most kinds do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import Resource
+from nodeport.apiserver.allocators.reservation import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class WriteContext:
+    """What a strategy may know of a write."""
+
+    now: datetime
+    dry_run: bool = False
+
+
+class Strategy:
+    """The behaviour of a kind without peculiarities; others override."""
+
+    unconditional_update = True
+    """PUT without a resourceVersion overwrites whatever is there."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.has_status = resource.subresource("status") is not None
+
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        """After defaulting and allocation, before validation. Whoever has /status starts with an empty one."""
+        if self.has_status:
+            obj["status"] = self.initial_status(obj)
+
+    def initial_status(self, obj: JsonObject) -> JsonObject:
+        return {}
+
+    def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        """The main resource writes everything but status."""
+        if self.has_status:
+            restore(new, old, "status")
+
+    def prepare_status_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        """/status writes status and metadata; the rest is restored."""
+        for field in {*new, *old} - {"metadata", "status", "kind", "apiVersion"}:
+            restore(new, old, field)
+
+    def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
+        """Whether ``metadata.generation`` counts this change: anything outside metadata and status."""
+        skipped = {"metadata", "status", "kind", "apiVersion"}
+        return any(new.get(field) != old.get(field) for field in {*new, *old} - skipped)
+
+    def begin_create(self, obj: JsonObject, context: WriteContext) -> Reservation:
+        """Numbers that the new object needs; fills them in."""
+        return Reservation()
+
+    def begin_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> Reservation:
+        return Reservation()
+
+    def begin_delete(self, obj: JsonObject) -> Reservation:
+        """What leaves with the object."""
+        return Reservation()
+
+    def check_delete(self, obj: JsonObject) -> None:
+        """Raise when the object may not be deleted at all."""
+
+    def begin_graceful_delete(self, obj: JsonObject, asked: int | None) -> int:
+        """Seconds that the object may live on after the request; 0: it goes now."""
+        return 0
+
+    def mark_deleted(self, obj: JsonObject) -> None:
+        """Further changes in the write that sets ``deletionTimestamp``."""
+
+    def holds_back(self, obj: JsonObject) -> bool:
+        """Whether something beside ``metadata.finalizers`` keeps an object that is being deleted."""
+        return False
+
+
+def restore(new: JsonObject, old: JsonObject, field: str) -> None:
+    """Give ``new`` the value that ``old`` has, absence included."""
+    if field in old:
+        new[field] = old[field]
+    else:
+        new.pop(field, None)

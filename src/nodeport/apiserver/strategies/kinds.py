@@ -1,0 +1,156 @@
+"""Kinds whose peculiarities fit into a few lines, and the list of all strategies."""
+
+from __future__ import annotations
+
+import base64
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    RESOURCES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
+from nodeport.api.status import Forbidden
+from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
+from nodeport.apiserver.strategies.pods import PodStrategy
+from nodeport.apiserver.strategies.services import ServiceStrategy
+
+NAME_LABEL = "kubernetes.io/metadata.name"
+NAMESPACE_FINALIZER = "kubernetes"
+IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
+
+
+class NamespaceStrategy(Strategy):
+    """A namespace outlives its deletion until ``spec.finalizers`` is empty: its contents go first."""
+
+    def __init__(self) -> None:
+        super().__init__(NAMESPACES)
+
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        super().prepare_create(obj, context)
+        metadata = obj["metadata"]
+        if metadata.get("name"):
+            metadata["labels"] = {**(metadata.get("labels") or {}), NAME_LABEL: metadata["name"]}
+        spec = obj.setdefault("spec", {})
+        finalizers = [name for name in spec.get("finalizers") or [] if name != NAMESPACE_FINALIZER]
+        spec["finalizers"] = [*finalizers, NAMESPACE_FINALIZER]
+
+    def initial_status(self, obj: JsonObject) -> JsonObject:
+        return {"phase": "Active"}
+
+    def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        super().prepare_update(new, old, context)
+        restore(new, old, "spec")
+        metadata = new["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), NAME_LABEL: metadata["name"]}
+
+    def check_delete(self, obj: JsonObject) -> None:
+        name = obj["metadata"]["name"]
+        if name in IMMORTAL_NAMESPACES:
+            raise Forbidden(
+                f'namespaces "{name}" is forbidden: this namespace may not be deleted',
+                details={"name": name, "kind": "namespaces"},
+            )
+
+    def mark_deleted(self, obj: JsonObject) -> None:
+        obj.setdefault("status", {})["phase"] = "Terminating"
+
+    def holds_back(self, obj: JsonObject) -> bool:
+        return bool((obj.get("spec") or {}).get("finalizers"))
+
+
+class NodeStrategy(Strategy):
+    """A node may bring its status when it registers."""
+
+    def __init__(self) -> None:
+        super().__init__(NODES)
+
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        obj.setdefault("status", {})
+
+
+class DeploymentStrategy(Strategy):
+    """Annotations are part of what a Deployment's generation counts; its status never changes labels."""
+
+    def __init__(self) -> None:
+        super().__init__(DEPLOYMENTS)
+
+    def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
+        annotations = new["metadata"].get("annotations") or {}
+        return annotations != (old["metadata"].get("annotations") or {}) or super().generation_changes(new, old)
+
+    def prepare_status_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        super().prepare_status_update(new, old, context)
+        restore(new["metadata"], old["metadata"], "labels")
+
+
+class ReplicaSetStrategy(Strategy):
+    def __init__(self) -> None:
+        super().__init__(REPLICA_SETS)
+
+    def initial_status(self, obj: JsonObject) -> JsonObject:
+        return {"replicas": 0}
+
+
+class EndpointSliceStrategy(Strategy):
+    """Labels count: they say which Service a slice belongs to."""
+
+    def __init__(self) -> None:
+        super().__init__(ENDPOINT_SLICES)
+
+    def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
+        labels = new["metadata"].get("labels") or {}
+        return labels != (old["metadata"].get("labels") or {}) or super().generation_changes(new, old)
+
+
+class SecretStrategy(Strategy):
+    """``stringData`` is for writing only; it ends up, encoded, in ``data``."""
+
+    def __init__(self) -> None:
+        super().__init__(SECRETS)
+
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        _fold_string_data(obj)
+
+    def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        _fold_string_data(new)
+        if not new.get("type"):
+            restore(new, old, "type")
+
+
+def _fold_string_data(secret: JsonObject) -> None:
+    text = secret.pop("stringData", None)
+    if text:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in text.items()}
+        secret["data"] = {**(secret.get("data") or {}), **encoded}
+
+
+class ConditionalStrategy(Strategy):
+    """Kinds that refuse an update without a resourceVersion."""
+
+    unconditional_update = False
+
+
+def all_strategies(services: ServiceStrategy) -> list[Strategy]:
+    """One strategy for every row of the resource table."""
+    special: dict[str, Strategy] = {
+        NAMESPACES.qualified_name: NamespaceStrategy(),
+        NODES.qualified_name: NodeStrategy(),
+        PODS.qualified_name: PodStrategy(),
+        SERVICES.qualified_name: services,
+        DEPLOYMENTS.qualified_name: DeploymentStrategy(),
+        REPLICA_SETS.qualified_name: ReplicaSetStrategy(),
+        ENDPOINT_SLICES.qualified_name: EndpointSliceStrategy(),
+        SECRETS.qualified_name: SecretStrategy(),
+        LEASES.qualified_name: ConditionalStrategy(LEASES),
+        SERVICE_ACCOUNTS.qualified_name: ConditionalStrategy(SERVICE_ACCOUNTS),
+    }
+    return [special.get(row.qualified_name) or Strategy(row) for row in RESOURCES]

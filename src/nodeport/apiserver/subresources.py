@@ -1,0 +1,153 @@
+"""/scale, /binding and namespaces/finalize: small documents that stand for a part of an object."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import GroupVersionKind
+from nodeport.api.selectors import label_selector_of
+from nodeport.api.status import conflict, invalid, invalid_object
+from nodeport.apiserver.bodies import Body
+from nodeport.apiserver.encoding import decode, encode
+from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.patches import Patch
+from nodeport.apiserver.registry import Registry, check_identity
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.writes import Writer, Written
+from nodeport.kit.clock import rfc3339
+
+SCALE_SCHEMA = "io.k8s.api.autoscaling.v1.Scale"
+BINDING_SCHEMA = "io.k8s.api.core.v1.Binding"
+BINDING = GroupVersionKind("", "v1", "Binding")
+SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
+
+
+def scale_of(obj: JsonObject) -> JsonObject:
+    """The Scale that stands for a Deployment or ReplicaSet."""
+    metadata, spec = obj["metadata"], obj.get("spec") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    status: JsonObject = {"replicas": (obj.get("status") or {}).get("replicas") or 0}
+    if selector := selector_text(spec.get("selector") or {}):
+        status["selector"] = selector
+    found: JsonObject = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {field: metadata[field] for field in kept if field in metadata},
+        "spec": {},
+        "status": status,
+    }
+    if spec.get("replicas"):
+        found["spec"]["replicas"] = spec["replicas"]
+    return found
+
+
+def selector_text(selector: JsonObject) -> str:
+    """A LabelSelector as one string: ``app=web,tier in (a,b)``; terms in key order."""
+    label_selector_of(selector)
+    terms = {key: f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()}
+    for expression in selector.get("matchExpressions") or []:
+        key, values = expression["key"], ",".join(sorted(expression.get("values") or []))
+        match expression["operator"]:
+            case "In":
+                term = f"{key} in ({values})"
+            case "NotIn":
+                term = f"{key} notin ({values})"
+            case "Exists":
+                term = key
+            case _:
+                term = f"!{key}"
+        terms[term] = term
+    return ",".join(terms[key] for key in sorted(terms))
+
+
+class Subresources:
+    def __init__(self, registry: Registry, writer: Writer) -> None:
+        self._registry = registry
+        self._writer = writer
+
+    async def get_scale(self, target: Target) -> bytes:
+        kv = await self._registry.find(target.resource, target.namespace, target.name)
+        return encode(scale_of(self._registry.entry(target.resource).splicer.read(kv)))
+
+    async def update_scale(self, target: Target, scale: JsonObject, options: WriteOptions) -> Written:
+        check_identity(scale, target.resource, target.namespace, target.name)
+        return await self._change_scale(target, lambda _: scale, options)
+
+    async def patch_scale(self, target: Target, body: Body, options: WriteOptions) -> Written:
+        patch = Patch(SCALE_SCHEMA, body, options)
+        return await self._change_scale(target, patch.apply, options)
+
+    async def _change_scale(
+        self, target: Target, make: Callable[[JsonObject], JsonObject], options: WriteOptions
+    ) -> Written:
+        def change(old: JsonObject) -> JsonObject:
+            scale = make(scale_of(old))
+            replicas = (scale.get("spec") or {}).get("replicas") or 0
+            if replicas < 0:
+                error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+                raise invalid_object(target.resource, target.name, [error])
+            new = copy.deepcopy(old)
+            asked = (scale.get("metadata") or {}).get("resourceVersion")
+            new["metadata"]["resourceVersion"] = asked or ""
+            new["spec"]["replicas"] = replicas
+            return new
+
+        whole = Target(target.resource, target.namespace, target.name)
+        written = await self._writer.change(whole, change, options)
+        return Written(encode(scale_of(decode(written.body))), warnings=written.warnings)
+
+    async def bind(self, target: Target, binding: JsonObject, options: WriteOptions) -> JsonObject:
+        """Give a pod its node, once."""
+        check_identity(binding, target.resource, target.namespace, target.name)
+        chosen = binding.get("target") or {}
+        node = chosen.get("name") or ""
+        errors = []
+        if chosen.get("kind") not in (None, "", "Node"):
+            errors.append(invalid("target.kind", chosen.get("kind"), "must be empty, 'Node'"))
+        if not node:
+            errors.append(invalid("target.name", node, "must be set"))
+        if errors:
+            raise invalid_object(target.resource, target.name, errors)
+
+        def change(old: JsonObject) -> JsonObject:
+            if old["metadata"].get("deletionTimestamp"):
+                raise conflict(target.resource, target.name, f"pod {target.name} is being deleted, cannot be assigned to a host")
+            current = old["spec"].get("nodeName")
+            if current:
+                raise conflict(target.resource, target.name, f"pod {target.name} is already assigned to node \"{current}\"")
+            new = copy.deepcopy(old)
+            new["metadata"]["resourceVersion"] = ""
+            new["spec"]["nodeName"] = node
+            mark_scheduled(new, self._registry)
+            return new
+
+        await self._writer.change(Target(target.resource, target.namespace, target.name, "binding"), change, options)
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+    async def finalize(self, target: Target, body: JsonObject, options: WriteOptions) -> Written:
+        """Replace a namespace's ``spec.finalizers``: with none left, a namespace that is being deleted goes."""
+        check_identity(body, target.resource, "", target.name)
+        finalizers = (body.get("spec") or {}).get("finalizers") or []
+        asked = body["metadata"].get("resourceVersion") or ""
+
+        def change(old: JsonObject) -> JsonObject:
+            new = copy.deepcopy(old)
+            new["metadata"]["resourceVersion"] = asked
+            new["spec"] = {"finalizers": finalizers} if finalizers else {}
+            return new
+
+        return await self._writer.change(target, change, options)
+
+
+def mark_scheduled(pod: JsonObject, registry: Registry) -> None:
+    status = pod.setdefault("status", {})
+    conditions = [each for each in status.get("conditions") or [] if each.get("type") != "PodScheduled"]
+    conditions.append(
+        {
+            "type": "PodScheduled", "status": "True", "lastProbeTime": None,
+            "lastTransitionTime": rfc3339(registry.clock.now()),
+        }
+    )  # fmt: skip
+    status["conditions"] = conditions

@@ -1,0 +1,230 @@
+"""The verbs over HTTP: from a request to the machinery behind it, and back to a response."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from nodeport.api.status import BadRequest, MethodNotAllowed
+from nodeport.apiserver.auth import User
+from nodeport.apiserver.bodies import Body, parse, read_object
+from nodeport.apiserver.deletes import Deleter
+from nodeport.apiserver.encoding import encode
+from nodeport.apiserver.errors import method_not_allowed
+from nodeport.apiserver.fieldlabels import check_field_selector
+from nodeport.apiserver.listing import Lister
+from nodeport.apiserver.negotiation import Form, Representation, body_type, representation
+from nodeport.apiserver.options import ListOptions, delete_options, list_options, write_options
+from nodeport.apiserver.patches import Patcher
+from nodeport.apiserver.podlogs import PodLogs
+from nodeport.apiserver.presenting import present_list, present_object
+from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.requests import Address, read_body
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.streaming import Streamer
+from nodeport.apiserver.subresources import BINDING, BINDING_SCHEMA, SCALE, SCALE_SCHEMA, Subresources
+from nodeport.apiserver.warnings import warning_headers
+from nodeport.apiserver.writes import Writer, Written
+
+COMPRESS_FROM_BYTES = 128 * 1024
+COMPRESSION_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    request: web.BaseRequest
+    address: Address
+    target: Target
+    verb: str
+    user: User
+
+    @property
+    def include(self) -> str:
+        """What Tables carry beside their cells: Metadata, Object or None."""
+        return self.address.query.get("includeObject") or "Metadata"
+
+    def representation(self, *, transformable: bool = True) -> Representation:
+        return representation(self.request.headers.get("Accept", ""), transformable=transformable)
+
+    async def body(self) -> Body:
+        media_type = body_type(self.request.headers.get("Content-Type", ""))
+        return Body(await read_body(self.request), media_type)
+
+    async def patch_body(self) -> Body:
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Body(await read_body(self.request), media_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """Everything behind the verbs."""
+
+    registry: Registry
+    lister: Lister
+    writer: Writer
+    patcher: Patcher
+    deleter: Deleter
+    subresources: Subresources
+    streamer: Streamer
+    logs: PodLogs
+
+
+class Verbs:
+    def __init__(self, machinery: Machinery) -> None:
+        self._machinery = machinery
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        match call.target.subresource:
+            case "" | "status":
+                return await self._serve_object(call)
+            case "scale":
+                return await self._serve_scale(call)
+            case "binding":
+                return await self._bind(call)
+            case "finalize":
+                return await self._finalize(call)
+            case "log":
+                return await self._machinery.logs.serve(call.request, call.target, call.address)
+        raise MethodNotAllowed("the server does not allow this method on the requested resource")
+
+    async def _serve_object(self, call: Call) -> web.StreamResponse:
+        match call.verb:
+            case "get":
+                return await self._get(call)
+            case "list":
+                return await self._list(call)
+            case "watch":
+                return await self._watch(call)
+            case "create":
+                return await self._create(call)
+            case "update":
+                return await self._update(call)
+            case "patch":
+                return await self._patch(call)
+            case "delete":
+                return await self._delete(call)
+            case "deletecollection":
+                return await self._delete_collection(call)
+        raise method_not_allowed(call.target.resource, call.verb)
+
+    async def _get(self, call: Call) -> web.Response:
+        wanted = call.representation()
+        target = call.target
+        kv = await self._machinery.registry.find(target.resource, target.namespace, target.name)
+        splicer = self._machinery.registry.entry(target.resource).splicer
+        return self._object(call, splicer.serve(kv.value, kv.mod_revision), wanted)
+
+    def _object(
+        self, call: Call, body: bytes, wanted: Representation, *, status: int = 200, warned: list[str] | None = None
+    ) -> web.Response:
+        now = self._machinery.registry.clock.now()
+        shown = present_object(call.target.resource, body, wanted, call.include, now)
+        response = web.Response(status=status, body=shown, content_type=wanted.content_type)
+        for header in warning_headers(warned or []):
+            response.headers.add("Warning", header)
+        return response
+
+    def _written(self, call: Call, written: Written, wanted: Representation, more: list[str]) -> web.Response:
+        status = 201 if written.created else 200
+        return self._object(call, written.body, wanted, status=status, warned=[*more, *written.warnings])
+
+    def _list_options(self, call: Call) -> ListOptions:
+        options = list_options(call.address.query)
+        check_field_selector(call.target.resource, options.field_selector)
+        return options
+
+    async def _list(self, call: Call) -> web.Response:
+        wanted = call.representation()
+        options = self._list_options(call)
+        target = call.target
+        splicer = self._machinery.registry.entry(target.resource).splicer
+        page = await self._machinery.lister.page(target.resource, target.namespace, splicer, options)
+        now = self._machinery.registry.clock.now()
+        body = present_list(splicer, page, wanted, call.include, now)
+        response = web.Response(body=body, content_type=wanted.content_type)
+        return await compressed(call.request, response, body)
+
+    async def _watch(self, call: Call) -> web.StreamResponse:
+        wanted = call.representation()
+        options = self._list_options(call)
+        return await self._machinery.streamer.serve(call.request, call.target, options, wanted, call.include)
+
+    async def _create(self, call: Call) -> web.Response:
+        wanted = call.representation()
+        options = write_options(call.address.query, "CreateOptions")
+        resource = call.target.resource
+        obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
+        written = await self._machinery.writer.create(call.target, obj, options)
+        return self._written(call, written, wanted, warned)
+
+    async def _update(self, call: Call) -> web.Response:
+        wanted = call.representation()
+        options = write_options(call.address.query, "UpdateOptions")
+        resource = call.target.resource
+        obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
+        written = await self._machinery.writer.update(call.target, obj, options)
+        return self._written(call, written, wanted, warned)
+
+    async def _patch(self, call: Call) -> web.Response:
+        wanted = call.representation()
+        options = write_options(call.address.query, "PatchOptions")
+        written = await self._machinery.patcher.patch(call.target, await call.patch_body(), options)
+        return self._written(call, written, wanted, [])
+
+    async def _delete(self, call: Call) -> web.Response:
+        wanted = call.representation(transformable=False)
+        options = delete_options(call.address.query, await self._delete_body(call))
+        body = await self._machinery.deleter.delete(call.target, options)
+        return self._object(call, body, wanted)
+
+    async def _delete_collection(self, call: Call) -> web.Response:
+        options = delete_options(call.address.query, await self._delete_body(call))
+        chosen = self._list_options(call)
+        body = await self._machinery.deleter.delete_collection(call.target, chosen, options)
+        return web.Response(body=body, content_type="application/json")
+
+    async def _delete_body(self, call: Call) -> dict[str, object]:
+        body = await call.body()
+        if not body.data:
+            return {}
+        found, _ = parse(body, "DeleteOptions")
+        if found.get("kind") not in (None, "", "DeleteOptions"):
+            raise BadRequest(f'no kind "{found["kind"]}" is registered for deletion options')
+        return found
+
+    async def _serve_scale(self, call: Call) -> web.Response:
+        subresources = self._machinery.subresources
+        wanted = call.representation(transformable=False)
+        if call.verb == "get":
+            return self._object(call, await subresources.get_scale(call.target), wanted)
+        options = write_options(call.address.query, "UpdateOptions")
+        if call.verb == "patch":
+            written = await subresources.patch_scale(call.target, await call.patch_body(), options)
+            return self._written(call, written, wanted, [])
+        scale, warned = read_object(await call.body(), SCALE_SCHEMA, SCALE, options.field_validation)
+        return self._written(call, await subresources.update_scale(call.target, scale, options), wanted, warned)
+
+    async def _bind(self, call: Call) -> web.Response:
+        options = write_options(call.address.query, "CreateOptions")
+        binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
+        found = await self._machinery.subresources.bind(call.target, binding, options)
+        return web.Response(status=201, body=encode(found), content_type="application/json")
+
+    async def _finalize(self, call: Call) -> web.Response:
+        options = write_options(call.address.query, "UpdateOptions")
+        resource = call.target.resource
+        obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
+        written = await self._machinery.subresources.finalize(call.target, obj, options)
+        return self._written(call, written, Representation(Form.OBJECT), warned)
+
+
+async def compressed(request: web.BaseRequest, response: web.Response, body: bytes) -> web.Response:
+    """Compress a large answer for whoever can read that, off the event loop."""
+    if len(body) >= COMPRESS_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.body = await asyncio.to_thread(gzip.compress, body, COMPRESSION_LEVEL)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    return response

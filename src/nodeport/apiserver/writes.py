@@ -1,0 +1,243 @@
+"""create, update and patch: the same pipeline for every kind.
+
+Order of work, because it decides which error a user sees first: decode, default, metadata, namespace, allocation,
+preparation by the strategy, validation, warnings, commit.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nodeport.api.defaulting import apply_defaults
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import Resource
+from nodeport.api.status import (
+    AlreadyExists,
+    Conflict,
+    FieldError,
+    already_exists,
+    conflict,
+    invalid,
+    invalid_object,
+    not_found,
+)
+from nodeport.api.validation import validate_create, validate_status_update, validate_update, warnings
+from nodeport.apiserver.allocators.reservation import Reservation
+from nodeport.apiserver.encoding import encode_stored, key_of
+from nodeport.apiserver.errors import PlainError
+from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.registry import Entry, Registry, check_identity
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.strategies.base import Strategy, WriteContext
+from nodeport.kit.clock import rfc3339
+from nodeport.kit.names import generate_name
+from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed, Put
+
+NAME_ATTEMPTS = 8
+CONFLICT_ATTEMPTS = 5
+MUST_BE_SPECIFIED = "must be specified for an update"
+
+Change = Callable[[JsonObject], JsonObject]
+"""Makes the wanted object from the current one, which it must leave alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of a write: the served bytes and what to say with them."""
+
+    body: bytes
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Writer:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def create(self, target: Target, obj: JsonObject, options: WriteOptions) -> Written:
+        """POST, or PUT to a missing name where the kind allows that."""
+        entry = self._registry.entry(target.resource)
+        check_identity(obj, target.resource, target.namespace, target.name)
+        metadata = obj["metadata"]
+        if metadata.get("resourceVersion"):
+            raise PlainError("resourceVersion should not be set on objects to be created")
+        base = "" if metadata.get("name") else metadata.get("generateName") or ""
+        if target.resource.namespaced:
+            shown = metadata.get("name") or ""
+            await self._registry.require_open_namespace(target.resource, target.namespace, shown)
+        apply_defaults(target.resource, obj)
+        now = self._registry.clock.now()
+        begin_metadata(target.resource, metadata, now)
+        for attempt in range(NAME_ATTEMPTS if base else 1):
+            if base:
+                metadata["name"] = generate_name(base, self._registry.rng)
+            try:
+                candidate = copy.deepcopy(obj) if base and attempt < NAME_ATTEMPTS - 1 else obj
+                return await self._create_once(entry, candidate, options, WriteContext(now, options.dry_run))
+            except AlreadyExists:
+                if not base:
+                    raise
+        raise AlreadyExists(
+            f'{target.resource.qualified_name} "{metadata["name"]}" already exists, the server was not able to '
+            "generate a unique name for the object",
+            retry_after_seconds=1,
+        )
+
+    async def _create_once(
+        self, entry: Entry, obj: JsonObject, options: WriteOptions, context: WriteContext
+    ) -> Written:
+        resource, strategy = entry.resource, entry.strategy
+        metadata = obj["metadata"]
+        name = metadata.get("name") or ""
+        with strategy.begin_create(obj, context) as reservation:
+            strategy.prepare_create(obj, context)
+            if errors := validate_create(resource, obj):
+                raise invalid_object(resource, name, errors)
+            warned = warnings(resource, obj, None)
+            key = key_of(resource, metadata.get("namespace") or "", name)
+            stored = encode_stored(obj)
+            if options.dry_run:
+                if await self._registry.store.get(key) is not None:
+                    raise already_exists(resource, name)
+                return Written(entry.splicer.serve_without_revision(stored), created=True, warnings=warned)
+            try:
+                revision = await self._registry.commit([Put(key, stored, expect=0)], reservation)
+            except PreconditionFailed as error:
+                raise already_exists(resource, name) from error
+            return Written(entry.splicer.serve(stored, revision), created=True, warnings=warned)
+
+    async def update(self, target: Target, obj: JsonObject, options: WriteOptions) -> Written:
+        """PUT of the object or of its status."""
+        resource = target.resource
+        check_identity(obj, resource, target.namespace, target.name)
+        if not target.subresource:
+            apply_defaults(resource, obj)
+        asked = obj["metadata"].get("resourceVersion") or ""
+        current = await self._registry.store.get(key_of(resource, target.namespace, target.name))
+        if current is None:
+            if not resource.upsert or target.subresource or asked or obj["metadata"].get("uid"):
+                raise not_found(resource, target.name)
+            return await self.create(target, obj, options)
+        if not asked and not self._registry.entry(resource).strategy.unconditional_update:
+            error = invalid("metadata.resourceVersion", 0, MUST_BE_SPECIFIED)
+            raise invalid_object(resource, target.name, [error])
+        return await self.change(target, lambda _: copy.deepcopy(obj), options)
+
+    async def change(self, target: Target, make: Change, options: WriteOptions) -> Written:
+        """Replace the current object by what ``make`` makes of it, again if someone else was faster.
+
+        Whoever names a resourceVersion gets 409 instead of another attempt.
+        """
+        entry = self._registry.entry(target.resource)
+        for _ in range(CONFLICT_ATTEMPTS):
+            kv = await self._registry.find(target.resource, target.namespace, target.name)
+            old = entry.splicer.read(kv)
+            new = make(old)
+            asked = new["metadata"].get("resourceVersion") or ""
+            if asked and asked != str(kv.mod_revision):
+                raise conflict(target.resource, target.name)
+            try:
+                return await self._change_once(target, entry, kv, old, new, options)
+            except PreconditionFailed as error:
+                if error.key != kv.key:
+                    raise PlainError(f"an allocation changed meanwhile: {error}") from error
+        raise conflict(target.resource, target.name)
+
+    async def _change_once(
+        self, target: Target, entry: Entry, kv: KeyValue, old: JsonObject, new: JsonObject, options: WriteOptions
+    ) -> Written:
+        resource, strategy = entry.resource, entry.strategy
+        context = WriteContext(self._registry.clock.now(), options.dry_run)
+        carry_metadata(resource, new, old)
+        whole = not target.subresource
+        with strategy.begin_update(new, old, context) if whole else Reservation() as claim:
+            errors = self._prepare(target.subresource, strategy, new, old, context)
+            if resource.has_generation and whole and strategy.generation_changes(new, old):
+                new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
+            if errors:
+                raise invalid_object(resource, target.name, errors)
+            warned = warnings(resource, new, old) if whole else []
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            if is_finished(entry, new):
+                return await self.remove(entry, kv, new, warned, dry_run=options.dry_run)
+            if new == old:
+                return Written(entry.splicer.serve(kv.value, kv.mod_revision), warnings=warned)
+            stored = encode_stored(new)
+            if options.dry_run:
+                return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
+            revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], claim)
+            return Written(entry.splicer.serve(stored, revision), warnings=warned)
+
+    @staticmethod
+    def _prepare(
+        subresource: str, strategy: Strategy, new: JsonObject, old: JsonObject, context: WriteContext
+    ) -> list[FieldError]:
+        """Keep what this way in may not write, then validate; other subresources have checked their one field."""
+        match subresource:
+            case "":
+                strategy.prepare_update(new, old, context)
+                return validate_update(strategy.resource, new, old)
+            case "status":
+                strategy.prepare_status_update(new, old, context)
+                return validate_status_update(strategy.resource, new, old)
+            case _:
+                return []
+
+    async def remove(
+        self, entry: Entry, kv: KeyValue, last: JsonObject, warned: list[str], *, dry_run: bool = False
+    ) -> Written:
+        """Take the object out of the store; ``last`` is how it is shown a last time."""
+        stored = encode_stored(last)
+        if dry_run:
+            return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
+        operations: list[Operation] = [Delete(kv.key, expect=kv.mod_revision)]
+        with entry.strategy.begin_delete(entry.splicer.read(kv)) as reservation:
+            revision = await self._registry.commit(operations, reservation)
+        return Written(entry.splicer.serve(stored, revision), warnings=warned)
+
+
+def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> None:
+    """What the server alone decides about a new object's metadata."""
+    for field_name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"):
+        metadata.pop(field_name, None)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = rfc3339(now)
+    if resource.has_generation:
+        metadata["generation"] = 1
+
+
+def carry_metadata(resource: Resource, new: JsonObject, old: JsonObject) -> None:
+    """Keep what no update may change; what a client left out it did not mean to remove."""
+    kept, found = old["metadata"], new["metadata"]
+    uid = found.get("uid")
+    if uid and uid != kept["uid"]:
+        raise uid_conflict(resource, kept["name"], uid, kept["uid"])
+    for field_name in ("selfLink", "managedFields"):
+        found.pop(field_name, None)
+    for field_name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"):
+        if field_name in kept:
+            found[field_name] = kept[field_name]
+        else:
+            found.pop(field_name, None)
+
+
+def uid_conflict(resource: Resource, name: str, asked: str, found: str) -> Conflict:
+    return conflict(
+        resource, name, f"Precondition failed: UID in precondition: {asked}, UID in object meta: {found}"
+    )
+
+
+def is_finished(entry: Entry, obj: JsonObject) -> bool:
+    """Whether an object that is being deleted has nothing left to wait for."""
+    metadata = obj["metadata"]
+    return (
+        bool(metadata.get("deletionTimestamp"))
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+        and not entry.strategy.holds_back(obj)
+    )
+
