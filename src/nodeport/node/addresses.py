@@ -27,7 +27,9 @@ def free_subnet(candidates: Iterable[IPv4Network], taken: Iterable[IPv4Network],
     for candidate in tried:
         if not any(candidate.overlaps(network) for network in busy):
             return candidate
-    raise AddressesExhausted(f"no free {what}: all of {tried[0]} to {tried[-1]} overlap routes or addresses of this host")
+    raise AddressesExhausted(
+        f"no free {what}: all of {tried[0]} to {tried[-1]} overlap routes or addresses of this host"
+    )
 
 
 def free_fabric(taken: Iterable[IPv4Network]) -> IPv4Network:

@@ -80,7 +80,9 @@ class NodeAgent:
                 group.create_task(self._keep_routes())
                 group.create_task(self._keep_pods(group))
                 if self._tls is not None:
-                    server = LogServer(self._surroundings, self._facts.log_port, self._tls, self._uid_of, self._clock)
+                    server = LogServer(
+                        self._surroundings, self._facts.log_port, self._tls, self._uid_of, self._clock
+                    )
                     group.create_task(server.run())
         finally:
             self._stopping = True
@@ -125,7 +127,11 @@ class NodeAgent:
 
     async def _report(self, status: JsonObject) -> None:
         await self._client.patch(
-            NODES, self._facts.name, {"status": status}, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
+            NODES,
+            self._facts.name,
+            {"status": status},
+            content_type=STRATEGIC_MERGE_PATCH,
+            subresource="status",
         )
         self._status = status
 
@@ -203,7 +209,9 @@ class NodeAgent:
     async def _keep_pods(self, group: asyncio.TaskGroup) -> None:
         await self._pods.wait_until_synced()
         for sandbox in sandboxes.found(self._surroundings):
-            if not sandbox.host_network and not self._context.addresses.adopt(sandbox.address, sandbox.pod.uid):
+            if not sandbox.host_network and not self._context.addresses.adopt(
+                sandbox.address, sandbox.pod.uid
+            ):
                 _log.warning("two pods have address %s; %s is ended", sandbox.address, sandbox.pod.name)
                 sandboxes.remove(sandbox)
                 continue
@@ -225,7 +233,9 @@ class NodeAgent:
         elif uid not in self._finished and not _is_over(change.new):
             self._begin(group, uid, change.new, None)
 
-    def _begin(self, group: asyncio.TaskGroup, uid: str, pod: JsonObject | None, sandbox: Sandbox | None) -> None:
+    def _begin(
+        self, group: asyncio.TaskGroup, uid: str, pod: JsonObject | None, sandbox: Sandbox | None
+    ) -> None:
         self._workers[uid] = worker = PodWorker(self._context, uid, pod, sandbox)
         group.create_task(self._run_worker(uid, worker))
 

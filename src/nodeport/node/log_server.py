@@ -43,14 +43,21 @@ class LogServer:
     """``uid_of`` answers with the uid of the pod of that name on this node, empty when there is none."""
 
     def __init__(
-        self, node: NodeSurroundings, port: int, tls: ssl.SSLContext, uid_of: Callable[[NamespacedName], str], clock: Clock
+        self,
+        node: NodeSurroundings,
+        port: int,
+        tls: ssl.SSLContext,
+        uid_of: Callable[[NamespacedName], str],
+        clock: Clock,
     ) -> None:
         self._node, self._port, self._tls, self._uid_of, self._clock = node, port, tls, uid_of, clock
 
     async def run(self) -> None:
         """Serves until cancelled. Raises OSError when the port is taken."""
         sock = open_in(self._node.netns, self._listen)
-        server = await asyncio.start_server(self._serve, sock=sock, ssl=self._tls, ssl_handshake_timeout=PATIENCE)
+        server = await asyncio.start_server(
+            self._serve, sock=sock, ssl=self._tls, ssl_handshake_timeout=PATIENCE
+        )
         try:
             await server.serve_forever()
         finally:
@@ -73,7 +80,13 @@ class LogServer:
             async with asyncio.timeout(PATIENCE):
                 head = await reader.readuntil(b"\r\n\r\n")
             await self._answer(head.decode("latin-1"), reader, writer)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ConnectionError, ssl.SSLError):
+        except (
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            TimeoutError,
+            ConnectionError,
+            ssl.SSLError,
+        ):
             pass  # the client went away
         finally:
             writer.close()
@@ -95,7 +108,9 @@ class LogServer:
             options = logs.parse_options(query, self._clock.now())
         except BadLogOption as error:
             return _refuse(writer, 400, str(error))
-        found = self.find(NamespacedName(parts[1], parts[2]), parts[3], previous=query.get("previous") in ("true", "1"))
+        found = self.find(
+            NamespacedName(parts[1], parts[2]), parts[3], previous=query.get("previous") in ("true", "1")
+        )
         if isinstance(found, str):
             return _refuse(writer, 404 if "not found" in found else 400, found)
         await self._stream(found, options, reader, writer)
@@ -117,7 +132,11 @@ class LogServer:
         return LogFile(directory / f"{attempt}.log", run)
 
     async def _stream(
-        self, found: LogFile, options: logs.LogOptions, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        found: LogFile,
+        options: logs.LogOptions,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -153,7 +172,9 @@ def _is_allowed(writer: asyncio.StreamWriter) -> bool:
 
 def _refuse(writer: asyncio.StreamWriter, status: int, text: str) -> None:
     body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+    )
     writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
 
 

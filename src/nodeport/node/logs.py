@@ -85,7 +85,9 @@ def existing(path: Path, options: LogOptions) -> list[bytes]:
     return lines if options.tail_lines is None else lines[len(lines) - min(options.tail_lines, len(lines)) :]
 
 
-async def read(path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def read(
+    path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     """The log as wanted; with ``follow`` until the container has ended and all is read."""
     left = options.limit_bytes
     async for chunk in _chunks(path, options, clock, ended):
@@ -98,7 +100,9 @@ async def read(path: Path, options: LogOptions, clock: Clock, ended: Callable[[]
             return
 
 
-async def _chunks(path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def _chunks(
+    path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     follower = _Follower(path, options)
     if first := b"".join(existing(path, options)):
         yield first

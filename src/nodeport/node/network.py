@@ -239,6 +239,11 @@ def _remove_host_link(host: RouteSocket, name: str) -> bool:
     return link is not None
 
 
+def host_has_link(name: str) -> bool:
+    with RouteSocket() as host:
+        return host.link(name) is not None
+
+
 def taken_networks() -> list[IPv4Network]:
     """What the host already routes to or is part of."""
     with RouteSocket() as host:

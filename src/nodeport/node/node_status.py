@@ -108,8 +108,10 @@ def node_status(facts: NodeFacts, before: JsonObject, now: datetime) -> JsonObje
     }  # fmt: skip
 
 
-def _condition(kind: str, status: str, reason: str, message: str, before: JsonObject, now: datetime) -> JsonObject:
-    known = next((item for item in before.get("conditions") or () if item["type"] == kind), {})
+def _condition(
+    kind: str, status: str, reason: str, message: str, before: JsonObject, now: datetime
+) -> JsonObject:
+    known: JsonObject = next((item for item in before.get("conditions") or () if item["type"] == kind), {})
     since = known.get("lastTransitionTime") if known.get("status") == status else None
     return {
         "type": kind, "status": status, "reason": reason, "message": message,

@@ -97,7 +97,10 @@ def phase(view: PodView) -> str:
         return "Failed"
     policy = view.pod["spec"].get("restartPolicy") or "Always"
     if not initialized(view):
-        failed = any((one.exit_code or 0) != 0 and not restarts(policy, one.exit_code or 0) for one in view.init_containers)
+        failed = any(
+            (one.exit_code or 0) != 0 and not restarts(policy, one.exit_code or 0)
+            for one in view.init_containers
+        )
         return "Failed" if failed else ("Failed" if view.final and view.init_containers else "Pending")
     never_ran = [one for one in view.containers if one.current is None]
     if never_ran and not view.final:
@@ -173,7 +176,9 @@ def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]
     """The node's conditions; a transition time is kept while the condition keeps its status."""
     over = pod_phase in ("Succeeded", "Failed")
     unready = [one.spec["name"] for one in view.containers if not one.ready]
-    not_initialized = [] if initialized(view) else [one.spec["name"] for one in view.init_containers if one.exit_code != 0]
+    not_initialized = (
+        [] if initialized(view) else [one.spec["name"] for one in view.init_containers if one.exit_code != 0]
+    )
     if over:
         why = ("PodCompleted", "") if pod_phase == "Succeeded" else ("PodFailed", "")
         ready_why = why
@@ -200,12 +205,20 @@ def _readiness_gates(pod: JsonObject) -> tuple[bool, tuple[str, str]]:
         gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()
         if held.get(gate["conditionType"]) != "True"
     ]  # fmt: skip
-    words = "; ".join(f'the status of pod readiness gate "{kind}" is not "True", but {held.get(kind, False)}' for kind in missing)
+    words = "; ".join(
+        f'the status of pod readiness gate "{kind}" is not "True", but {held.get(kind, False)}'
+        for kind in missing
+    )
     return not missing, ("ReadinessGatesNotReady", words)
 
 
 def _condition(
-    kind: str, holds: bool, why: tuple[str, str], before: JsonObject | None, now: datetime, generation: int | None
+    kind: str,
+    holds: bool,
+    why: tuple[str, str],
+    before: JsonObject | None,
+    now: datetime,
+    generation: int | None,
 ) -> JsonObject:
     value = "True" if holds else "False"
     same = before is not None and before.get("status") == value and before.get("lastTransitionTime")

@@ -185,7 +185,9 @@ class Prober:
         """A connected socket. Raises OSError."""
         loop = asyncio.get_running_loop()
         while True:
-            sock = open_in(self.netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+            sock = open_in(
+                self.netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            )
             try:
                 sock.setblocking(False)
                 await loop.sock_connect(sock, (host or str(self.address), port))

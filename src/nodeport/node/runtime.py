@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from nodeport.kit.clock import Clock, parse_rfc3339
 from nodeport.node import namespaces
 from nodeport.node.images import Image, Mount, base_python
+from nodeport.node.processes import CLUSTER_VARIABLE
 from nodeport.node.sandbox import Sandbox
 
 KILLED = 137
@@ -123,7 +124,9 @@ class ProcessRuntime:
         told, tell = os.pipe()
         try:
             with namespaces.entered(sandbox.to_enter()):
-                launcher = self._spawn(container, _launcher_order(sandbox, container, order), tell)
+                launcher = self._spawn(
+                    sandbox.node.cluster, container, _launcher_order(sandbox, container, order), tell
+                )
         except BaseException:
             os.close(told)
             raise
@@ -136,7 +139,7 @@ class ProcessRuntime:
             await container.ended.wait()
         return container
 
-    def _spawn(self, container: Container, order: Mapping[str, Any], tell: int) -> int:
+    def _spawn(self, cluster: str, container: Container, order: Mapping[str, Any], tell: int) -> int:
         """Start the launcher: the order on stdin, ``tell`` as 3, a locked file as 4, nothing else."""
         directory = container.directory
         with contextlib.ExitStack() as stack:
@@ -150,7 +153,7 @@ class ProcessRuntime:
             return os.posix_spawn(
                 self._python,
                 [self._python, "-I", "-S", LAUNCHER, "run"],
-                {"LANG": "C.UTF-8"},
+                {CLUSTER_VARIABLE: cluster},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, memory, 0),
                     (os.POSIX_SPAWN_OPEN, 1, str(directory / "launcher.log"), flags, 0o600),
@@ -248,7 +251,9 @@ class ProcessRuntime:
 def _launcher_order(sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:
     """What the launcher takes; its own program may tell when it serves and starts with SIGTERM blocked."""
     own = order.image.is_echo and order.is_own_program
-    etc = tuple(("rw", f"/etc/{name}", str(sandbox.directory / name)) for name in ("hosts", "hostname", "resolv.conf"))
+    etc = tuple(
+        ("rw", f"/etc/{name}", str(sandbox.directory / name)) for name in ("hosts", "hostname", "resolv.conf")
+    )
     mounts = [*order.image.mounts, *etc, *order.mounts]
     env = dict(order.env)
     return {

@@ -57,7 +57,9 @@ class NodeContext:
 class PodWorker:
     """``run`` returns when the pod is gone from node and API. ``sandbox``: one that an earlier agent left."""
 
-    def __init__(self, node: NodeContext, uid: str, pod: JsonObject | None, sandbox: Sandbox | None = None) -> None:
+    def __init__(
+        self, node: NodeContext, uid: str, pod: JsonObject | None, sandbox: Sandbox | None = None
+    ) -> None:
         self.uid = uid
         self._node, self._pod, self._sandbox = node, pod, sandbox
         self._last_pod: JsonObject = pod or {}
@@ -106,7 +108,9 @@ class PodWorker:
             self._started_at = pod_status.started_at(pod, self._started_at)
             spec = pod["spec"]
             self._keepers = [self._keeper(one, "containerStatuses") for one in spec["containers"]]
-            self._init_keepers = [self._keeper(one, "initContainerStatuses") for one in spec.get("initContainers") or ()]
+            self._init_keepers = [
+                self._keeper(one, "initContainerStatuses") for one in spec.get("initContainers") or ()
+            ]
         if self._sandbox is not None:
             await self._adopt(self._sandbox)
 
@@ -151,7 +155,12 @@ class PodWorker:
         policy = self._last_pod["spec"].get("restartPolicy") or "Always"
         for keeper in self._init_keepers:
             sidecar = is_restartable_init(keeper.spec)
-            if keeper.current is not None and keeper.current.exit and keeper.current.exit.code == 0 and not sidecar:
+            if (
+                keeper.current is not None
+                and keeper.current.exit
+                and keeper.current.exit.code == 0
+                and not sidecar
+            ):
                 continue
             due = await self._keep(keeper, "Always" if sidecar or policy == "Always" else policy)
             if not (sidecar and keeper.started.is_set()):
@@ -174,7 +183,9 @@ class PodWorker:
         pod, node = self._last_pod, self._node
         metadata, spec = pod["metadata"], pod["spec"]
         host_network = bool(spec.get("hostNetwork"))
-        identity = PodIdentity(self.uid, metadata["namespace"], metadata["name"], spec.get("hostname") or metadata["name"])
+        identity = PodIdentity(
+            self.uid, metadata["namespace"], metadata["name"], spec.get("hostname") or metadata["name"]
+        )
         aliases = [(item["ip"], item.get("hostnames") or ()) for item in spec.get("hostAliases") or ()]
         try:
             address = node.surroundings.address if host_network else node.addresses.take(self.uid)
@@ -208,7 +219,9 @@ class PodWorker:
         pod = f"{metadata['name']}_{metadata['namespace']}({self.uid})"
         words = f"back-off {_go_duration(delay)} restarting failed container={keeper.name} pod={pod}"
         keeper.waiting = ("CrashLoopBackOff", words)
-        self._tell("Warning", "BackOff", f"Back-off restarting failed container {keeper.name} in pod {pod}", keeper)
+        self._tell(
+            "Warning", "BackOff", f"Back-off restarting failed container {keeper.name} in pod {pod}", keeper
+        )
 
     async def _start(self, keeper: Keeper) -> timedelta | None:
         """One more run. How long until the next try when it could not even be ordered."""
@@ -225,13 +238,20 @@ class PodWorker:
             self._tell("Warning", "Failed", f"Error: {error}", keeper)
             return CONFIG_RETRY
         if keeper.current is None:
-            self._tell("Normal", "Pulled", f'Container image "{keeper.spec.get("image")}" already present on machine', keeper)
+            self._tell(
+                "Normal",
+                "Pulled",
+                f'Container image "{keeper.spec.get("image")}" already present on machine',
+                keeper,
+            )
         self._tell("Normal", "Created", f"Created container: {keeper.name}", keeper)
         container = await node.runtime.start(sandbox, order, self._on_exit)
         keeper.take(container)
         self._dirty.set()
         if container.pid == 0 and container.exit is not None:
-            self._tell("Warning", "Failed", f"Error: failed to start container: {container.exit.message}", keeper)
+            self._tell(
+                "Warning", "Failed", f"Error: failed to start container: {container.exit.message}", keeper
+            )
             return timedelta(0)
         self._tell("Normal", "Started", f"Started container {keeper.name}", keeper)
         self._start_probes(keeper, sandbox)
@@ -284,7 +304,9 @@ class PodWorker:
         container, runtime = keeper.current, self._node.runtime
         assert container is not None and self._group is not None
         known = _known_status(self._last_pod, "containerStatuses", keeper.name)
-        was_ready = adopted and known.get("ready") is True and known.get("containerID") == container.container_id
+        was_ready = (
+            adopted and known.get("ready") is True and known.get("containerID") == container.container_id
+        )
 
         def kill(message: str) -> None:
             self._tell("Normal", "Killing", message, keeper)
@@ -349,7 +371,9 @@ class PodWorker:
         began = self._node.clock.monotonic()
         await self._pre_stop(keeper, grace)
         spent = timedelta(seconds=self._node.clock.monotonic() - began)
-        await self._node.runtime.stop(container, max(grace - spent, timedelta(seconds=min(2.0, grace.total_seconds()))))
+        await self._node.runtime.stop(
+            container, max(grace - spent, timedelta(seconds=min(2.0, grace.total_seconds())))
+        )
 
     async def _pre_stop(self, keeper: Keeper, grace: timedelta) -> None:
         hook = (keeper.spec.get("lifecycle") or {}).get("preStop") or {}
@@ -446,7 +470,9 @@ class PodWorker:
         if not self._last_pod:
             return
         path = f"spec.containers{{{keeper.name}}}" if keeper else ""
-        self._node.recorder.event(object_reference(PODS, self._last_pod, field_path=path), kind, reason, message)
+        self._node.recorder.event(
+            object_reference(PODS, self._last_pod, field_path=path), kind, reason, message
+        )
 
 
 def _known_status(pod: JsonObject, field_name: str, name: str) -> dict[str, Any]:
@@ -458,4 +484,3 @@ def _go_duration(delay: timedelta) -> str:
     """``10s``, ``1m20s``, ``5m0s``, as Go prints them."""
     minutes, seconds = divmod(int(delay.total_seconds()), 60)
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
-

@@ -1,0 +1,53 @@
+"""The options that every command about a local cluster takes."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeport.cli.errors import UserError
+from nodeport.netlink.codec import NetlinkError
+from nodeport.node.addresses import AddressesExhausted
+from nodeport.node.local import DATA_ROOT, DEFAULT_NAME, RUN_ROOT, LocalError, Paths, check_name
+
+
+def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --name, --data-root and --run-root; the function gets ``paths``. Errors become one sentence."""
+
+    @click.option("--name", default=DEFAULT_NAME, show_default=True, help="The cluster's name.")
+    @click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        default=DATA_ROOT,
+        show_default=True,
+        help="Where clusters keep what must last.",
+    )
+    @click.option(
+        "--run-root",
+        type=click.Path(path_type=Path),
+        default=RUN_ROOT,
+        show_default=True,
+        help="Where clusters keep what a reboot may take.",
+    )
+    @functools.wraps(function)
+    def wrapped(name: str, data_root: Path, run_root: Path, **options: Any) -> Any:
+        try:
+            paths = Paths(check_name(name), data_root.absolute(), run_root.absolute())
+            return function(paths=paths, **options)
+        except (LocalError, AddressesExhausted) as error:
+            raise UserError(str(error)) from error
+        except (OSError, NetlinkError) as error:
+            raise UserError(f"cluster {name!r}: {error}") from error
+
+    return wrapped
+
+
+def must_be_root(command: str) -> None:
+    """Namespaces and links are the kernel's: only root may make them."""
+    if os.geteuid() != 0:
+        raise UserError(f"`nodeport {command}` must run as root (it makes network namespaces): try sudo")

@@ -1,0 +1,141 @@
+"""The two processes of a local cluster: ``server`` (API and controllers) and ``nodes`` (agents and proxies).
+
+``python -m nodeport.cli.daemons PART NAME DATA_ROOT RUN_ROOT`` is how `up` starts them: without the command line's own
+imports, and with the expensive ones begun before network and certificates are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from nodeport.node import local
+from nodeport.node.local import ClusterConfig, LocalError, Paths
+
+PREPARED_PATIENCE = 60.0
+POLL = 0.005
+NODES_IDENTITY = "local"
+"""The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
+
+
+async def wait_until_prepared(paths: Paths) -> ClusterConfig:
+    """The configuration, once `up` has made network and certificates."""
+    async with asyncio.timeout(PREPARED_PATIENCE):
+        while not paths.prepared.exists():
+            await asyncio.sleep(POLL)
+    config = local.load(paths)
+    if config is None:
+        raise LocalError(f"there is no cluster {paths.name!r} in {paths.data_root}: `nodeport up` makes one")
+    return config
+
+
+async def serve(paths: Paths) -> None:
+    """API server and controllers, until cancelled."""
+    from nodeport.apiserver.server import ApiServer, ApiServerConfig, TlsFiles
+    from nodeport.client.config import ClientConfig
+    from nodeport.client.rest import RestClient
+    from nodeport.controllers.manager import ControllerManager
+    from nodeport.store.sqlite import SqliteStore
+
+    config = await wait_until_prepared(paths)
+    plan = config.plan(paths.name)
+    authority = paths.certificate("ca")
+    port = config.api_port
+
+    def tls(stem: str) -> TlsFiles:
+        return TlsFiles(paths.certificate(stem), paths.key(stem), authority)
+
+    async with await SqliteStore.open(paths.store) as store:
+        server = ApiServer(
+            ApiServerConfig(
+                store=store,
+                listen=(("127.0.0.1", port), (str(plan.host), port)),
+                tls=tls("server"),
+                service_cidr=config.service_network,
+                node_port_range=config.node_port_range,
+                advertise=(str(plan.host), port),
+                kubelet_client=tls("kubelet-client"),
+            )
+        )
+        client = RestClient(
+            ClientConfig(
+                config.url, authority.read_bytes(), paths.certificate("controller"), paths.key("controller")
+            ),
+            user_agent="nodeport-controllers",
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.run())
+            await server.wait_until_serving()
+            announce(paths.ready("server"))
+            async with client:
+                manager = ControllerManager(client, ca_pem=authority.read_bytes())
+                settled = group.create_task(_settle(manager.wait_until_synced))
+                await manager.run()
+                settled.cancel()
+
+
+async def run_nodes(paths: Paths) -> None:
+    """All nodes of the cluster, until cancelled; their pods and rules stay."""
+    from nodeport.cli.localnodes import LocalNodes
+
+    config = await wait_until_prepared(paths)
+    nodes = LocalNodes(paths, config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(nodes.run())
+        await nodes.wait_until_ready()
+        announce(paths.ready("nodes"))
+        await _settle(None)
+
+
+async def _settle(synced: Callable[[], Awaitable[None]] | None) -> None:
+    """What is there now stays for ever: the collector need not look at it again."""
+    if synced is not None:
+        await synced()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def announce(path: Path) -> None:
+    """Tell `up`, which looks every few milliseconds, that the part serves."""
+    local.write_private(path, f"{os.getpid()}\n")
+
+
+async def until_terminated(work: Callable[[], Awaitable[None]]) -> None:
+    """Runs ``work`` until SIGTERM or SIGINT cancels it."""
+    task = asyncio.ensure_future(work())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            raise
+
+
+def run(part: str, paths: Paths) -> None:
+    """Run one part in this process until it is told to end."""
+    from nodeport.kit.logs import configure
+
+    configure("INFO")
+    if part == "server":
+        import uvloop
+
+        uvloop.run(until_terminated(lambda: serve(paths)))
+    else:
+        asyncio.run(until_terminated(lambda: run_nodes(paths)))
+
+
+def command_line(part: str, paths: Paths) -> list[str]:
+    """How to start the part as a daemon."""
+    return [sys.executable, "-m", __name__, part, paths.name, str(paths.data_root), str(paths.run_root)]
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], Paths(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])))

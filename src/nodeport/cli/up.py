@@ -1,0 +1,276 @@
+"""``nodeport up``: start a local cluster, or mend the one that is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from nodeport.cli import daemons
+from nodeport.cli.cluster_options import about_cluster, must_be_root
+from nodeport.cli.errors import UserError
+from nodeport.node import local, network, processes
+from nodeport.node.local import DEFAULT_NODES, PARTS, ClusterConfig, LocalError, Paths
+
+PATIENCE = 60.0
+LOG_TAIL = 12
+
+
+@click.command(short_help="Start a local cluster, or mend the one that is there.")
+@click.option("--nodes", type=int, default=None, help=f"How many nodes.  [default: {DEFAULT_NODES}]")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), default=None,
+    help="The kubeconfig that gets the cluster's context.  [default: $KUBECONFIG or ~/.kube/config]",
+)  # fmt: skip
+@click.option(
+    "--api-port",
+    type=int,
+    default=None,
+    help="The API server's port on 127.0.0.1.  [default: 6443 or any free]",
+)
+@click.option(
+    "--service-cluster-ip-range", default=None, help="Addresses of Services.  [default: 10.96.0.0/16]"
+)
+@click.option(
+    "--service-node-port-range", default=None, help="Ports of NodePort Services.  [default: 30000-32767]"
+)
+@click.option(
+    "--nodeport-addresses", default=None,
+    help="On which of a node's addresses node ports answer: 'primary' or CIDRs.  [default: primary]",
+)  # fmt: skip
+@about_cluster
+def command(
+    paths: Paths,
+    nodes: int | None,
+    kubeconfig: Path | None,
+    api_port: int | None,
+    service_cluster_ip_range: str | None,
+    service_node_port_range: str | None,
+    nodeport_addresses: str | None,
+) -> None:
+    """Start a local cluster, or mend the one that is there.
+
+    Each node is a network namespace of this machine. The cluster runs in the background; its context in the
+    kubeconfig is named like the cluster and becomes the current one. On a running cluster, dead parts are started
+    again and --nodes may grow.
+    """
+    must_be_root("up")
+    began = time.monotonic()
+    wishes = Wishes(
+        nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses
+    )
+    with local.locked(paths):
+        result = bring_up(paths, wishes)
+    tell(paths, result, time.monotonic() - began)
+
+
+class Wishes:
+    """What the user asked for; None where nothing was said."""
+
+    def __init__(
+        self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
+        node_ports: str | None, nodeport_addresses: str | None,
+    ) -> None:  # fmt: skip
+        if nodes is not None:
+            local.check_nodes(nodes)
+        if api_port is not None and not 1 <= api_port <= 65535:
+            raise LocalError(f"--api-port {api_port}: must be from 1 to 65535")
+        self.nodes, self.kubeconfig, self.api_port = nodes, kubeconfig, api_port
+        self.service_cidr = str(local.parse_service_cidr(service_cidr)) if service_cidr else None
+        if node_ports:
+            local.parse_port_range(node_ports)
+        self.node_ports = node_ports
+        addresses = nodeport_addresses
+        self.nodeport_addresses = None if addresses is None else local.parse_nodeport_addresses(addresses)
+
+
+class Result:
+    """``started``: the parts that were started now. ``grown_from``: the number of nodes before, if it grew."""
+
+    def __init__(self, config: ClusterConfig, started: list[str], grown_from: int) -> None:
+        self.config, self.started, self.grown_from = config, started, grown_from
+
+
+def bring_up(paths: Paths, wishes: Wishes) -> Result:
+    before = local.load(paths)
+    config = wanted_config(paths, before, wishes)
+    alive = {part: processes.living(paths.pid(part)) for part in PARTS}
+    grown = before is not None and config.nodes > before.nodes
+    if (grown or (before is not None and config != before)) and (nodes := alive["nodes"]):
+        processes.end([nodes], patience=5.0)  # its pods and rules stay, and are taken over by the next one
+        alive["nodes"] = None
+    if before is not None and config != replace(before, nodes=config.nodes, kubeconfig=config.kubeconfig):
+        if server := alive["server"]:
+            processes.end([server], patience=5.0)
+            alive["server"] = None
+    if alive["server"] is None:
+        check_port(config)
+    if before is None and (strangers := processes.of_cluster(paths.name)):
+        raise LocalError(f"processes of a cluster {paths.name!r} run without their files "
+                         f"(PID {strangers[0].pid}, …): `nodeport down` ends them")  # fmt: skip
+    paths.make()
+    local.save(paths, config)
+    missing = [part for part in PARTS if alive[part] is None]
+    if missing:
+        paths.prepared.unlink(missing_ok=True)
+    started = [start(paths, part) for part in missing]
+    prepare(paths, config)
+    wait_until_ready(paths, dict(zip(missing, started, strict=True)))
+    merge_kubeconfig(paths, config)
+    return Result(
+        config, missing if before is not None else list(PARTS), before.nodes if before and grown else 0
+    )
+
+
+def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) -> ClusterConfig:
+    """The configuration from what was and what is wished. Raises LocalError for what cannot be changed."""
+    kubeconfig = str(wishes.kubeconfig.absolute()) if wishes.kubeconfig else None
+    if before is None:
+        config = new_config(paths, wishes, kubeconfig or default_kubeconfig())
+    else:
+        config = replace(
+            local.with_free_fabric(paths, before),
+            nodes=wishes.nodes or before.nodes,
+            kubeconfig=kubeconfig or before.kubeconfig,
+            api_port=wishes.api_port or before.api_port,
+            node_ports=wishes.node_ports or before.node_ports,
+        )
+        if wishes.nodeport_addresses is not None:
+            config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
+        if config.nodes < before.nodes:
+            raise LocalError(
+                f"--nodes {config.nodes}: cluster {paths.name!r} has {before.nodes} nodes and can only grow"
+            )
+        if wishes.service_cidr and wishes.service_cidr != before.service_cidr:
+            raise LocalError(
+                f"--service-cluster-ip-range {wishes.service_cidr}: cluster {paths.name!r} uses "
+                f"{before.service_cidr}, which cannot be changed"
+            )
+    return config
+
+
+def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
+    config = ClusterConfig(
+        fabric="", pods="", nodes=wishes.nodes or DEFAULT_NODES,
+        api_port=wishes.api_port or local.choose_port(), kubeconfig=kubeconfig,
+    )  # fmt: skip
+    if wishes.service_cidr:
+        config = replace(config, service_cidr=wishes.service_cidr)
+    if wishes.node_ports:
+        config = replace(config, node_ports=wishes.node_ports)
+    if wishes.nodeport_addresses is not None:
+        config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
+    fabric, pods = local.choose_networks(paths, config.service_network)
+    return replace(config, fabric=str(fabric), pods=str(pods))
+
+
+def default_kubeconfig() -> str:
+    from nodeport.client.kubeconfig import paths_from
+
+    return str(paths_from(os.environ)[0].absolute())
+
+
+def check_port(config: ClusterConfig) -> None:
+    if not local.port_is_free(config.api_port):
+        raise LocalError(
+            f"port {config.api_port} of 127.0.0.1, where the API server is to listen, is taken by another program: "
+            f"end it, or choose another with --api-port"
+        )
+
+
+def start(paths: Paths, part: str) -> processes.ProcessId:
+    paths.ready(part).unlink(missing_ok=True)
+    return processes.start(
+        daemons.command_line(part, paths), cluster=paths.name, log=paths.log(part), pid_file=paths.pid(part)
+    )
+
+
+def prepare(paths: Paths, config: ClusterConfig) -> None:
+    """Network and certificates, while the daemons are still importing."""
+    plan = config.plan(paths.name)
+    network.ensure_cluster(plan)
+    from nodeport.apiserver.pki import ClusterPki
+
+    addresses = [plan.fabric[1]]
+    pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_network[1])
+    pki.node(daemons.NODES_IDENTITY, [node.address for node in plan.nodes])
+    local.write_private(paths.prepared, "")
+
+
+def wait_until_ready(paths: Paths, started: dict[str, processes.ProcessId]) -> None:
+    """Until the parts that were started say that they serve. Raises UserError with the end of a dead one's log."""
+    deadline = time.monotonic() + PATIENCE
+    waiting = dict(started)
+    while waiting:
+        waiting = {part: process for part, process in waiting.items() if not paths.ready(part).exists()}
+        for part, process in waiting.items():
+            if processes.has_ended(process):
+                raise UserError(
+                    f"{part} has ended while it started; {paths.log(part)} ends with:\n{log_tail(paths, part)}"
+                )
+        if waiting and time.monotonic() > deadline:
+            part = next(iter(waiting))
+            raise UserError(
+                f"{part} is not ready after {PATIENCE:g} s; {paths.log(part)} ends with:\n{log_tail(paths, part)}"
+            )
+        time.sleep(processes.POLL)
+
+
+def log_tail(paths: Paths, part: str) -> str:
+    lines = paths.log(part).read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-LOG_TAIL:])
+
+
+def merge_kubeconfig(paths: Paths, config: ClusterConfig) -> None:
+    from nodeport.client import kubeconfig
+
+    path = Path(config.kubeconfig)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kubeconfig.merge(
+        path, name=paths.name, server=config.url, ca=paths.certificate("ca").read_bytes(),
+        cert=paths.certificate("admin").read_bytes(), key=paths.key("admin").read_bytes(),
+    )  # fmt: skip
+
+
+def tell(paths: Paths, result: Result, seconds: float) -> None:
+    config = result.config
+    if not result.started:
+        click.echo(f"cluster {paths.name!r} is already running: {count(config.nodes)}, {config.url}")
+    elif result.grown_from:
+        click.echo(
+            f"cluster {paths.name!r} has grown from {result.grown_from} to {count(config.nodes)} in {seconds:.2f} s"
+        )
+    else:
+        what = (
+            "is up"
+            if len(result.started) == len(PARTS)
+            else f"is mended ({', '.join(result.started)} started)"
+        )
+        click.echo(
+            f"cluster {paths.name!r} {what}: {count(config.nodes)} ready in {seconds:.2f} s, {config.url}"
+        )
+    plan = config.plan(paths.name)
+    first, last = plan.nodes[0], plan.nodes[-1]
+    shown = (
+        f"{first.name} {first.address}"
+        if first == last
+        else f"{first.name} {first.address} … {last.name} {last.address}"
+    )
+    click.echo(f"  nodes       {shown}")
+    click.echo(f"  kubeconfig  {config.kubeconfig} (context {paths.name!r} is current)")
+    if sys.stdout.isatty():
+        click.echo(
+            f"  next        nodeport status{name_option(paths)} · kubectl get nodes · nodeport down{name_option(paths)}"
+        )
+
+
+def name_option(paths: Paths) -> str:
+    return "" if paths.name == local.DEFAULT_NAME else f" --name {paths.name}"
+
+
+def count(nodes: int) -> str:
+    return f"{nodes} node{'' if nodes == 1 else 's'}"

@@ -1,0 +1,269 @@
+"""A local cluster on this machine: its name, its files, its numbers. What it is made of is started by the commands.
+
+::
+
+    DATA_ROOT/NAME/   cluster.json (what the user chose), pki/, store.db, nodes/NODE/logs/, logs/PART.log
+    RUN_ROOT/NAME/    PART.pid, PART.ready, prepared, nodes/NODE/pods/ (gone after a reboot, as the pods are)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+from pathlib import Path
+
+from nodeport.node import network
+from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network, most_nodes
+from nodeport.node.sandbox import NodeSurroundings
+
+DATA_ROOT = Path("/var/lib/nodeport")
+RUN_ROOT = Path("/run/nodeport")
+DEFAULT_NAME = "nodeport"
+DEFAULT_NODES = 3
+FIRST_PORT = 6443
+NAME_LENGTH = 40
+PARTS = ("server", "nodes")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+class LocalError(Exception):
+    """What the user asked for cannot be; one sentence with the value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a cluster's files are."""
+
+    name: str
+    data_root: Path = DATA_ROOT
+    run_root: Path = RUN_ROOT
+
+    @property
+    def data(self) -> Path:
+        return self.data_root / self.name
+
+    @property
+    def run(self) -> Path:
+        return self.run_root / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.data / "cluster.json"
+
+    @property
+    def pki(self) -> Path:
+        return self.data / "pki"
+
+    @property
+    def store(self) -> Path:
+        return self.data / "store.db"
+
+    @property
+    def prepared(self) -> Path:
+        """Made when network and certificates are there: what the parts wait for."""
+        return self.run / "prepared"
+
+    def certificate(self, stem: str) -> Path:
+        """The PEM files that the cluster's authority made, by the names it gives them."""
+        return self.pki / f"{stem}.crt"
+
+    def key(self, stem: str) -> Path:
+        return self.pki / f"{stem}.key"
+
+    def log(self, part: str) -> Path:
+        return self.data / "logs" / f"{part}.log"
+
+    def pid(self, part: str) -> Path:
+        return self.run / f"{part}.pid"
+
+    def ready(self, part: str) -> Path:
+        return self.run / f"{part}.ready"
+
+    def make(self) -> None:
+        """All directories, readable by root only."""
+        for directory in (self.data, self.data / "logs", self.run):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What ``cluster.json`` keeps. Networks are CIDRs; ``node_ports`` is ``FIRST-LAST``."""
+
+    fabric: str
+    pods: str
+    nodes: int
+    api_port: int
+    kubeconfig: str
+    service_cidr: str = "10.96.0.0/16"
+    node_ports: str = "30000-32767"
+    nodeport_addresses: tuple[str, ...] = ("primary",)
+
+    def plan(self, name: str) -> ClusterPlan:
+        return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
+
+    @property
+    def node_port_range(self) -> range:
+        return parse_port_range(self.node_ports)
+
+    @property
+    def service_network(self) -> IPv4Network:
+        return IPv4Network(self.service_cidr)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.api_port}"
+
+
+def check_name(name: str) -> str:
+    """A cluster's name: a DNS label, since it becomes part of namespace, link and context names."""
+    if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
+        raise LocalError(
+            f"cluster name {name!r}: must be lower-case letters, digits and '-', "
+            f"begin and end with a letter or digit, and have at most {NAME_LENGTH} characters"
+        )
+    return name
+
+
+def check_nodes(count: int) -> int:
+    if not 1 <= count <= most_nodes():
+        raise LocalError(f"--nodes {count}: must be from 1 to {most_nodes()}")
+    return count
+
+
+def parse_port_range(text: str) -> range:
+    """``30000-32767`` as a range. Raises LocalError."""
+    first, separator, last = text.partition("-")
+    if separator and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535:
+        return range(int(first), int(last) + 1)
+    raise LocalError(
+        f"--service-node-port-range {text!r}: must be FIRST-LAST with 1 <= FIRST <= LAST <= 65535"
+    )
+
+
+def parse_service_cidr(text: str) -> IPv4Network:
+    try:
+        found = IPv4Network(text)
+    except (AddressValueError, NetmaskValueError, ValueError) as error:
+        raise LocalError(
+            f"--service-cluster-ip-range {text!r}: must be an IPv4 CIDR such as 10.96.0.0/16"
+        ) from error
+    if not 12 <= found.prefixlen <= 28:
+        raise LocalError(f"--service-cluster-ip-range {text!r}: the prefix must be from /12 to /28")
+    return found
+
+
+def parse_nodeport_addresses(text: str) -> tuple[str, ...]:
+    """``primary``, or CIDRs parted by commas; empty means all local addresses but loopback."""
+    found = tuple(word.strip() for word in text.split(",") if word.strip())
+    for word in found:
+        if word == "primary" and len(found) == 1:
+            continue
+        try:
+            IPv4Network(word)
+        except ValueError as error:
+            raise LocalError(
+                f"--nodeport-addresses {word!r}: must be 'primary' or CIDRs parted by commas"
+            ) from error
+    return found
+
+
+def load(paths: Paths) -> ClusterConfig | None:
+    """The cluster's configuration, None when there is no cluster. Raises LocalError for a broken file."""
+    try:
+        found = json.loads(paths.config.read_text())
+        found["nodeport_addresses"] = tuple(found["nodeport_addresses"])
+        return ClusterConfig(**found)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise LocalError(
+            f"{paths.config} is broken ({error}): `nodeport down` removes the cluster"
+        ) from error
+
+
+def save(paths: Paths, config: ClusterConfig) -> None:
+    write_private(paths.config, json.dumps(asdict(config), indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Whole or not at all, readable by root only."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def choose_networks(paths: Paths, service_network: IPv4Network) -> tuple[IPv4Network, IPv4Network]:
+    """A fabric and a pod network that overlap nothing of this host and no other cluster, running or not."""
+    taken = [*network.taken_networks(), service_network]
+    for file in paths.data_root.glob("*/cluster.json"):
+        if file.parent != paths.data:
+            with contextlib.suppress(ValueError, KeyError, OSError):
+                other = json.loads(file.read_text())
+                taken += [IPv4Network(other["fabric"]), IPv4Network(other["pods"])]
+    return free_fabric(taken), free_pod_network(taken)
+
+
+def with_free_fabric(paths: Paths, config: ClusterConfig) -> ClusterConfig:
+    """The same cluster, moved to another subnet when the host came to use its own while it was down."""
+    name = network.host_link(paths.name)
+    if network.host_has_link(name):
+        return config
+    fabric = IPv4Network(config.fabric)
+    if not any(taken.prefixlen and taken.overlaps(fabric) for taken in network.taken_networks()):
+        return config
+    return replace(config, fabric=str(choose_networks(paths, config.service_network)[0]))
+
+
+def port_is_free(port: int) -> bool:
+    """Whether the API server could listen on the port of 127.0.0.1."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def choose_port() -> int:
+    """6443 when it is free, else any free one."""
+    if port_is_free(FIRST_PORT):
+        return FIRST_PORT
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def locked(paths: Paths) -> Iterator[None]:
+    """One `up` or `down` at a time on this machine: they share subnets and names."""
+    paths.run_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(paths.run_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def surroundings(paths: Paths, plan: ClusterPlan, number: int) -> NodeSurroundings:
+    """Where the pods of node ``number`` live."""
+    node = plan.node(number)
+    return NodeSurroundings(
+        cluster=plan.name,
+        name=node.name,
+        netns=network.node_netns(plan.name, node.name),
+        address=node.address,
+        run_directory=paths.run / "nodes" / node.name,
+        log_directory=paths.data / "nodes" / node.name / "logs",
+    )
