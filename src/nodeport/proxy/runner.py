@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from nodeport.api.meta import JsonObject, NamespacedName, labels
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
 from nodeport.client.informer import Change as ObjectChange
 from nodeport.client.informer import Informer
 from nodeport.forwarding.build import build_service, node_facts
@@ -24,6 +24,8 @@ from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.netlink.codec import NetlinkError
 from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.proxy.conntrack import ConntrackCleaner
+from nodeport.proxy.health import Health, serve_health
 from nodeport.proxy.nftables.proxier import NftablesProxier, SlotMemory
 from nodeport.proxy.options import ProxyOptions
 
@@ -31,6 +33,7 @@ SERVICE_NAME: Final = "kubernetes.io/service-name"
 _SLICE_INDEX: Final = "proxy.service"
 _BURST: Final = 1000
 """How many dirty Services are looked at before others on the loop get their turn."""
+_PATIENCE: Final = timedelta(seconds=60)
 _log = get_logger(__name__)
 
 
@@ -67,6 +70,9 @@ class ProxyRunner:
         self._wake = asyncio.Event()
         self._programmed = asyncio.Event()
         self._subscribed = False
+        self._waiting_since = clock.monotonic()
+        self._last_updated = clock.now()
+        self._stale: dict[ServicePortName, Change] = {}
         self._backoff = Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.2)
 
     @property
@@ -83,15 +89,34 @@ class ProxyRunner:
         await self._programmed.wait()
 
     async def run(self) -> None:
-        with Nftables(self._netns) as kernel:
+        with Nftables(self._netns) as kernel, ConntrackCleaner(self._netns) as cleaner:
             proxier = NftablesProxier(kernel, self._options.forwarding)
             for informer in (self._services, self._slices, self._nodes):
                 await informer.wait_until_synced()
             self._subscribe()
             self._start_over(proxier)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow(proxier), name="proxy-follow")
+                tasks.create_task(self._follow(proxier, cleaner), name="proxy-follow")
                 tasks.create_task(self._guard(proxier), name="proxy-guard")
+                if self._options.health is not None:
+                    tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
+
+    async def _serve_health(self, host: str, port: int) -> None:
+        try:
+            await serve_health(host, port, self._netns, self.health)
+        except OSError as error:
+            _log.error("cannot serve /healthz on %s:%d: %s", host, port, error)
+
+    def health(self) -> Health:
+        """What ``/healthz`` says: unhealthy while a change has waited too long for the kernel."""
+        waited = (
+            timedelta(seconds=self._clock.monotonic() - self._waiting_since)
+            if self._waiting_since
+            else timedelta()
+        )
+        node = self._nodes.get(self._node_key)
+        eligible = node is not None and not is_being_deleted(node)
+        return Health(waited < _PATIENCE, eligible, self._last_updated, self._clock.now())
 
     def _subscribe(self) -> None:
         if self._subscribed:
@@ -142,16 +167,18 @@ class ProxyRunner:
             self._replace(NamespacedName.of(service), memory)
         self._dirty.clear()
 
-    async def _follow(self, proxier: NftablesProxier) -> None:
+    async def _follow(self, proxier: NftablesProxier, cleaner: ConntrackCleaner) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._waiting_since = self._waiting_since or self._clock.monotonic()
             try:
                 if self._resync_due:
                     self._resync(proxier)
                 while self._dirty:
                     self._program(proxier)
                     await asyncio.sleep(0)
+                self._forget_stale(cleaner)
             except (NetlinkError, OSError) as error:
                 self._resync_due = True
                 _log.warning("programming the kernel failed: %s", error)
@@ -159,6 +186,8 @@ class ProxyRunner:
                 self._wake.set()
                 continue
             self._backoff.reset()
+            self._waiting_since = 0.0
+            self._last_updated = self._clock.now()
             self._programmed.set()
 
     def _program(self, proxier: NftablesProxier) -> None:
@@ -176,6 +205,17 @@ class ProxyRunner:
             self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
             proxier.apply(wanted, self._node)
             self._resync_due = False
+            self._remember_stale(wanted)
+
+    def _remember_stale(self, changes: Iterable[Change]) -> None:
+        """Connections can only be forgotten once the kernel has the change: else they would come back as they were."""
+        for change in changes:
+            before = self._stale.get(change.name)
+            self._stale[change.name] = Change(change.name, before.old if before else change.old, change.new)
+
+    def _forget_stale(self, cleaner: ConntrackCleaner) -> None:
+        cleaner.clean(self._stale.values(), self._node)
+        self._stale.clear()
 
     def _resync(self, proxier: NftablesProxier) -> None:
         """Compares all of the kernel's table with all of ours."""
@@ -187,6 +227,7 @@ class ProxyRunner:
             self._mark(NamespacedName.of(service) for service in self._services.list())
         requests = proxier.resync(self._table, self._node)
         self._resync_due = False
+        self._remember_stale(Change(name, None, forwarding) for name, forwarding in self._table.items())
         _log.debug("compared the kernel's table with ours: %d requests", requests)
 
     def _replace(self, service: NamespacedName, memory: SlotMemory | None = None) -> list[Change]:
