@@ -70,7 +70,7 @@ class ProxyRunner:
         self._wake = asyncio.Event()
         self._programmed = asyncio.Event()
         self._subscribed = False
-        self._waiting_since = clock.monotonic()
+        self._waiting_since: float | None = clock.monotonic()
         self._last_updated = clock.now()
         self._stale: dict[ServicePortName, Change] = {}
         self._backoff = Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.2)
@@ -109,14 +109,11 @@ class ProxyRunner:
 
     def health(self) -> Health:
         """What ``/healthz`` says: unhealthy while a change has waited too long for the kernel."""
-        waited = (
-            timedelta(seconds=self._clock.monotonic() - self._waiting_since)
-            if self._waiting_since
-            else timedelta()
-        )
+        since = self._waiting_since
+        patient = since is None or self._clock.monotonic() - since < _PATIENCE.total_seconds()
         node = self._nodes.get(self._node_key)
         eligible = node is not None and not is_being_deleted(node)
-        return Health(waited < _PATIENCE, eligible, self._last_updated, self._clock.now())
+        return Health(patient, eligible, self._last_updated, self._clock.now())
 
     def _subscribe(self) -> None:
         if self._subscribed:
@@ -171,7 +168,8 @@ class ProxyRunner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._waiting_since = self._waiting_since or self._clock.monotonic()
+            if self._waiting_since is None:
+                self._waiting_since = self._clock.monotonic()
             try:
                 if self._resync_due:
                     self._resync(proxier)
@@ -186,7 +184,7 @@ class ProxyRunner:
                 self._wake.set()
                 continue
             self._backoff.reset()
-            self._waiting_since = 0.0
+            self._waiting_since = None
             self._last_updated = self._clock.now()
             self._programmed.set()
 
@@ -202,10 +200,10 @@ class ProxyRunner:
                 changes[change.name] = Change(change.name, old, change.new)
         wanted = [change for change in changes.values() if change.old != change.new]
         if wanted:
+            self._remember_stale(wanted)
             self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
             proxier.apply(wanted, self._node)
             self._resync_due = False
-            self._remember_stale(wanted)
 
     def _remember_stale(self, changes: Iterable[Change]) -> None:
         """Connections can only be forgotten once the kernel has the change: else they would come back as they were."""

@@ -108,18 +108,12 @@ class _Machine:
 
     def _expression(self, item: Expression) -> bool | VerdictData | str:
         """True: go on; False: the rule does not match; else what the rule decides."""
+        loaded = self._loaded(item)
+        if loaded is not None:
+            return self._load(item, loaded)
         match item.name:
-            case "payload":
-                return self._load(item, self._payload(item))
             case "meta":
                 return self._meta(item)
-            case "ct":
-                return self._load(item, self._conntrack(item))
-            case "fib":
-                return self._load(item, self._fib(item))
-            case "numgen":
-                self.modulus = item.number("modulus")
-                return self._load(item, struct.pack("=I", self.choice % self.modulus))
             case "bitwise":
                 return self._bitwise(item)
             case "cmp":
@@ -139,6 +133,20 @@ class _Machine:
             case "reject":
                 return _REJECT
         raise UnknownExpression(item.name)
+
+    def _loaded(self, item: Expression) -> bytes | None:
+        """The value of an expression that does nothing but load one."""
+        match item.name:
+            case "payload":
+                return self._payload(item)
+            case "ct":
+                return self._conntrack(item)
+            case "fib":
+                return self._fib(item)
+            case "numgen":
+                self.modulus = item.number("modulus")
+                return struct.pack("=I", self.choice % self.modulus)
+        return None
 
     def _payload(self, item: Expression) -> bytes:
         address, port = self.destination or (self.packet.destination, self.packet.port)
