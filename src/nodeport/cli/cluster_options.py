@@ -41,6 +41,8 @@ def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(paths=paths, **options)
         except (LocalError, AddressesExhausted) as error:
             raise UserError(str(error)) from error
+        except BrokenPipeError:
+            raise  # the reader of our output has gone: no error of the cluster
         except (OSError, NetlinkError) as error:
             raise UserError(f"cluster {name!r}: {error}") from error
 

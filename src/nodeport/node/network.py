@@ -239,6 +239,11 @@ def _remove_host_link(host: RouteSocket, name: str) -> bool:
     return link is not None
 
 
+def allow_forwarding() -> None:
+    """Let this machine forward, as a node must: ours to switch on for a node that is a machine."""
+    _write_settings({"net/ipv4/ip_forward": "1"})
+
+
 def host_has_link(name: str) -> bool:
     with RouteSocket() as host:
         return host.link(name) is not None
