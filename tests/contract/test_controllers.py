@@ -167,6 +167,8 @@ async def test_orphaned_pods_live_and_are_adopted_by_the_next_owner() -> None:
         await cluster.client.delete(DEPLOYMENTS, "web", "default", propagation_policy="Orphan")
 
         async def let_go() -> bool:
+            if await cluster.items(DEPLOYMENTS):
+                return False
             found = await cluster.client.get(REPLICA_SETS, replica_set["metadata"]["name"], "default")
             return controller_of(found) is None
 

@@ -133,7 +133,7 @@ class NodeLifecycleController:
         lease = self._leases.get(NamespacedName(LEASE_NAMESPACE, key))
         ready = conditions.find((node.get("status") or {}).get("conditions"), "Ready") or {}
         renewed = ((lease or {}).get("spec") or {}).get("renewTime")
-        signs = (uid(node), renewed, ready.get("lastHeartbeatTime"))
+        signs = (uid(node), renewed, ready.get("lastHeartbeatTime"), ready.get("status"))
         now = self._clock.monotonic()
         heartbeat = self._heartbeats.get(key)
         if heartbeat is None or heartbeat.signs != signs:
