@@ -1,40 +1,39 @@
-"""Ages for people."""
+"""Ages as kubectl and the server's tables show them."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
+def human_duration(age: timedelta) -> str:
+    """``45s``, ``2m3s``, ``3h10m``, ``5d``; ``<invalid>`` for what lies more than a second in the future.
 
-def human_duration(duration: timedelta) -> str:
-    """A duration in at most two units, coarser the longer it is: ``5s``, ``2m3s``, ``3h10m``, ``5d``.
-
-    Rule: HumanDuration of Kubernetes' apimachinery, util/duration. A second in the future is still now.
+    Rule: the shortest form that is still precise enough at that age, as Kubernetes' ``HumanDuration`` chooses it.
     """
-    seconds = int(duration.total_seconds())
+    total = age / timedelta(seconds=1)
+    seconds = int(total)
     if seconds < 0:
-        return "0s" if seconds >= -1 else "<invalid>"
-    if seconds < 2 * _MINUTE:
+        return "<invalid>" if seconds < -1 else "0s"
+    minutes, hours = seconds // 60, seconds // 3600
+    days = hours // 24
+    if seconds < 120:
         return f"{seconds}s"
-    if seconds < 10 * _MINUTE:
-        return _two(seconds, _MINUTE, "m", 1, "s")
-    if seconds < 3 * _HOUR:
-        return f"{seconds // _MINUTE}m"
-    if seconds < 8 * _HOUR:
-        return _two(seconds, _HOUR, "h", _MINUTE, "m")
-    if seconds < 2 * _DAY:
-        return f"{seconds // _HOUR}h"
-    if seconds < 8 * _DAY:
-        return _two(seconds, _DAY, "d", _HOUR, "h")
-    if seconds < 2 * _YEAR:
-        return f"{seconds // _DAY}d"
-    if seconds < 8 * _YEAR:
-        return _two(seconds, _YEAR, "y", _DAY, "d")
-    return f"{seconds // _YEAR}y"
+    if minutes < 10:
+        return _pair(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _pair(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 24 * 8:
+        return _pair(days, "d", hours % 24, "h")
+    if days < 365 * 2:
+        return f"{days}d"
+    if days < 365 * 8:
+        return _pair(days // 365, "y", days % 365, "d")
+    return f"{days // 365}y"
 
 
-def _two(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
-    """The smaller unit only when there is something of it."""
-    rest = seconds % large // small
-    return f"{seconds // large}{large_unit}" + (f"{rest}{small_unit}" if rest else "")
+def _pair(whole: int, unit: str, rest: int, rest_unit: str) -> str:
+    return f"{whole}{unit}{rest}{rest_unit}" if rest else f"{whole}{unit}"
