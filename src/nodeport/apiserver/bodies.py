@@ -39,7 +39,8 @@ def read_object(
     if found_kind != expected.kind:
         raise BadRequest(
             f'{found_kind} in version "{_version(found_version)}" cannot be handled as a {expected.kind}: '
-            f"converting ({_version(found_version)}.{found_kind}) to ({expected.version}.{expected.kind}): unknown conversion"
+            f"converting ({_version(found_version)}.{found_kind}) to ({expected.version}.{expected.kind}): "
+            "unknown conversion"
         )
     if found_version != expected.api_version:
         raise BadRequest(

@@ -96,11 +96,12 @@ class Handler:
     ) -> web.StreamResponse:
         user = self._user(request)
         resource = target.resource
+        asked = verb or request.method.lower()
         self._authorize(
-            Attributes(user, verb or request.method.lower(), resource, target.namespace, target.name, target.subresource)
+            Attributes(user, asked, resource, target.namespace, target.name, target.subresource)
         )
         if not is_allowed(target, verb):
-            raise method_not_allowed(resource, verb or request.method.lower())
+            raise method_not_allowed(resource, asked)
         return await self._verbs.serve(Call(request, address, target, verb, user))
 
 

@@ -1,8 +1,8 @@
 """Content negotiation: what a client accepts, and what form its body has.
 
 JSON is always possible, YAML on request; protobuf is read but never written. Forms beyond the plain object
-(``as=Table``, ``as=PartialObjectMetadata``) are parameters of the JSON type; an entry of Accept that asks for a form not
-served falls through to the next one.
+(``as=Table``, ``as=PartialObjectMetadata``) are parameters of the JSON type; an entry of Accept that asks for a form
+not served falls through to the next one.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class OpenApi:
 
     def answer(self, path: str) -> web.Response:
         if path == "/openapi/v2":
-            found: JsonObject = {"swagger": "2.0", "info": {"title": TITLE, "version": VERSION}, "paths": {}, "definitions": {}}
+            info = {"title": TITLE, "version": VERSION}
+            found: JsonObject = {"swagger": "2.0", "info": info, "paths": {}, "definitions": {}}
             return web.Response(body=encode(found), content_type="application/json")
         if path == "/openapi/v3":
             return web.Response(body=self._index(), content_type="application/json")
@@ -154,7 +155,8 @@ def _body(row: Resource) -> JsonObject:
 
 
 def _collection_operations(row: Resource) -> JsonObject:
-    selectors = [_parameter(name, "query") for name in ("labelSelector", "fieldSelector", "continue", "resourceVersion")]
+    names = ("labelSelector", "fieldSelector", "continue", "resourceVersion")
+    selectors = [_parameter(name, "query") for name in names]
     return {
         "parameters": _path_parameters(row, item=False),
         "get": _operation(row, "list", "list", parameters=[*selectors, _parameter("limit", "query", "integer")]),

@@ -136,7 +136,10 @@ def _watch_errors(options: ListOptions) -> list[FieldError]:
             )
     elif options.match:
         found.append(
-            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+            forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            )
         )
     if options.continue_token:
         found.append(forbidden("continue", "continue is forbidden for watch"))

@@ -103,7 +103,7 @@ class ApiServer:
         server = web.Server(
             parts.handler,
             handler_cancellation=True,
-            access_log=None,  # type: ignore[arg-type]  # None switches it off
+            access_log=None,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
@@ -136,7 +136,7 @@ class ApiServer:
 
     def _bootstrap(self, parts: _Parts) -> Bootstrap:
         host, port = self._config.advertise or self._addresses[0]
-        address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)  # noqa: S104
+        address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)
         return Bootstrap(parts.registry, parts.writer, self._config.service_cidr, Advertised(address, port))
 
     def _build(self) -> _Parts:

@@ -112,11 +112,12 @@ class Subresources:
             raise invalid_object(target.resource, target.name, errors)
 
         def change(old: JsonObject) -> JsonObject:
+            pod = f"pod {target.name}"
             if old["metadata"].get("deletionTimestamp"):
-                raise conflict(target.resource, target.name, f"pod {target.name} is being deleted, cannot be assigned to a host")
-            current = old["spec"].get("nodeName")
-            if current:
-                raise conflict(target.resource, target.name, f"pod {target.name} is already assigned to node \"{current}\"")
+                raise conflict(target.resource, target.name, f"{pod} is being deleted, cannot be assigned to a host")
+            if current := old["spec"].get("nodeName"):
+                why = f'{pod} is already assigned to node "{current}"'
+                raise conflict(target.resource, target.name, why)
             new = copy.deepcopy(old)
             new["metadata"]["resourceVersion"] = ""
             new["spec"]["nodeName"] = node

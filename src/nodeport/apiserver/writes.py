@@ -39,6 +39,9 @@ from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed,
 
 NAME_ATTEMPTS = 8
 CONFLICT_ATTEMPTS = 5
+_SERVER_OWNED = (
+    "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName",
+)  # fmt: skip
 MUST_BE_SPECIFIED = "must be specified for an update"
 
 Change = Callable[[JsonObject], JsonObject]
@@ -218,7 +221,7 @@ def carry_metadata(resource: Resource, new: JsonObject, old: JsonObject) -> None
         raise uid_conflict(resource, kept["name"], uid, kept["uid"])
     for field_name in ("selfLink", "managedFields"):
         found.pop(field_name, None)
-    for field_name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"):
+    for field_name in _SERVER_OWNED:
         if field_name in kept:
             found[field_name] = kept[field_name]
         else:

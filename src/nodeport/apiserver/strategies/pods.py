@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import PODS
 from nodeport.api.quantity import parse_quantity
+from nodeport.api.resources import PODS
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
 
 DEFAULT_GRACE_SECONDS = 30

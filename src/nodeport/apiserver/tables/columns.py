@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from nodeport.api.duration import human_duration
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import parse_rfc3339
 
@@ -65,8 +66,6 @@ def since(moment: str | None, now: datetime) -> str:
     """The time that has passed, as kubectl shows it."""
     if not moment:
         return UNKNOWN
-    from nodeport.api.duration import human_duration
-
     try:
         return human_duration(max(now - parse_rfc3339(moment), timedelta()))
     except ValueError:

@@ -66,7 +66,7 @@ def endpoints_text(subsets: list[JsonObject]) -> str:
     """Up to three ``address:port``; empty when there are subsets but nothing in them is ready."""
     if not subsets:
         return NONE
-    found = []
+    found: list[str] = []
     for subset in subsets:
         addresses = [each.get("ip", "") for each in subset.get("addresses") or []]
         ports = subset.get("ports") or []

@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from nodeport.api.meta import JsonObject
-from nodeport.apiserver.tables.columns import AGE, NAME, NONE, UNKNOWN, Cells, Column, Printer, age, name_of, wide
+from nodeport.apiserver.tables.columns import (
+    AGE,
+    NAME,
+    NONE,
+    UNKNOWN,
+    Cells,
+    Column,
+    Printer,
+    age,
+    name_of,
+    wide,
+)
 
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ROLE_LABEL = "kubernetes.io/role"
@@ -26,10 +37,8 @@ def node_status(node: JsonObject) -> str:
     ready = next(
         (each for each in (node.get("status") or {}).get("conditions") or [] if each.get("type") == "Ready"), None
     )
-    if ready is None:
-        shown = "Unknown"
-    else:
-        shown = "Ready" if ready.get("status") == "True" else "NotReady"
+    words = {"True": "Ready"}
+    shown = words.get(ready.get("status", ""), "NotReady") if ready is not None else "Unknown"
     return f"{shown},SchedulingDisabled" if (node.get("spec") or {}).get("unschedulable") else shown
 
 

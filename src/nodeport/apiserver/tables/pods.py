@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from nodeport.api.meta import JsonObject
-from nodeport.apiserver.tables.columns import AGE, NAME, NONE, Cells, Column, Printer, age, name_of, since, wide
+from nodeport.apiserver.tables.columns import (
+    AGE,
+    NAME,
+    NONE,
+    Cells,
+    Column,
+    Printer,
+    age,
+    name_of,
+    since,
+    wide,
+)
 
 NODE_LOST = "NodeLost"
 
@@ -39,11 +50,7 @@ def pod_status(pod: JsonObject) -> str:
     shown = status.get("reason") or status.get("phase") or ""
     if _condition(status, "PodScheduled").get("reason") == "SchedulingGated":
         shown = "SchedulingGated"
-    initializing = _initializing(spec, status)
-    if initializing:
-        shown = initializing
-    else:
-        shown = _containers_status(status, shown)
+    shown = _initializing(spec, status) or _containers_status(status, shown)
     if pod["metadata"].get("deletionTimestamp"):
         if status.get("reason") == NODE_LOST:
             return "Unknown"
