@@ -232,9 +232,8 @@ def _masquerading(node: NodeFacts, options: ForwardingOptions) -> Iterable[Rule]
         "a pod through its own Service",
     )
     if not options.masquerade_all and options.keep_client_address:
-        accept = expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.RETURN))
         yield Rule(
-            (*_destination(), _in_set(LOCAL_ENDPOINTS), accept),
+            (*_destination(), _in_set(LOCAL_ENDPOINTS), _return()),
             "replies pass this node: keep the client's address",
         )
     to_cluster_ip = (*_original_destination(), _in_set(CLUSTER_IPS))
@@ -243,6 +242,7 @@ def _masquerading(node: NodeFacts, options: ForwardingOptions) -> Iterable[Rule]
     elif node.pod_networks:
         foreign = (*_source(), _in_set(POD_NETWORKS, inverted=True))
         yield Rule((*to_cluster_ip, *foreign, _masquerade()), "a ClusterIP, from no pod of this node")
+    yield Rule((*to_cluster_ip, _return()), "what is left of ClusterIPs comes back by itself")
     yield Rule((*_original_destination(), _in_set(NODEPORT_ADDRESSES), _jump("masquerade-nodeports")))
     yield Rule((_jump("masquerade-external"),))
 
@@ -364,6 +364,10 @@ def _masquerade() -> Expression:
 
 def _jump(chain: str) -> Expression:
     return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.JUMP, chain))
+
+
+def _return() -> Expression:
+    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.RETURN))
 
 
 def _goto(chain: str) -> Expression:
