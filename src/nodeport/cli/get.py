@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import click
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
-from nodeport.api.status import ApiError
+from nodeport.api.status import ApiError, BadRequest, NotFound
 from nodeport.cli.errors import ServerRefused, UserError
 from nodeport.cli.printing import FORMATS, TablePrinter, print_objects, rendered, without_managed_fields
 from nodeport.cli.selection import Selection, select, spelled
@@ -111,8 +111,19 @@ def _fetch(
         try:
             answers.append(session.get(resource.path(namespace, name), query, accept=accept))
         except ApiError as error:
-            failures.add(error)
+            failures.add(_explained(error, resource, query))
     return answers
+
+
+def _explained(error: ApiError, resource: Resource, query: Mapping[str, object]) -> ApiError:
+    """With the selectors that were asked for, as kubectl words it."""
+    if not any(query.values()) or not isinstance(error, BadRequest | NotFound):
+        return error
+    what = f"{resource.group}/{resource.version}, Resource={resource.plural}"
+    return type(error)(
+        f'Unable to find "{what}" that match label selector "{query["labelSelector"]}", '
+        f'field selector "{query["fieldSelector"]}": {error.message}'
+    )
 
 
 def _show_tables(session: Session, selections: Sequence[Selection], options: Options) -> None:
@@ -129,8 +140,8 @@ def _show_tables(session: Session, selections: Sequence[Selection], options: Opt
         _printer(selection, options).print({**tables[0], "rows": rows})
     if not printed and not failures.any and not any(selection.names for selection in selections):
         namespaced = any(selection.resource.namespaced for selection in selections)
-        where = f" in {session.namespace} namespace" if namespaced and not options.all_namespaces else ""
-        click.echo(f"No resources found{where}.", err=True)
+        where = f" in {session.namespace} namespace." if namespaced and not options.all_namespaces else ""
+        click.echo(f"No resources found{where}", err=True)
     failures.exit()
 
 

@@ -74,10 +74,11 @@ def objects_of(text: str, source: str) -> Iterator[JsonObject]:
     from nodeport.api.yamltext import YamlError, load_all
 
     try:
-        if text.lstrip().startswith("{"):
-            documents = [json.loads(text)]
-        else:
-            documents = [document for document, _ in load_all(text)]
+        documents = [json.loads(text)] if text.lstrip().startswith("{") else []
+    except ValueError:
+        documents = []  # several documents of JSON, or YAML's own braces
+    try:
+        documents = documents or [document for document, _ in load_all(text)]
     except (YamlError, ValueError) as error:
         raise UserError(f"error parsing {source}: {error}") from error
     for document in documents:

@@ -111,12 +111,23 @@ def print_objects(objects: Sequence[JsonObject], output: str, *, as_list: bool) 
 def rendered(obj: JsonObject, output: str) -> str:
     if output == "json":
         return json.dumps(obj, indent=4, sort_keys=True, ensure_ascii=False)
+    return _yaml(obj)
+
+
+def _yaml(obj: JsonObject) -> str:
+    """In key order, lists not indented, texts of several lines as blocks: as Go's encoder writes it."""
     import yaml
 
-    dumped: str = yaml.dump(
-        obj, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), default_flow_style=False, allow_unicode=True,
-        width=1 << 20,
-    )  # fmt: skip
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's where there is one
+        pass
+
+    def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar(  # type: ignore[no-any-return]
+            "tag:yaml.org,2002:str", value, style="|" if "\n" in value else None
+        )
+
+    Dumper.add_representer(str, text)
+    dumped: str = yaml.dump(obj, Dumper=Dumper, default_flow_style=False, allow_unicode=True, width=1 << 20)
     return dumped
 
 

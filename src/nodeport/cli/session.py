@@ -198,7 +198,8 @@ def open_session(kubeconfig: Path | None, context: str, namespace: str) -> Sessi
         config = load(kubeconfig or paths_from(os.environ), context or None)
         config.ssl_context()
     except KubeconfigError as error:
-        raise UserError(f"{error}; 'nodeport up' starts a cluster and writes one") from error
+        sentence = " ".join(str(error).split())
+        raise UserError(f"{sentence}; 'nodeport up' starts a cluster and writes one") from error
     except (OSError, ValueError) as error:
         raise UserError(f"the kubeconfig's certificates cannot be used: {error}") from error
     return Session(config, namespace=namespace)

@@ -67,7 +67,7 @@ def test_documents_and_lists_are_taken_apart() -> None:
     assert [obj["kind"] for obj in objects_of('{"kind": "A"}', "f")] == ["A"]
 
 
-@pytest.mark.parametrize("text", ["a: [", '{"a": }', "just text", "- 1\n"])
+@pytest.mark.parametrize("text", ["a: [", '{"a": ]', "just text", "- 1\n"])
 def test_a_malformed_file_is_named(text: str) -> None:
     with pytest.raises(UserError, match="error parsing f.yaml"):
         list(objects_of(text, "f.yaml"))
