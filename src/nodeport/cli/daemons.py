@@ -18,6 +18,7 @@ from nodeport.node import local
 from nodeport.node.local import ClusterConfig, LocalError, Paths
 
 PREPARED_PATIENCE = 60.0
+LISTEN_PATIENCE = 5.0
 POLL = 0.005
 NODES_IDENTITY = "local"
 """The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
@@ -85,11 +86,19 @@ async def run_nodes(paths: Paths) -> None:
 
     config = await wait_until_prepared(paths)
     nodes = LocalNodes(paths, config)
+    await _until_listening(config.api_port)
     async with asyncio.TaskGroup() as group:
         group.create_task(nodes.run())
         await nodes.wait_until_ready()
         announce(paths.ready("nodes"))
         await _settle(None)
+
+
+async def _until_listening(port: int) -> None:
+    """Waits for the API server, which starts at the same time: sooner known here than by the clients' back-off."""
+    deadline = asyncio.get_running_loop().time() + LISTEN_PATIENCE
+    while local.port_is_free(port) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(POLL)
 
 
 async def _settle(synced: Callable[[], Awaitable[None]] | None) -> None:

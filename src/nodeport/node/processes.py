@@ -63,7 +63,7 @@ def start(argv: Sequence[str], *, cluster: str, log: Path, pid_file: Path) -> Pr
     try:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True,
-            cwd="/", env={**os.environ, CLUSTER_VARIABLE: cluster},
+            cwd="/", env=_environment(cluster),
         )  # fmt: skip
     finally:
         os.close(descriptor)
@@ -71,6 +71,12 @@ def start(argv: Sequence[str], *, cluster: str, log: Path, pid_file: Path) -> Pr
     process.returncode = 0  # it outlives us: nobody is to wait for it
     write_pid(pid_file, found)
     return found
+
+
+def _environment(cluster: str) -> dict[str, str]:
+    """Ours, but for what would have a daemon compile all of its modules anew at each start."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, CLUSTER_VARIABLE: cluster}
 
 
 def write_pid(path: Path, found: ProcessId) -> None:
