@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from nodeport.cli.main import COMMANDS
@@ -88,7 +89,7 @@ def test_the_tree_names_no_package_registry_and_no_workplace() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_can_be_imported_and_explains_itself(command: str) -> None:
     loaded = importlib.import_module(f"nodeport.cli.{command}").command
-    assert loaded.name == command
+    assert isinstance(loaded, click.Command)
     assert len((loaded.help or "").split()) >= 3
 
 
@@ -98,6 +99,16 @@ def test_the_documentation_mentions_every_command(command: str) -> None:
     assert any(f"nodeport {command}" in page.read_text() for page in pages), (
         f"no page mentions nodeport {command}"
     )
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    """``make docs`` writes it."""
+    code = (
+        "import runpy; made = runpy.run_path('tools/make_reference.py');"
+        "print(made['render'](made['nodeport']) == made['TARGET'].read_text())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "True\n", f"run make docs; {done.stderr}"
 
 
 def test_help_loads_nothing_heavy() -> None:
