@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from nodeport.api.meta import NamespacedName, is_being_deleted, labels
@@ -15,6 +16,7 @@ from nodeport.controllers.endpoints.reconcile import MANAGED_BY_LABEL, MANAGER, 
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
+from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.selection import selected_pods, selector_of, services_to_look_at
 from nodeport.kit.clock import Clock
 
@@ -42,6 +44,7 @@ class EndpointsController:
         self._recorder = recorder
         self._guard: WriteGuard[NamespacedName] = WriteGuard(endpoints, clock)
         self._times = TriggerTimes()
+        self._pacer: Pacer[NamespacedName] = Pacer()
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "endpoints", self.reconcile, clock=clock, informers=(services, pods, endpoints), workers=3
         )
@@ -69,7 +72,7 @@ class EndpointsController:
 
     def _pod_changed(self, change: Change) -> None:
         for key in services_to_look_at(self._services, change):
-            self.loop.queue.add_after(key, _BURST)
+            self.loop.queue.add_after(key, max(_BURST, self._pacer.pause(key)))
 
     async def reconcile(self, key: NamespacedName) -> timedelta | None:
         if not self._guard.is_caught_up(key):
@@ -78,13 +81,16 @@ class EndpointsController:
         existing = self._endpoints.get(key)
         if service is None:
             self._times.forget(key)
+            self._pacer.forget(key)
             await self._delete_orphan(key)
             return None
         if not selector_of(service) or is_being_deleted(service):
             return None
+        started = time.perf_counter()
         pods = selected_pods(self._pods, service)
-        time = self._times.oldest_new(key, service, pods)
-        wanted = plan_endpoints(service, pods, existing, trigger_time=time)
+        since = self._times.oldest_new(key, service, pods)
+        wanted = plan_endpoints(service, pods, existing, trigger_time=since)
+        self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
         if wanted is None:
             return None
         is_new = existing is None

@@ -24,6 +24,7 @@ from nodeport.controllers.endpointslice.reconcile import (
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
+from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.selection import selected_pods, selector_of, services_to_look_at
 from nodeport.kit.clock import Clock
 
@@ -32,8 +33,6 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 
 _STALE = timedelta(milliseconds=20)
 _FOREIGN_CHANGE = timedelta(seconds=1)
-_DUTY = 10
-_MAX_PAUSE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class EndpointSliceController:
         self._max_endpoints = max_endpoints
         self._guard: WriteGuard[NamespacedName] = WriteGuard(informers.slices, clock)
         self._times = TriggerTimes()
-        self._pauses: dict[NamespacedName, timedelta] = {}
+        self._pacer: Pacer[NamespacedName] = Pacer()
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "endpointslice", self.reconcile, clock=clock,
             informers=(informers.services, informers.pods, informers.slices, informers.nodes),
@@ -117,7 +116,7 @@ class EndpointSliceController:
                 self._look_again(NamespacedName.of(service))
 
     def _look_again(self, key: NamespacedName) -> None:
-        self.loop.queue.add_after(key, self._pauses.get(key, timedelta()))
+        self.loop.queue.add_after(key, self._pacer.pause(key))
 
     # --- looking
 
@@ -125,7 +124,7 @@ class EndpointSliceController:
         service = self._informers.services.get(key)
         if service is None:
             self._times.forget(key)
-            self._pauses.pop(key, None)
+            self._pacer.forget(key)
             return None
         if not selector_of(service) or is_being_deleted(service):
             return None
@@ -133,7 +132,7 @@ class EndpointSliceController:
             return _STALE
         started = time.perf_counter()
         plan = self._plan(key, service)
-        self._pace(key, timedelta(seconds=time.perf_counter() - started))
+        self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
         if plan:
             await self._write(key, service, plan)
         return _FOREIGN_CHANGE if plan.is_missing_nodes else None
@@ -145,13 +144,6 @@ class EndpointSliceController:
             service, pods, zones, self._informers.slices.by_index(BY_SERVICE, str(key)),
             trigger_time=self._times.oldest_new(key, service, pods), max_endpoints=self._max_endpoints,
         )  # fmt: skip
-
-    def _pace(self, key: NamespacedName, took: timedelta) -> None:
-        pause = min(took * _DUTY, _MAX_PAUSE)
-        if pause > timedelta(milliseconds=10):
-            self._pauses[key] = pause
-        else:
-            self._pauses.pop(key, None)
 
     async def _write(self, key: NamespacedName, service: JsonObject, plan: SlicePlan) -> None:
         try:

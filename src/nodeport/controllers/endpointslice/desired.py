@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nodeport.api.meta import JsonObject, is_being_deleted
 from nodeport.controllers.selection import is_finished, is_ready
@@ -93,6 +94,7 @@ def pod_addresses(pod: JsonObject, family: str) -> list[str]:
     return [str(ip) for ip in (_parsed(text) for text in found) if ip is not None and ip.version == version]
 
 
+@lru_cache(maxsize=65536)
 def _parsed(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text or "")

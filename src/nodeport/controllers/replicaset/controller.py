@@ -23,6 +23,7 @@ from nodeport.controllers.ownership import (
     claim,
     release_patch,
 )
+from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.replicaset.reconcile import (
     ReplicaPlan,
     batches,
@@ -34,6 +35,7 @@ from nodeport.controllers.replicaset.reconcile import (
 from nodeport.kit.clock import Clock
 
 _STALE = timedelta(milliseconds=20)
+_COST_PER_POD = timedelta(microseconds=20)
 
 
 class ReplicaSetController:
@@ -55,6 +57,7 @@ class ReplicaSetController:
         self._recorder = recorder
         self._guard: WriteGuard[NamespacedName] = WriteGuard(pods, clock)
         self._own_guard: WriteGuard[NamespacedName] = WriteGuard(replica_sets, clock)
+        self._pacer: Pacer[NamespacedName] = Pacer()
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "replicaset", self.reconcile, clock=clock, informers=(replica_sets, pods)
         )
@@ -69,8 +72,8 @@ class ReplicaSetController:
         for pod in (change.old, change.new):
             reference = controller_of(pod) if pod is not None else None
             if reference is not None and reference["kind"] == REPLICA_SETS.kind:
-                namespace = change.object["metadata"]["namespace"]
-                self.loop.queue.add(NamespacedName(namespace, reference["name"]))
+                key = NamespacedName(change.object["metadata"]["namespace"], reference["name"])
+                self.loop.queue.add_after(key, self._pacer.pause(key))
         if change.new is not None and controller_of(change.new) is None:
             self._orphan_changed(change.new)
 
@@ -84,10 +87,12 @@ class ReplicaSetController:
     async def reconcile(self, key: NamespacedName) -> timedelta | None:
         replica_set = self._replica_sets.get(key)
         if replica_set is None:
+            self._pacer.forget(key)
             return None
         if not (self._guard.is_caught_up(key) and self._own_guard.is_caught_up(key)):
             return _STALE
         pods = await self._claim(key, replica_set)
+        self._pacer.note(key, len(pods) * _COST_PER_POD)
         plan = plan_replicas(replica_set, pods, self._clock.now())
         failure: Exception | None = None
         try:
