@@ -22,7 +22,7 @@ def command(paths: Paths) -> None:
     """
     must_be_root("down")
     config = _readable_config(paths)
-    with local.locked(paths):
+    with local.locked():
         found = teardown.remove(paths)
     _forget_kubeconfig(paths, config)
     if found:

@@ -63,7 +63,7 @@ def command(
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses
     )
-    with local.locked(paths):
+    with local.locked():
         result = bring_up(paths, wishes)
     tell(paths, result, time.monotonic() - began)
 

@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
@@ -30,6 +31,8 @@ DEFAULT_NODES = 3
 FIRST_PORT = 6443
 NAME_LENGTH = 40
 PARTS = ("server", "nodes")
+LOCK = "\0nodeport-local-clusters"
+LOCK_POLL = 0.01
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -245,15 +248,21 @@ def choose_port() -> int:
 
 
 @contextlib.contextmanager
-def locked(paths: Paths) -> Iterator[None]:
-    """One `up` or `down` at a time on this machine: they share subnets and names."""
-    paths.run_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(paths.run_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def locked() -> Iterator[None]:
+    """One `up` or `down` at a time on this machine: whatever their roots, they share subnets, ports and names.
+
+    The lock is an abstract socket: it leaves no file, and goes with its holder.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        while True:
+            try:
+                sock.bind(LOCK)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                time.sleep(LOCK_POLL)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def surroundings(paths: Paths, plan: ClusterPlan, number: int) -> NodeSurroundings:
