@@ -1,0 +1,32 @@
+"""Runs every measurement of this folder, one process each; prints and asserts nothing.
+
+python bench/run.py [NAME ...]        all of them, or those named
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "run")
+    machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    failed = []
+    for name in names:
+        print(f"\n== {name} ==", flush=True)
+        if subprocess.run([sys.executable, FOLDER / f"{name}.py"]).returncode:
+            failed.append(name)
+    if failed:
+        print(f"\ndid not finish: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
