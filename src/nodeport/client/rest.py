@@ -42,7 +42,7 @@ PAGE_SIZE = 500
 """What kubectl and client-go ask for."""
 
 _CONNECT = timedelta(seconds=10)
-_CONCURRENT_REQUESTS = 64
+_CONCURRENT_REQUESTS = 24
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
 
 
