@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from nodeport.api.meta import NamespacedName, labels
-from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose
+from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, ipv4
 from nodeport.forwarding.table import (
     ClusterIP,
     Endpoint,
@@ -73,7 +73,7 @@ def build_service(
         key = (port.get("name") or "", Protocol[protocol_name])
         choice = choices.get(key)
         if choice is None:
-            choice = choices[key] = choose(candidates.get(key, {}).values(), node)
+            choice = choices[key] = choose(candidates.get(key, {}), node)
         frontends = tuple(_frontends(service, port, cluster_ip))
         if frontends:
             name = ServicePortName(identity, *key)
@@ -148,14 +148,14 @@ def _frontends(
         yield NodePort(port["nodePort"])
     seen = {cluster_ip}
     for raw in spec.get("externalIPs") or ():
-        address = _ipv4(raw)
+        address = ipv4(raw)
         if address is not None and address not in seen:
             seen.add(address)
             yield ExternalIP(address, number)
     if spec.get("type") != "LoadBalancer":
         return
     for ingress in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
-        address = _ipv4(ingress.get("ip") or "")
+        address = ipv4(ingress.get("ip") or "")
         if address is not None and address not in seen and ingress.get("ipMode") != "Proxy":
             seen.add(address)
             yield LoadBalancerIP(address, number)
@@ -163,17 +163,10 @@ def _frontends(
 
 def _cluster_ip(spec: Mapping[str, Any]) -> IPv4Address | None:
     for raw in spec.get("clusterIPs") or (spec.get("clusterIP"),):
-        address = _ipv4(raw or "")
+        address = ipv4(raw or "")
         if address is not None:
             return address
     return None
-
-
-def _ipv4(raw: str) -> IPv4Address | None:
-    try:
-        return IPv4Address(raw)
-    except AddressValueError:
-        return None
 
 
 def _affinity(spec: Mapping[str, Any]) -> timedelta | None:
@@ -225,6 +218,6 @@ def _addresses_of(node: Mapping[str, Any]) -> Iterable[IPv4Address]:
     listed = (node.get("status") or {}).get("addresses") or ()
     for kind in ("InternalIP", "ExternalIP"):
         for item in listed:
-            address = _ipv4(item.get("address") or "") if item.get("type") == kind else None
+            address = ipv4(item.get("address") or "") if item.get("type") == kind else None
             if address is not None:
                 yield address

@@ -7,18 +7,20 @@ a condition that is null means ready, serving and not terminating; a port withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from typing import Any
 
 from nodeport.forwarding.table import Endpoint, NodeFacts, Protocol
 
 PortKey = tuple[str, Protocol]
 """A Service port as its slices name it."""
+Place = tuple[int, int]
+"""An address (as an integer) and a port: cheap to hash and to sort."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
     """An endpoint with what decides about its use."""
 
@@ -26,8 +28,8 @@ class Candidate:
     ready: bool
     serving: bool
     terminating: bool
-    zones: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
+    zones: Sequence[str]
+    nodes: Sequence[str]
 
     @property
     def is_last_resort(self) -> bool:
@@ -40,32 +42,40 @@ class EndpointChoice:
 
     cluster: tuple[Endpoint, ...] = ()
     local: tuple[Endpoint, ...] = ()
-    serving: frozenset[tuple[IPv4Address, int]] = frozenset()
+    serving: tuple[tuple[IPv4Address, int], ...] = ()
+
+
+def ipv4(raw: str) -> IPv4Address | None:
+    """The address that ``raw`` spells, ``None`` when it spells none. Many times as fast as ``IPv4Address(str)``."""
+    try:
+        packed = bytes(map(int, raw.split(".")))
+    except ValueError:
+        return None
+    return IPv4Address(int.from_bytes(packed, "big")) if len(packed) == 4 else None
 
 
 def candidates_by_port(
     slices: Iterable[Mapping[str, Any]], node: NodeFacts
-) -> dict[PortKey, dict[tuple[IPv4Address, int], Candidate]]:
-    """The IPv4 endpoints of all slices of one Service, by port, each (address, port) once."""
-    ports: dict[PortKey, dict[tuple[IPv4Address, int], Candidate]] = {}
+) -> dict[PortKey, dict[Place, Candidate]]:
+    """The IPv4 endpoints of all slices of one Service, by port, each address and port once."""
+    ports: dict[PortKey, dict[Place, Candidate]] = {}
     for item in slices:
         if item.get("addressType") != "IPv4":
             continue
         numbered = list(_numbered_ports(item.get("ports") or ()))
         if not numbered:
             continue
+        places = [(ports.setdefault(key, {}), number) for key, number in numbered]
         for raw in item.get("endpoints") or ():
-            _add_endpoint(ports, raw, numbered, node)
+            _add_endpoint(places, raw, node)
     return ports
 
 
-def choose(candidates: Iterable[Candidate], node: NodeFacts) -> EndpointChoice:
+def choose(candidates: Mapping[Place, Candidate], node: NodeFacts) -> EndpointChoice:
     """The endpoints to use out of ``candidates``, in the order of their addresses."""
-    ordered = sorted(candidates, key=_by_address)
+    ordered = [candidates[place] for place in sorted(candidates)]
     ready = [candidate for candidate in ordered if candidate.ready]
-    usable = [candidate for candidate in _by_topology(ready, node) if candidate.ready]
-    if not usable:
-        usable = [candidate for candidate in ordered if candidate.is_last_resort]
+    usable = _by_topology(ready, node) or [candidate for candidate in ordered if candidate.is_last_resort]
     here = [candidate for candidate in ordered if candidate.endpoint.is_local]
     local = [candidate for candidate in here if candidate.ready]
     if not local:
@@ -73,7 +83,7 @@ def choose(candidates: Iterable[Candidate], node: NodeFacts) -> EndpointChoice:
     return EndpointChoice(
         tuple([candidate.endpoint for candidate in usable]),
         tuple([candidate.endpoint for candidate in local]),
-        frozenset(
+        tuple(
             [(item.endpoint.address, item.endpoint.port) for item in ordered if item.serving or item.ready]
         ),
     )
@@ -90,31 +100,31 @@ def _numbered_ports(ports: Iterable[Mapping[str, Any]]) -> Iterable[tuple[PortKe
 
 
 def _add_endpoint(
-    ports: dict[PortKey, dict[tuple[IPv4Address, int], Candidate]],
-    raw: Mapping[str, Any],
-    numbered: Iterable[tuple[PortKey, int]],
-    node: NodeFacts,
+    places: Iterable[tuple[dict[Place, Candidate], int]], raw: Mapping[str, Any], node: NodeFacts
 ) -> None:
-    try:
-        address = IPv4Address(raw["addresses"][0])  # the others are fungible, and deprecated
-    except (KeyError, IndexError, AddressValueError):
+    addresses = raw.get("addresses")
+    address = ipv4(addresses[0]) if addresses else None  # the others are fungible, and deprecated
+    if address is None:
         return
     conditions = raw.get("conditions") or {}
     ready = conditions.get("ready") is not False
-    serving = conditions.get("serving")
+    serving = conditions.get("serving") is not False
     terminating = conditions.get("terminating") is True
-    hints = raw.get("hints") or {}
-    zones = tuple(hint["name"] for hint in hints.get("forZones") or ())
-    nodes = tuple(hint["name"] for hint in hints.get("forNodes") or ())
-    is_local = bool(node.name) and raw.get("nodeName") == node.name
-    for key, number in numbered:
-        candidate = Candidate(
-            Endpoint(address, number, is_local), ready, serving is not False, terminating, zones, nodes
-        )
-        known = ports.setdefault(key, {})
-        rival = known.get((address, number))
+    zones, nodes = _hints(raw["hints"]) if raw.get("hints") else ((), ())
+    is_local = raw.get("nodeName") == node.name
+    for known, number in places:
+        place = (int(address), number)
+        rival = known.get(place)
         if rival is None or (rival.terminating and not terminating):
-            known[address, number] = candidate
+            endpoint = Endpoint(address, number, is_local)
+            known[place] = Candidate(endpoint, ready, serving, terminating, zones, nodes)
+
+
+def _hints(hints: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
+    return (
+        tuple(hint["name"] for hint in hints.get("forZones") or ()),
+        tuple(hint["name"] for hint in hints.get("forNodes") or ()),
+    )
 
 
 def _by_topology(ready: list[Candidate], node: NodeFacts) -> list[Candidate]:
@@ -130,7 +140,3 @@ def _by_topology(ready: list[Candidate], node: NodeFacts) -> list[Candidate]:
         if near:
             return near
     return ready
-
-
-def _by_address(candidate: Candidate) -> tuple[int, int]:
-    return (int(candidate.endpoint.address), candidate.endpoint.port)

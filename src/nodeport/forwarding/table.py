@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from nodeport.api.meta import NamespacedName
 
 
-class Protocol(Enum):
+class Protocol(IntEnum):
     """The transport protocols that a Service port can have; the value is IANA's number."""
 
     TCP = 6
@@ -148,7 +148,7 @@ class Forwarding:
     frontends: tuple[Frontend, ...]
     internal: Routes
     external: Routes
-    serving: frozenset[tuple[IPv4Address, int]] = frozenset()
+    serving: tuple[tuple[IPv4Address, int], ...] = ()
     affinity: timedelta | None = None
 
     def routes(self, frontend: Frontend) -> Routes:
@@ -198,7 +198,13 @@ class Change:
     new: Forwarding | None
 
 
-Claim = tuple[Frontend, Protocol]
+Claim = tuple[int, int, int]
+"""A frontend in short: address (as an integer, -1 for the node's own), port, protocol."""
+
+
+def _claim(frontend: Frontend, protocol: Protocol) -> Claim:
+    address = -1 if isinstance(frontend, NodePort) else int(frontend.address)
+    return (address, frontend.port, protocol)
 
 
 @dataclass(slots=True)
@@ -255,13 +261,14 @@ class ForwardingTable:
     ) -> set[ServicePortName]:
         rivals: set[ServicePortName] = set()
         for frontend in old.frontends if old else ():
-            claimants = self._claims[frontend, name.protocol]
+            claim = _claim(frontend, name.protocol)
+            claimants = self._claims[claim]
             claimants.remove(name)
             rivals.update(claimants)
             if not claimants:
-                del self._claims[frontend, name.protocol]
+                del self._claims[claim]
         for frontend in new.frontends if new else ():
-            claimants = self._claims.setdefault((frontend, name.protocol), [])
+            claimants = self._claims.setdefault(_claim(frontend, name.protocol), [])
             rivals.update(claimants)
             claimants.append(name)
             if len(claimants) > 1:
@@ -278,7 +285,7 @@ class ForwardingTable:
 
     def _without_lost(self, name: ServicePortName, wanted: Forwarding) -> Forwarding:
         won = tuple(
-            frontend for frontend in wanted.frontends if self._claims[frontend, name.protocol][0] == name
+            [item for item in wanted.frontends if self._claims[_claim(item, name.protocol)][0] == name]
         )
         if len(won) == len(wanted.frontends):
             return wanted

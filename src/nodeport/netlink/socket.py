@@ -34,7 +34,8 @@ _SO_RCVBUFFORCE: Final = 33
 _NLMSGERR_ATTR_MSG: Final = 1
 _NLMSGERR_ATTR_OFFS: Final = 2
 
-_READ_SIZE: Final = 1 << 18
+_READ_SIZE: Final = 1 << 16
+"""The kernel never fills more than 32 KiB of a listing at once, and no answer to a request is longer."""
 _RECEIVE_BUFFER: Final = 1 << 22
 _SEND_RESERVE: Final = 1 << 16
 _MAXIMUM_SEND: Final = 1 << 28
@@ -85,6 +86,7 @@ class NetlinkSocket:
         )
         self._sequence = 0
         self._send_limit = 0
+        self._view = memoryview(bytearray(_READ_SIZE))
         try:
             self._set_up(groups)
         except BaseException:
@@ -177,16 +179,20 @@ class NetlinkSocket:
         """Everything the kernel has answered so far; does not wait."""
         while True:
             try:
-                buffer = self._socket.recv(_READ_SIZE)
+                buffer = self._receive()
             except BlockingIOError:
                 return
             yield from codec.messages(buffer)
 
     def _read(self) -> bytes:
         try:
-            return self._socket.recv(_READ_SIZE)
+            return self._receive()
         except BlockingIOError as error:
             raise NetlinkError("the kernel ended a listing without saying so") from error
+
+    def _receive(self) -> bytes:
+        """One read, into memory that is there already: asking for a fresh buffer costs more than a small commit."""
+        return bytes(self._view[: self._socket.recv_into(self._view)])
 
 
 def refusal_of(answer: Message) -> Refusal:

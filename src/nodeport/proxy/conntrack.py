@@ -62,11 +62,11 @@ def stale_entries(entries: Iterable[Entry], changes: Iterable[Change], node: Nod
 def _rules(change: Change) -> Iterator[tuple[Frontend, _Rule]]:
     nothing: Served = frozenset()
     old, new = change.old, change.new
-    before = old.serving if old is not None else nothing
+    before = frozenset(old.serving) if old is not None else nothing
+    serving = frozenset(new.serving) if new is not None else nothing
     now = _frontends(new)
     for frontend in now:
-        assert new is not None
-        yield frontend, _Rule(new.serving, before | new.serving, withdrawn=False)
+        yield frontend, _Rule(serving, before | serving, withdrawn=False)
     for frontend in _frontends(old):
         if frontend not in now:
             yield frontend, _Rule(nothing, before, withdrawn=True)

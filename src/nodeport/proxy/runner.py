@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -159,9 +160,10 @@ class ProxyRunner:
         if len(self._table):
             return
         self._node = self._facts()
-        memory = proxier.slots()
-        for service in self._services.list():
-            self._replace(NamespacedName.of(service), memory)
+        with _without_collection():
+            memory = proxier.slots()
+            for service in self._services.list():
+                self._replace(NamespacedName.of(service), memory)
         self._dirty.clear()
 
     async def _follow(self, proxier: NftablesProxier, cleaner: ConntrackCleaner) -> None:
@@ -259,6 +261,19 @@ class ProxyRunner:
                     self._wake.set()
             except (NetlinkError, OSError) as error:
                 _log.warning("cannot ask the kernel about our table: %s", error)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Building many thousand objects that all stay: the garbage collector would look at each again and again."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _service_of(item: JsonObject) -> NamespacedName | None:

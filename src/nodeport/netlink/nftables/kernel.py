@@ -89,7 +89,10 @@ class Nftables:
         self._read_answers(final)
 
     def _read_answers(self, final: int) -> None:
-        """All answers are there when ``send`` returns; only the last request asked for an acknowledgement."""
+        """All answers are there when ``send`` returns, that to the last request at their end.
+
+        Only the last request asked for an acknowledgement, and the kernel gives it even when the batch failed.
+        """
         refusals: list[Refusal] = []
         acknowledged = False
         for answer in self._socket.pending():
@@ -100,6 +103,7 @@ class Nftables:
                 refusals.append(refusal)
             elif refusal.sequence == final:
                 acknowledged = True
+                break
         if refusals:
             raise KernelRefused(refusals)
         if not acknowledged:
