@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
-from nodeport.api.status import conflict
+from nodeport.api.status import NotFound, conflict
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import decode, encode, encode_stored, key_of
 from nodeport.apiserver.errors import success
@@ -33,12 +33,13 @@ class Deleter:
     async def delete(self, target: Target, options: DeleteOptions) -> bytes:
         """The served answer: the object while it lives on or where its kind says so, else a Status."""
         entry = self._registry.entry(target.resource)
-        for _ in range(ATTEMPTS):
-            kv = await self._registry.find(target.resource, target.namespace, target.name)
-            try:
-                return await self._delete_once(entry, kv, options)
-            except PreconditionFailed:
-                continue
+        async with self._registry.locks.holding(key_of(target.resource, target.namespace, target.name)):
+            for attempt in range(ATTEMPTS):
+                kv = await self._registry.find(target.resource, target.namespace, target.name)
+                try:
+                    return await self._delete_once(entry, kv, options)
+                except PreconditionFailed:
+                    await self._registry.pause(attempt)
         raise conflict(target.resource, target.name)
 
     async def _delete_once(self, entry: Entry, kv: KeyValue, options: DeleteOptions) -> bytes:
@@ -84,22 +85,11 @@ class Deleter:
         for kv in page.items:
             metadata = decode(kv.value)["metadata"]
             one = Target(target.resource, metadata.get("namespace") or "", metadata["name"])
-            if await self._registry.store.get(key_of(one.resource, one.namespace, one.name)) is None:
-                continue
-            await self._delete_unless_gone(one, options)
-        return entry.splicer.serve_list(page.items, page.metadata())
-
-    async def _delete_unless_gone(self, target: Target, options: DeleteOptions) -> None:
-        entry = self._registry.entry(target.resource)
-        for _ in range(ATTEMPTS):
-            kv = await self._registry.store.get(key_of(target.resource, target.namespace, target.name))
-            if kv is None:
-                return
             try:
-                await self._delete_once(entry, kv, options)
-            except PreconditionFailed:
+                await self.delete(one, options)
+            except NotFound:
                 continue
-            return
+        return entry.splicer.serve_list(page.items, page.metadata())
 
 
 def set_deletion(metadata: JsonObject, when: datetime, grace_seconds: int) -> None:

@@ -12,9 +12,12 @@ from nodeport.api.resources import NAMESPACES, Resource
 from nodeport.api.status import BadRequest, Cause, Forbidden, not_found
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import Splicer, decode, key_of
+from nodeport.apiserver.locks import KeyLocks
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import Clock
 from nodeport.store.base import KeyValue, Operation, Revision, Store
+
+RETRY_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Registry:
             strategy.resource.qualified_name: Entry(strategy.resource, strategy, Splicer(strategy.resource))
             for strategy in strategies
         }
+        self.locks = KeyLocks()
         self._commits: set[asyncio.Task[Revision]] = set()
 
     def entry(self, resource: Resource) -> Entry:
@@ -69,6 +73,10 @@ class Registry:
                 Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
             ],
         )
+
+    async def pause(self, attempt: int) -> None:
+        """Wait a moment before trying again: what was in the way may not be readable yet."""
+        await self.clock.sleep(RETRY_SECONDS * (attempt + 1))
 
     async def commit(self, operations: Sequence[Operation], reservation: Reservation) -> Revision:
         """Commit object and reservation together, and settle the reservation by the outcome.

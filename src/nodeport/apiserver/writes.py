@@ -38,7 +38,7 @@ from nodeport.kit.names import generate_name
 from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed, Put
 
 NAME_ATTEMPTS = 8
-CONFLICT_ATTEMPTS = 5
+CONFLICT_ATTEMPTS = 10
 _SERVER_OWNED = (
     "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName",
 )  # fmt: skip
@@ -135,8 +135,13 @@ class Writer:
 
         Whoever names a resourceVersion gets 409 instead of another attempt.
         """
+        key = key_of(target.resource, target.namespace, target.name)
+        async with self._registry.locks.holding(key):
+            return await self._change(target, make, options)
+
+    async def _change(self, target: Target, make: Change, options: WriteOptions) -> Written:
         entry = self._registry.entry(target.resource)
-        for _ in range(CONFLICT_ATTEMPTS):
+        for attempt in range(CONFLICT_ATTEMPTS):
             kv = await self._registry.find(target.resource, target.namespace, target.name)
             old = entry.splicer.read(kv)
             new = make(old)
@@ -148,6 +153,7 @@ class Writer:
             except PreconditionFailed as error:
                 if error.key != kv.key:
                     raise PlainError(f"an allocation changed meanwhile: {error}") from error
+            await self._registry.pause(attempt)
         raise conflict(target.resource, target.name)
 
     async def _change_once(

@@ -21,15 +21,16 @@ from nodeport.api.status import FieldError, invalid
 from nodeport.api.validation.serviceips import validate_cluster_ips
 
 PRIMARY, OTHER = "IPv4", "IPv6"
+_FAMILY_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 
 
 def initialize_families(new: JsonObject, old: JsonObject | None) -> list[FieldError]:
     """Fill ``ipFamilyPolicy`` and ``ipFamilies`` of ``new`` in place, or say why not."""
     if type_of(new) == EXTERNAL_NAME:
         return []
-    if errors := list(validate_cluster_ips(new, old)):
-        return errors
     spec, before = spec_of(new), spec_of(old or {})
+    if any(spec.get(field) for field in _FAMILY_FIELDS) and (errors := list(validate_cluster_ips(new, old))):
+        return errors
     policy = spec.get("ipFamilyPolicy") or before.get("ipFamilyPolicy")
     selectorless = is_headless(new) and not spec.get("selector")
     if not policy:

@@ -1,0 +1,154 @@
+"""delete and deletecollection over HTTP: preconditions, finalizers, grace, namespaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+SERVICES = "/api/v1/namespaces/default/services"
+PODS = "/api/v1/namespaces/default/pods"
+MERGE = "application/merge-patch+json"
+
+
+def config_map(name: str = "c", **metadata: Any) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}}
+
+
+def pod(name: str = "p", **spec: Any) -> Json:
+    return {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}
+
+
+async def test_deleting_answers_with_a_status_or_the_object(raw: Any) -> None:
+    made = await raw.create(CONFIG_MAPS, config_map())
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c")
+    assert answer.status == 200
+    assert answer.json["status"] == "Success"
+    assert answer.json["details"] == {"name": "c", "kind": "configmaps", "uid": made["metadata"]["uid"]}
+    await raw.create(SERVICES, {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
+    answer = await raw("DELETE", f"{SERVICES}/s")
+    assert (answer.status, answer.json["kind"]) == (200, "Service")
+    assert (await raw("DELETE", f"{SERVICES}/s")).status == 404
+
+
+async def test_preconditions_protect_another_object_of_the_same_name(raw: Any) -> None:
+    made = await raw.create(CONFIG_MAPS, config_map())
+    body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "other"}}
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c", body)
+    assert (answer.status, answer.reason) == (409, "Conflict")
+    assert "Precondition failed: UID in precondition: other, UID in object meta: " in answer.message
+    body["preconditions"] = {"resourceVersion": "1"}
+    assert (await raw("DELETE", f"{CONFIG_MAPS}/c", body)).status == 409
+    body["preconditions"] = {"uid": made["metadata"]["uid"]}
+    assert (await raw("DELETE", f"{CONFIG_MAPS}/c", body)).status == 200
+
+
+async def test_a_dry_run_deletes_nothing(raw: Any) -> None:
+    await raw.create(CONFIG_MAPS, config_map())
+    assert (await raw("DELETE", f"{CONFIG_MAPS}/c?dryRun=All")).status == 200
+    assert (await raw("GET", f"{CONFIG_MAPS}/c")).status == 200
+
+
+async def test_finalizers_hold_an_object_until_they_are_gone(raw: Any) -> None:
+    await raw.create(CONFIG_MAPS, config_map(finalizers=["example.com/f"]))
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c")
+    assert (answer.status, answer.json["kind"]) == (200, "ConfigMap")
+    assert answer.json["metadata"]["deletionTimestamp"]
+    revision = answer.json["metadata"]["resourceVersion"]
+    again = await raw("DELETE", f"{CONFIG_MAPS}/c")
+    assert again.json["metadata"]["resourceVersion"] == revision
+    more = await raw(
+        "PATCH", f"{CONFIG_MAPS}/c", {"metadata": {"finalizers": ["example.com/f", "example.com/g"]}}, Content_Type=MERGE
+    )
+    assert more.status == 422
+    assert "no new finalizers can be added if the object is being deleted" in more.message
+    last = await raw("PATCH", f"{CONFIG_MAPS}/c", {"metadata": {"finalizers": None}}, Content_Type=MERGE)
+    assert last.status == 200
+    assert (await raw("GET", f"{CONFIG_MAPS}/c")).status == 404
+
+
+async def test_propagation_policies_leave_notes_for_the_collector(raw: Any) -> None:
+    for policy, finalizer in (("Foreground", "foregroundDeletion"), ("Orphan", "orphan")):
+        await raw.create(CONFIG_MAPS, config_map(policy.lower()))
+        body = {"propagationPolicy": policy}
+        answer = await raw("DELETE", f"{CONFIG_MAPS}/{policy.lower()}", body)
+        assert answer.json["metadata"]["finalizers"] == [finalizer]
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/orphan", {"propagationPolicy": "Background"})
+    assert answer.json["status"] == "Success"
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/foreground?propagationPolicy=Sideways")
+    assert answer.status == 422
+
+
+async def test_an_unscheduled_pod_goes_at_once(raw: Any) -> None:
+    await raw.create(PODS, pod())
+    answer = await raw("DELETE", f"{PODS}/p")
+    assert (answer.status, answer.json["kind"]) == (200, "Pod")
+    assert (await raw("GET", f"{PODS}/p")).status == 404
+
+
+async def test_a_scheduled_pod_is_given_time_which_can_only_get_shorter(raw: Any) -> None:
+    await raw.create(PODS, pod(nodeName="node-1"))
+    answer = await raw("DELETE", f"{PODS}/p")
+    assert answer.json["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert answer.json["metadata"]["generation"] == 2
+    longer = await raw("DELETE", f"{PODS}/p?gracePeriodSeconds=60")
+    assert longer.json["metadata"]["deletionGracePeriodSeconds"] == 30
+    shorter = await raw("DELETE", f"{PODS}/p", {"gracePeriodSeconds": 5})
+    assert shorter.json["metadata"]["deletionGracePeriodSeconds"] == 5
+    assert shorter.json["metadata"]["deletionTimestamp"] < answer.json["metadata"]["deletionTimestamp"]
+    at_once = await raw("DELETE", f"{PODS}/p?gracePeriodSeconds=0")
+    assert at_once.status == 200
+    assert (await raw("GET", f"{PODS}/p")).status == 404
+
+
+async def test_a_finished_pod_needs_no_grace(raw: Any) -> None:
+    await raw.create(PODS, pod(nodeName="node-1"))
+    await raw("PATCH", f"{PODS}/p/status", {"status": {"phase": "Succeeded"}}, Content_Type=MERGE)
+    await raw("DELETE", f"{PODS}/p")
+    assert (await raw("GET", f"{PODS}/p")).status == 404
+
+
+async def test_collections_are_deleted_by_selector(raw: Any) -> None:
+    for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
+        await raw.create(CONFIG_MAPS, config_map(name, labels={"color": color}))
+    answer = await raw("DELETE", f"{CONFIG_MAPS}?labelSelector=color%3Dred")
+    assert (answer.status, len(answer.json["items"])) == (200, 2)
+    left = (await raw.get(CONFIG_MAPS))["items"]
+    assert [each["metadata"]["name"] for each in left] == ["c"]
+    assert (await raw("DELETE", "/api/v1/namespaces")).status == 405
+
+
+async def test_a_namespace_waits_for_its_finalizer(raw: Any) -> None:
+    made = await raw.create("/api/v1/namespaces", {"metadata": {"name": "n"}})
+    assert made["spec"] == {"finalizers": ["kubernetes"]}
+    assert made["status"] == {"phase": "Active"}
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "n"}
+    answer = await raw("DELETE", "/api/v1/namespaces/n")
+    assert (answer.status, answer.json["status"]["phase"]) == (200, "Terminating")
+    refused = await raw("POST", "/api/v1/namespaces/n/configmaps", config_map())
+    assert (refused.status, refused.reason) == (403, "Forbidden")
+    assert refused.message == (
+        'configmaps "c" is forbidden: unable to create new content in namespace n because it is being terminated'
+    )
+    assert refused.json["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+    current = await raw.get("/api/v1/namespaces/n")
+    assert (await raw("PUT", "/api/v1/namespaces/n", {**current, "spec": {}})).status == 200
+    assert (await raw.get("/api/v1/namespaces/n"))["spec"] == {"finalizers": ["kubernetes"]}
+    done = await raw("PUT", "/api/v1/namespaces/n/finalize", {"metadata": {"name": "n"}, "spec": {}})
+    assert done.status == 200
+    assert (await raw("GET", "/api/v1/namespaces/n")).status == 404
+
+
+async def test_the_system_namespaces_cannot_be_deleted(raw: Any) -> None:
+    answer = await raw("DELETE", "/api/v1/namespaces/default")
+    assert (answer.status, answer.reason) == (403, "Forbidden")
+    assert answer.message == 'namespaces "default" is forbidden: this namespace may not be deleted'
+
+
+async def test_the_endpoints_of_a_service_go_with_it(raw: Any) -> None:
+    await raw.create(SERVICES, {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
+    subsets = [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]
+    endpoints = "/api/v1/namespaces/default/endpoints"
+    await raw.create(endpoints, {"metadata": {"name": "s"}, "subsets": subsets})
+    await raw("DELETE", f"{SERVICES}/s")
+    assert (await raw("GET", f"{endpoints}/s")).status == 404
