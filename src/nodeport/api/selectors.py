@@ -74,7 +74,7 @@ class Requirement:
                 return f"{self.key}{self.operator.value}{self.values[0]}"
 
 
-_DECIMAL = re.compile(r"[+-]?\d{1,19}\Z")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,19}\Z")
 
 
 def _integer(text: str) -> int | None:

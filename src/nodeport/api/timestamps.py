@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
-_SHAPE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,]\d+)?(?:Z|[+-](\d\d):(\d\d))\Z")
+_SHAPE = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,]\d+)?(?:Z|[+-](\d\d):(\d\d))\Z", re.ASCII
+)
 _LAYOUT = "2006-01-02T15:04:05Z07:00"
 _PARTS = (
-    (re.compile(r"\d{4}"), "2006"), (re.compile(r"-"), "-"), (re.compile(r"\d\d"), "01"), (re.compile(r"-"), "-"),
-    (re.compile(r"\d\d"), "02"), (re.compile(r"T"), "T"), (re.compile(r"\d\d"), "15"), (re.compile(r":"), ":"),
-    (re.compile(r"\d\d"), "04"), (re.compile(r":"), ":"), (re.compile(r"\d\d(?:[.,]\d+)?"), "05"),
-    (re.compile(r"Z|[+-]\d\d:\d\d"), "Z07:00"),
+    (re.compile(r"[0-9]{4}"), "2006"), (re.compile(r"-"), "-"), (re.compile(r"[0-9]{2}"), "01"), (re.compile(r"-"), "-"),
+    (re.compile(r"[0-9]{2}"), "02"), (re.compile(r"T"), "T"), (re.compile(r"[0-9]{2}"), "15"), (re.compile(r":"), ":"),
+    (re.compile(r"[0-9]{2}"), "04"), (re.compile(r":"), ":"), (re.compile(r"[0-9]{2}(?:[.,][0-9]+)?"), "05"),
+    (re.compile(r"Z|[+-][0-9]{2}:[0-9]{2}"), "Z07:00"),
 )  # fmt: skip
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 

@@ -27,7 +27,8 @@ class YamlError(ValueError):
 class _Converter:
     """One document. Counts what it makes, so that aliases of aliases cannot explode."""
 
-    def __init__(self) -> None:
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
         self.duplicates: list[str] = []
         self.made = 0
 
@@ -36,10 +37,17 @@ class _Converter:
         if depth > _DEEPEST or self.made > _MOST_NODES:
             raise YamlError("yaml: document contains excessive aliasing or nesting")
         if isinstance(node, yaml.ScalarNode):
-            return scalar(node.value, quoted=_is_text(node))
+            return scalar(node.value, quoted=self.is_text(node))
         if isinstance(node, yaml.SequenceNode):
             return [self.convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         return self.mapping(node, path, depth)
+
+    def is_text(self, node: yaml.ScalarNode) -> bool:
+        """Quoted, a block, or tagged ``!!str`` where the text alone would not be a string."""
+        if node.style:
+            return True
+        plain = self.loader.resolve(yaml.ScalarNode, node.value, (True, False))
+        return bool(node.tag == _STRING_TAG and plain != _STRING_TAG)
 
     def mapping(self, node: Any, path: str, depth: int) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -58,11 +66,6 @@ class _Converter:
                 self.duplicates.append(below)
             own[key] = value
         return {**merged, **own} if merged else own
-
-
-def _is_text(node: yaml.ScalarNode) -> bool:
-    """Quoted, a block, or tagged ``!!str``: the composer resolves plain text itself, so a plain tag says nothing."""
-    return bool(node.style)
 
 
 def _key(node: yaml.Node) -> str:
@@ -112,7 +115,7 @@ def load_all(text: str) -> Iterator[tuple[Any, list[str]]]:
     loader = _Loader(text)
     try:
         while loader.check_node():
-            converter = _Converter()
+            converter = _Converter(loader)
             yield converter.convert(loader.get_node(), "", 0), converter.duplicates
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

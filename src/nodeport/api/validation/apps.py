@@ -14,7 +14,7 @@ from nodeport.api.validation.meta import immutable, validate_annotations, valida
 from nodeport.api.validation.pods import validate_pod_spec
 
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
-_PERCENT = re.compile(r"(\d+)%\Z")
+_PERCENT = re.compile(r"([0-9]{1,9})%\Z")
 _PERCENT_TEXT = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for"
     " validation is '[0-9]+%')"
@@ -172,13 +172,13 @@ def _status_counts(obj: JsonObject) -> Iterator[FieldError]:
     for field in _COUNTS:
         yield from not_negative(status.get(field), f"status.{field}")
     replicas = status.get("replicas") or 0
-    for field, whole in (("fullyLabeledReplicas", replicas), ("updatedReplicas", replicas), ("readyReplicas", replicas),
-                         ("availableReplicas", replicas)):  # fmt: skip
-        if (status.get(field) or 0) > whole:
-            yield invalid(f"status.{field}", status[field], "cannot be greater than status.replicas")
-    ready = status.get("readyReplicas") or 0
-    if (status.get("availableReplicas") or 0) > ready:
-        yield invalid("status.availableReplicas", status["availableReplicas"], "cannot be greater than readyReplicas")
+    for field in ("fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"):
+        count = status.get(field) or 0
+        if count > replicas:
+            yield invalid(f"status.{field}", count, "cannot be greater than status.replicas")
+    available = status.get("availableReplicas") or 0
+    if available > (status.get("readyReplicas") or 0):
+        yield invalid("status.availableReplicas", available, "cannot be greater than readyReplicas")
 
 
 def validate_deployment_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:

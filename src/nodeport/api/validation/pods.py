@@ -135,8 +135,8 @@ def _fixed_part(spec: JsonObject, before: JsonObject) -> JsonObject:
             fixed[field] = [{**container, "image": ""} for container in fixed[field]]
     tolerations: list[Any] = fixed.get("tolerations") or []
     old_tolerations = before.get("tolerations") or []
-    if all(_tolerated(toleration, tolerations) for toleration in old_tolerations):
-        fixed["tolerations"] = []
+    kept = all(_tolerated(toleration, tolerations) for toleration in old_tolerations)
+    fixed["tolerations"] = [] if kept else "changed"
     if (before.get("terminationGracePeriodSeconds") or 0) < 0 and spec.get("terminationGracePeriodSeconds") in (
         1, before["terminationGracePeriodSeconds"],
     ):  # fmt: skip

@@ -1,0 +1,117 @@
+"""JSON and YAML bodies: what decodes, what is told twice, what is refused and in which words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeport.api.decoding import decode_json, decode_yaml
+from nodeport.api.status import BadRequest
+from nodeport.api.yamltext import load_all
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+HEAD = "the object provided is unrecognized (must be of type Service): couldn't get version/kind; json parse error: "
+
+
+def test_duplicate_fields_are_named_by_path_and_the_last_one_wins() -> None:
+    obj, duplicates = decode_json(b'{"a":1,"a":2,"spec":{"ports":[{"port":1},{"port":1,"port":2}]}}')
+    assert obj == {"a": 2, "spec": {"ports": [{"port": 1}, {"port": 2}]}}
+    assert duplicates == ["a", "spec.ports[1].port"]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "unexpected end of JSON input (<empty>)"),
+        (b"{", "unexpected end of JSON input ({)"),
+        (b'{"a":"b', 'unexpected end of JSON input ({"a":"b)'),
+        (b"nope", "invalid character 'n' looking for beginning of value (6e6f7065)"),
+        (b"{a:1}", "invalid character 'a' looking for beginning of object key string ({a:1})"),
+        (b'{"a" 1}', "invalid character '1' after object key ({\"a\" 1})"),
+        (b'{"a":1 "b":2}', "invalid character '\"' after object key:value pair ({\"a\":1 \"b\":2})"),
+        (b'{"a":[1 2]}', "invalid character '2' after array element ({\"a\":[1 2]})"),
+        (b'{"a":1}x', "invalid character 'x' after top-level value ({\"a\":1}x)"),
+        (b'{"a":NaN}', "invalid character 'N' looking for beginning of value ({\"a\":NaN})"),
+    ],
+)
+def test_malformed_json_is_refused_in_the_decoders_words(body: bytes, text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_json(body, expected="Service")
+    assert caught.value.message == HEAD + text
+
+
+def test_long_bodies_are_summarised_by_their_first_bytes() -> None:
+    with pytest.raises(BadRequest, match=r"\(\{\"a\": x{24} \.\.\.\)$"):
+        decode_json(b'{"a": ' + b"x" * 100, expected="Service")
+
+
+def test_what_is_no_object_is_refused() -> None:
+    for body, word in ((b"[]", "array"), (b'"a"', "string"), (b"1", "number"), (b"true", "bool")):
+        with pytest.raises(BadRequest, match=f"cannot unmarshal {word} into Go value"):
+            decode_json(body)
+
+
+def test_absurd_depth_and_absurd_numbers_are_bad_requests() -> None:
+    for body in (b'{"a":' * 100_000, b'{"a":' + b"[" * 100_000, b'{"a":' + b"9" * 10_000 + b"}"):
+        with pytest.raises(BadRequest):
+            decode_json(body)
+
+
+def test_halves_of_surrogate_pairs_become_replacement_characters() -> None:
+    assert decode_json(b'{"a":"\\ud800","b":"\\ud83d\\ude00"}')[0] == {"a": "\ufffd", "b": "\U0001f600"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(max_size=10), JSON))
+def test_any_json_object_decodes_to_itself(value: dict[str, Any]) -> None:
+    for ascii_only in (True, False):
+        assert decode_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == (value, [])
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_an_object_or_a_bad_request(body: bytes) -> None:
+    for decode in (decode_json, decode_yaml):
+        try:
+            obj, _ = decode(body)
+        except BadRequest:
+            continue
+        assert isinstance(obj, dict)
+
+
+def test_yaml_is_read_as_kubernetes_reads_manifests() -> None:
+    text = b"a: yes\nb: 2020-01-01\nc: 1:30\nd: '5'\ne: 0x10\nf: 1.5\ng: ~\nh: |\n  12\n1: on\ni: 010\nj: !!str 7\n"
+    assert decode_yaml(text) == (
+        {"a": True, "b": "2020-01-01", "c": "1:30", "d": "5", "e": 16, "f": 1.5, "g": None, "h": "12\n", "1": True,
+         "i": 8, "j": "7"}, [],
+    )  # fmt: skip
+
+
+def test_yaml_anchors_merge_keys_and_duplicates() -> None:
+    obj, duplicates = decode_yaml(b"base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nspec: {p: 1, p: 2}\n")
+    assert obj == {"base": {"x": 1, "y": 2}, "use": {"x": 1, "y": 3}, "spec": {"p": 2}}
+    assert duplicates == ["spec.p"]
+
+
+def test_exploding_yaml_is_refused() -> None:
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(BadRequest, match="excessive aliasing"):
+        decode_yaml("\n".join(lines).encode())
+
+
+def test_yaml_faults_name_the_line() -> None:
+    with pytest.raises(BadRequest, match="error converting YAML to JSON: yaml: line 3"):
+        decode_yaml(b"a: 1\nb:\n\t- c\n")
+
+
+def test_a_stream_yields_every_document() -> None:
+    assert [value for value, _ in load_all("a: 1\n---\n---\nb: 2\n")] == [{"a": 1}, None, {"b": 2}]

@@ -1,0 +1,118 @@
+"""Quantities, addresses, names, times and ages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from fractions import Fraction
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeport.api import names
+from nodeport.api.duration import human_duration
+from nodeport.api.ip import cidr_complaints, family, ip_complaints
+from nodeport.api.pods import qos_class
+from nodeport.api.quantity import is_quantity, parse_quantity, quantity_error
+from nodeport.api.timestamps import timestamp_error
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0), ("1", 1), ("500m", Fraction(1, 2)), ("1.5Gi", 1610612736), (".5", Fraction(1, 2)), ("5.", 5),
+        ("1e3", 1000), ("1E3", 1000), ("2E", 2 * 10**18), ("-3k", -3000), ("+1Ki", 1024), ("100n", Fraction(1, 10**7)),
+        ("1e-3", Fraction(1, 1000)),
+    ],
+)  # fmt: skip
+def test_quantities_have_exact_values(text: str, value: Fraction) -> None:
+    assert parse_quantity(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "a", "1x", "1.2.3", "1 ", "1mm", "--1", "1K", "1ki", "e3", "١"])
+def test_what_is_no_quantity_is_told_so(text: str) -> None:
+    assert quantity_error(text)
+    with pytest.raises(ValueError, match="quant"):
+        parse_quantity(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=8))
+def test_a_text_is_a_quantity_exactly_when_it_parses(text: str) -> None:
+    if is_quantity(text):
+        parse_quantity(text)
+    else:
+        assert quantity_error(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.ip_addresses())
+def test_canonical_addresses_are_fine(address: object) -> None:
+    mapped = getattr(ip_address(str(address)), "ipv4_mapped", None)
+    assert bool(ip_complaints(str(address))) is (mapped is not None)
+
+
+def test_addresses_and_cidrs() -> None:
+    assert ip_complaints("01.2.3.4") == ("must not have leading 0s",)
+    for text in ("", "1.2.3", "1.2.3.4.5", "1.2.3.256", "fe80::1%eth0", "a"):
+        assert ip_complaints(text)[0].startswith("must be a valid IP address")
+    assert (family("1.1.1.1"), family("::1"), family("x")) == ("IPv4", "IPv6", "")
+    for text in ("10.0.0.0/8", "fd00::/8", "1.2.3.4/32"):
+        assert cidr_complaints(text) == ()
+    for text in ("", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "/8", "10.0.0.0/8/8"):
+        assert cidr_complaints(text)[0].startswith("must be a valid CIDR value")
+
+
+def test_names() -> None:
+    assert names.dns_subdomain("a.b-c") == ()
+    assert "example.com" in names.dns_subdomain("a..b")[0]
+    assert names.dns_1035_label("1a")[0].startswith("a DNS-1035 label must consist of")
+    assert names.qualified_name("/a") == ("prefix part must be non-empty",)
+    assert names.qualified_name("a/")[0] == "name part must be non-empty"
+    assert names.qualified_name("a" * 64) == ("name part must be no more than 63 bytes",)
+    assert names.label_value("") == ()
+    assert names.path_segment("a/b%") == ("may not contain '/'", "may not contain '%'")
+    assert names.path_segment("..") == ("may not be '..'",)
+    assert names.config_key("..")[-1] == "must not be '..'"
+    assert names.port_name("http") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("2026-02-28T23:59:59Z", None), ("2024-02-29T00:00:00.123456+02:00", None),
+        ("2026-02-29T00:00:00Z", 'parsing time "2026-02-29T00:00:00Z": day out of range'),
+        ("2026-13-01T00:00:00Z", 'parsing time "2026-13-01T00:00:00Z": month out of range'),
+        ("2026-01-01T24:00:00Z", 'parsing time "2026-01-01T24:00:00Z": hour out of range'),
+        ("2026-01-01", 'parsing time "2026-01-01" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T"'),
+        ("2026-01-01T00:00:00Zx", 'parsing time "2026-01-01T00:00:00Zx": extra text: "x"'),
+    ],
+)  # fmt: skip
+def test_timestamps_are_rfc_3339(text: str, wrong: str | None) -> None:
+    assert timestamp_error(text) == wrong
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-2, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (123, "2m3s"), (599, "9m59s"), (600, "10m"),
+        (10799, "179m"), (10800, "3h"), (11400, "3h10m"), (28800, "8h"), (172799, "47h"), (172800, "2d"),
+        (176400, "2d1h"), (8 * 86400, "8d"), (729 * 86400, "729d"), (730 * 86400, "2y"), (731 * 86400, "2y1d"),
+        (3000 * 86400, "8y"),
+    ],
+)  # fmt: skip
+def test_ages_are_shown_as_kubectl_shows_them(seconds: int, shown: str) -> None:
+    assert human_duration(timedelta(seconds=seconds)) == shown
+
+
+def test_quality_of_service_classes() -> None:
+    def pod(*resources: object) -> dict[str, object]:
+        return {"spec": {"containers": [{"resources": entry} for entry in resources]}}
+
+    both = {"cpu": "1", "memory": "1Gi"}
+    assert qos_class(pod({})) == "BestEffort"
+    assert qos_class(pod({"limits": both, "requests": both})) == "Guaranteed"
+    assert qos_class(pod({"limits": both, "requests": {"cpu": "500m"}})) == "Burstable"
+    assert qos_class(pod({"limits": both, "requests": both}, {})) == "Burstable"
+    assert qos_class(pod({"requests": {"cpu": "1"}})) == "Burstable"
