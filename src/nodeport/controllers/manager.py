@@ -44,10 +44,8 @@ from nodeport.controllers.ownership import (
     index_orphans,
 )
 from nodeport.controllers.podgc.controller import (
-    BY_NODE,
     QUARANTINE,
     PodGarbageCollector,
-    index_by_node,
 )
 from nodeport.controllers.replicaset.controller import ReplicaSetController
 from nodeport.controllers.scheduler.controller import Scheduler
@@ -117,7 +115,6 @@ class ControllerManager:
     def _add_indexes(self) -> None:
         pods = self._informer(PODS)
         index_pods(pods)
-        pods.add_index(BY_NODE, index_by_node)
         for informer in (pods, self._informer(REPLICA_SETS)):
             informer.add_index(BY_CONTROLLER, index_by_controller)
             informer.add_index(ORPHANS, index_orphans)

@@ -8,6 +8,8 @@ from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labe
 from nodeport.client.cache import Change
 from nodeport.client.informer import Informer
 
+BY_NODE = "node"
+
 _BY_SELECTOR = "selector"
 _BY_LABEL = "label"
 
@@ -32,8 +34,16 @@ def _index_values(service: JsonObject) -> list[str]:
 
 
 def index_pods(pods: Informer) -> None:
-    """Index each pod under each of its labels, so that a Service finds its own without looking at all."""
+    """Index each pod under each of its labels, so that a Service finds its own without looking at all, and
+    under its node (``BY_NODE``).
+    """
     pods.add_index(_BY_LABEL, _label_values)
+    pods.add_index(BY_NODE, _node_values)
+
+
+def _node_values(pod: JsonObject) -> list[str]:
+    node = pod["spec"].get("nodeName")
+    return [node] if node else []
 
 
 def _label_values(pod: JsonObject) -> list[str]:

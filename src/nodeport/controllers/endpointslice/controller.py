@@ -25,7 +25,13 @@ from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.controllers.pacing import Pacer
-from nodeport.controllers.selection import selected_pods, selector_of, services_to_look_at
+from nodeport.controllers.selection import (
+    BY_NODE,
+    selected_pods,
+    selecting_services,
+    selector_of,
+    services_to_look_at,
+)
 from nodeport.kit.clock import Clock
 
 BY_SERVICE = "service"
@@ -111,9 +117,9 @@ class EndpointSliceController:
         """A node appeared, left or moved to another zone: its pods' endpoints change."""
         if change.old is not None and change.new is not None and _zone(change.old) == _zone(change.new):
             return
-        for service in self._informers.services.list():
-            if selector_of(service):
-                self._look_again(NamespacedName.of(service))
+        for pod in self._informers.pods.by_index(BY_NODE, change.object["metadata"]["name"]):
+            for key in selecting_services(self._informers.services, pod):
+                self._look_again(key)
 
     def _look_again(self, key: NamespacedName) -> None:
         self.loop.queue.add_after(key, self._pacer.pause(key))

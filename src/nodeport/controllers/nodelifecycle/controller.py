@@ -27,8 +27,7 @@ from nodeport.controllers.nodelifecycle.reconcile import (
     unknown_conditions,
     wanted_taints,
 )
-from nodeport.controllers.podgc.controller import BY_NODE
-from nodeport.controllers.selection import is_finished, is_ready
+from nodeport.controllers.selection import BY_NODE, is_finished, is_ready
 from nodeport.kit.clock import Clock, rfc3339
 
 LEASE_NAMESPACE = "kube-node-lease"

@@ -12,21 +12,13 @@ from nodeport.client.cache import Change, uid
 from nodeport.client.informer import Informer
 from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient
 from nodeport.controllers.loop import ReconcileLoop
-from nodeport.controllers.selection import is_finished
+from nodeport.controllers.selection import BY_NODE, is_finished
 from nodeport.kit.clock import Clock
 
 QUARANTINE = timedelta(seconds=40)
 """A node may be registered again by an agent that restarts; Kubernetes waits as long."""
 
-BY_NODE = "node"
-
 _log = logging.getLogger(__name__)
-
-
-def index_by_node(pod: JsonObject) -> list[str]:
-    """For the pod informer."""
-    node = pod["spec"].get("nodeName")
-    return [node] if node else []
 
 
 class PodGarbageCollector:

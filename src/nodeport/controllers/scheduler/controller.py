@@ -110,7 +110,7 @@ class Scheduler:
             try:
                 await self._choose(key)
             except asyncio.CancelledError:
-                self._queue.add(key)
+                self._take_back(key)
                 raise
             except Exception:
                 self.failures += 1
@@ -150,16 +150,21 @@ class Scheduler:
 
     def _take_back(self, key: NamespacedName) -> None:
         """What was decided may not have happened: decide again from what the cache shows."""
-        self._cluster.remove(key)
-        self._unplaced.discard(key)
-        self._queue.add(key)
+        if not self._is_placed(key):
+            self._queue.add(key)
 
-    def _note(self, key: NamespacedName, error: Exception) -> None:
+    def _is_placed(self, key: NamespacedName) -> bool:
+        """Forget what was decided and count the pod where the cache shows it, if anywhere."""
         self._cluster.remove(key)
         self._unplaced.discard(key)
         pod = self._pods.get(key)
-        if pod is not None and pod["spec"].get("nodeName"):
-            self._cluster.place(key, pod, pod["spec"]["nodeName"])
+        if pod is None or not pod["spec"].get("nodeName"):
+            return False
+        self._cluster.place(key, pod, pod["spec"]["nodeName"])
+        return True
+
+    def _note(self, key: NamespacedName, error: Exception) -> None:
+        if self._is_placed(key):
             return
         if isinstance(error, (NotFound, Conflict)):
             _log.debug("scheduler %s: %s", key, error)
