@@ -317,6 +317,56 @@ def test_watch_shows_what_there_is_and_what_changes(objects: Cluster) -> None:
             watching.terminate()
 
 
+def node(name: str, address: str) -> dict[str, object]:
+    status = {
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}
+
+
+def test_service_prints_a_url_for_each_node_that_answers(objects: Cluster) -> None:
+    slice_of_b = {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "local-1", "labels": {"kubernetes.io/service-name": "local"}},
+        "endpoints": [{"addresses": ["10.244.0.9"], "nodeName": "node-b", "conditions": {"ready": True}}],
+    }  # fmt: skip
+    nodes = node("node-a", "192.0.2.11"), node("node-b", "192.0.2.12")
+    local = service("local", 30210, externalTrafficPolicy="Local")
+    made = objects.kubectl("create", "-f", objects.manifest(*nodes, local, slice_of_b))
+    assert made.code == 0, made.err
+    try:
+        assert (
+            objects.nodeport("service", "a", "--url").out
+            == "http://192.0.2.11:30017\nhttp://192.0.2.12:30017\n"
+        )
+        assert objects.nodeport("service", "local", "--url").out == "http://192.0.2.12:30210\n"
+        table = objects.nodeport("service", "a").out.splitlines()
+        assert [line.split() for line in table[:2]] == [
+            ["NODE", "PORT", "URL"],
+            ["node-a", "80", "http://192.0.2.11:30017"],
+        ]
+        assert "type ClusterIP and has no node port" in objects.nodeport("service", "kubernetes").err
+        missing = objects.nodeport("service", "none")
+        assert (missing.code, missing.err) == (1, 'Error from server (NotFound): services "none" not found\n')
+    finally:
+        objects.kubectl("delete", "node", "node-a", "node-b")
+        objects.kubectl("delete", "endpointslice", "local-1")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [("gett svc", "error: unknown command 'gett'; commands are up, "), ("get svc --nope", "error: no such option '--nope'"),
+     ("get", "error: say which resource"), ("get svc -o jso", "error: invalid value for '-o'"),
+     ("scale deploy x --replicas=many", "error: invalid value for '--replicas'"), ("apply", "error: missing option '-f'"),
+     ("get widgets", 'error: the server doesn\'t have a resource type "widgets"')],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_sentence(cluster: Cluster, words: str, sentence: str) -> None:
+    said = cluster.nodeport(*words.split())
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(sentence)
+
+
 @pytest.mark.parametrize("given", ["", "does-not-exist", "not-yaml"])
 def test_without_a_usable_kubeconfig_one_sentence_says_so(tmp_path: Path, given: str) -> None:
     path = tmp_path / "kubeconfig"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.status import ApiError
@@ -39,7 +40,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            raise click.UsageError(f"there is no command {name!r}; commands are {', '.join(COMMANDS)}", ctx)
+            raise click.UsageError(f"unknown command {name!r}; commands are {', '.join(COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -53,6 +54,8 @@ class Commands(click.Group):
         try:
             result = super().main(args, *rest, **{**options, "standalone_mode": False})
             sys.stdout.flush()
+        except click.UsageError as error:
+            sys.exit(_show_usage_error(error))
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
@@ -62,6 +65,18 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+def _show_usage_error(error: click.UsageError) -> int:
+    """A mistake in one sentence, and where to read on; returns the exit code. A bare group shows its help."""
+    if isinstance(error, NoArgsIsHelpError):
+        error.show(sys.stdout)
+        return 0
+    sentence = error.format_message().rstrip(".")
+    click.echo(f"error: {sentence[:1].lower()}{sentence[1:]}", err=True)
+    if error.ctx is not None:
+        click.echo(f"See '{error.ctx.command_path} --help' for usage.", err=True)
+    return 1
 
 
 @click.command(
