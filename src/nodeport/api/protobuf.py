@@ -13,7 +13,6 @@ import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib import resources as package_files
 from typing import Any
 
 import msgspec
@@ -92,6 +91,8 @@ def message_name(api_version: str, kind: str) -> str | None:
 
 @cache
 def _tables() -> dict[str, dict[str, tuple[str, str]]]:
+    from importlib import resources as package_files  # not cheap to import, and needed once
+
     data = (package_files.files("nodeport.api") / "data" / "protobuf.json").read_bytes()
     return msgspec.json.decode(data, type=dict[str, dict[str, tuple[str, str]]])
 

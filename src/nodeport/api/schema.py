@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources as package_files
 from typing import Any
 
 import msgspec
 
 from nodeport.api.decoding import decode_json, decode_yaml
 from nodeport.api.meta import JsonObject
-from nodeport.api.walkers import Walker, compile_walker
+from nodeport.api.walkers import Compiler, Walker
 
-__all__ = ["FieldReport", "check", "decode_json", "decode_yaml", "definitions", "field_schema", "prune", "schema_of"]
+__all__ = [
+    "FieldReport", "check", "decode_json", "decode_yaml", "definitions", "field_schema", "prune", "resolve",
+    "schema_of",
+]  # fmt: skip
 
 _REFERENCE = "#/components/schemas/"
 
@@ -35,6 +37,8 @@ _CLEAN = FieldReport()
 
 
 def _data(name: str) -> Any:
+    from importlib import resources as package_files  # not cheap to import, and needed once
+
     return msgspec.json.decode((package_files.files("nodeport.api") / "data" / name).read_bytes())
 
 
@@ -71,8 +75,12 @@ def field_schema(schema: JsonObject, field: str) -> JsonObject | None:
 
 
 @cache
+def _compiler() -> Compiler:
+    return Compiler(definitions(), _go_types())
+
+
 def _walker(name: str) -> Walker:
-    return compile_walker(name, definitions(), _go_types())
+    return _compiler().named(name)
 
 
 def check(resource_schema: str, obj: JsonObject) -> FieldReport:

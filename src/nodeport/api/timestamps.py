@@ -9,7 +9,8 @@ _SHAPE = re.compile(
 )
 _LAYOUT = "2006-01-02T15:04:05Z07:00"
 _PARTS = (
-    (re.compile(r"[0-9]{4}"), "2006"), (re.compile(r"-"), "-"), (re.compile(r"[0-9]{2}"), "01"), (re.compile(r"-"), "-"),
+    (re.compile(r"[0-9]{4}"), "2006"), (re.compile(r"-"), "-"),
+    (re.compile(r"[0-9]{2}"), "01"), (re.compile(r"-"), "-"),
     (re.compile(r"[0-9]{2}"), "02"), (re.compile(r"T"), "T"), (re.compile(r"[0-9]{2}"), "15"), (re.compile(r":"), ":"),
     (re.compile(r"[0-9]{2}"), "04"), (re.compile(r":"), ":"), (re.compile(r"[0-9]{2}(?:[.,][0-9]+)?"), "05"),
     (re.compile(r"Z|[+-][0-9]{2}:[0-9]{2}"), "Z07:00"),

@@ -83,13 +83,16 @@ class Walker:
         return tuple(findings.unknown), findings.type_error
 
 
-class _Compiler:
+class Compiler:
+    """Makes the walkers of one set of definitions, each once."""
+
     def __init__(self, definitions: dict[str, Any], go_types: dict[str, Any]) -> None:
         self.definitions = definitions
         self.go_types = go_types
         self.made: dict[str, Walker] = {}
 
     def named(self, name: str) -> Walker:
+        """The walker of the definition ``name``; KeyError when there is none."""
         found = self.made.get(name)
         if found is None:
             found = self.made[name] = Walker()
@@ -351,8 +354,3 @@ _FORMATS: dict[str, Callable[[Walker], None]] = {
     "date-time": _fill_timestamp,
     "byte": _fill_bytes,
 }
-
-
-def compile_walker(name: str, definitions: dict[str, Any], go_types: dict[str, Any]) -> Walker:
-    """The walker of the definition ``name``; KeyError when there is none."""
-    return _Compiler(definitions, go_types).named(name)
