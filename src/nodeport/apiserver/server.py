@@ -156,6 +156,7 @@ class ApiServer:
         )  # fmt: skip
         metrics = Metrics()
         metrics.add_source(lambda: allocator_metrics(addresses, ports))
+        metrics.add_source(lambda: stream_metrics(streamer))
         documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
         doorkeepers = Doorkeepers(Authenticator(config.tokens), config.authorizer)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
@@ -203,4 +204,11 @@ def allocator_metrics(addresses: ClusterIPAllocator, ports: NodePortAllocator) -
         "# TYPE kube_apiserver_nodeport_allocator_allocated_ports gauge",
         f"kube_apiserver_nodeport_allocator_allocated_ports {ports.allocated}",
         f"kube_apiserver_nodeport_allocator_available_ports {len(ports.ports) - ports.allocated}",
+    ]
+
+
+def stream_metrics(streamer: Streamer) -> list[str]:
+    return [
+        "# TYPE apiserver_longrunning_requests gauge",
+        f'apiserver_longrunning_requests{{verb="watch"}} {streamer.open_streams}',
     ]

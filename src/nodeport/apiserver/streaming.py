@@ -24,6 +24,10 @@ class Streamer:
         self._source = source
         self._streams: set[asyncio.Task[object]] = set()
 
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
+
     def close(self) -> None:
         """End every stream."""
         for task in self._streams:
