@@ -72,6 +72,7 @@ class ReconcileLoop(Generic[K]):
                     self.queue.add_after(key, again)
             finally:
                 self.queue.done(key)
+            await asyncio.sleep(0)  # a key that needed no write never waited: others share this loop
 
     def _note(self, key: K, error: Exception) -> None:
         if isinstance(error, _RACES):

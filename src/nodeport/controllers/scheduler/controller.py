@@ -118,6 +118,7 @@ class Scheduler:
                 self._queue.add_rate_limited(key)
             finally:
                 self._queue.done(key)
+            await asyncio.sleep(0)  # others share this loop
 
     async def _choose(self, key: NamespacedName) -> None:
         pod = self._pods.get(key)
