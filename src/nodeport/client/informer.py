@@ -225,19 +225,25 @@ class Informer:
         try:
             async with aclosing(self._open_watch("", send_initial_events=True)) as batches:
                 async for batch in batches:
-                    for at, event in enumerate(batch):
-                        if arriving is None:
-                            self._apply(batch[at:])
-                            break
-                        if self._collect(arriving, event):
-                            self._replace([*arriving.values()], _version_of(event))
-                            arriving = None
+                    if arriving is None:
+                        self._apply(batch)
+                    elif self._collect_all(arriving, batch):
+                        arriving = None
                     await _give_way(batch)
         except ApiError as error:
             if arriving is None or not _refuses_watch_list(error):
                 raise
             _log.info("%s: no WatchList here, listing instead: %s", self.resource.plural, error)
             self._watch_list = False
+
+    def _collect_all(self, arriving: dict[NamespacedName, JsonObject], batch: _Batch) -> bool:
+        """Whether the initial state is complete; what follows it in the batch are changes already."""
+        for at, event in enumerate(batch):
+            if self._collect(arriving, event):
+                self._replace([*arriving.values()], _version_of(event))
+                self._apply(batch[at + 1 :])
+                return True
+        return False
 
     def _collect(self, arriving: dict[NamespacedName, JsonObject], event: WatchEvent) -> bool:
         """Take one event of the initial stream; whether it is the mark that ends it."""

@@ -221,12 +221,13 @@ class RestClient:
             complete, rest = b"".join((*pending, chunk[: end + 1])), chunk[end + 1 :]
             pending = [rest] if rest else []
             batch: _Batch = self._decode_frames(complete)
-            for at, event in enumerate(batch):
-                if event.type == "ERROR":
-                    if at:
-                        yield batch[:at]
-                    raise from_status(event.object)
-            yield batch
+            failed = next((at for at, event in enumerate(batch) if event.type == "ERROR"), None)
+            if failed is None:
+                yield batch
+                continue
+            if failed:
+                yield batch[:failed]
+            raise from_status(batch[failed].object)
         if b"".join(pending).strip():
             raise TransportError("the watch ended in the middle of an event")
 
