@@ -18,7 +18,7 @@ from nodeport.node import local
 from nodeport.node.local import ClusterConfig, LocalError, Paths
 
 PREPARED_PATIENCE = 60.0
-LISTEN_PATIENCE = 5.0
+SERVER_TRIES = 1000
 POLL = 0.005
 NODES_IDENTITY = "local"
 """The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
@@ -27,7 +27,7 @@ NODES_IDENTITY = "local"
 async def wait_until_prepared(paths: Paths) -> ClusterConfig:
     """The configuration, once `up` has made network and certificates."""
     async with asyncio.timeout(PREPARED_PATIENCE):
-        while not paths.prepared.exists():
+        while not paths.prepared.exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(POLL)
     config = local.load(paths)
     if config is None:
@@ -86,7 +86,7 @@ async def run_nodes(paths: Paths) -> None:
 
     config = await wait_until_prepared(paths)
     nodes = LocalNodes(paths, config)
-    await _until_listening(config.api_port)
+    await _until_served(paths)
     async with asyncio.TaskGroup() as group:
         group.create_task(nodes.run())
         await nodes.wait_until_ready()
@@ -94,10 +94,11 @@ async def run_nodes(paths: Paths) -> None:
         await _settle(None)
 
 
-async def _until_listening(port: int) -> None:
+async def _until_served(paths: Paths) -> None:
     """Waits for the API server, which starts at the same time: sooner known here than by the clients' back-off."""
-    deadline = asyncio.get_running_loop().time() + LISTEN_PATIENCE
-    while local.port_is_free(port) and asyncio.get_running_loop().time() < deadline:
+    for _ in range(SERVER_TRIES):
+        if paths.ready("server").exists():
+            return
         await asyncio.sleep(POLL)
 
 

@@ -98,32 +98,35 @@ class Result:
 def bring_up(paths: Paths, wishes: Wishes) -> Result:
     before = local.load(paths)
     config = wanted_config(paths, before, wishes)
-    alive = {part: processes.living(paths.pid(part)) for part in PARTS}
-    grown = before is not None and config.nodes > before.nodes
-    if (grown or (before is not None and config != before)) and (nodes := alive["nodes"]):
-        processes.end([nodes], patience=5.0)  # its pods and rules stay, and are taken over by the next one
-        alive["nodes"] = None
-    if before is not None and config != replace(before, nodes=config.nodes, kubeconfig=config.kubeconfig):
-        if server := alive["server"]:
-            processes.end([server], patience=5.0)
-            alive["server"] = None
-    if alive["server"] is None:
+    alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
+    outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
+    processes.end(outdated, patience=5.0)
+    if "server" not in alive:
         check_port(config)
     if before is None and (strangers := processes.of_cluster(paths.name)):
         raise LocalError(f"processes of a cluster {paths.name!r} run without their files "
                          f"(PID {strangers[0].pid}, …): `nodeport down` ends them")  # fmt: skip
     paths.make()
     local.save(paths, config)
-    missing = [part for part in PARTS if alive[part] is None]
+    missing = [part for part in PARTS if part not in alive]
     if missing:
         paths.prepared.unlink(missing_ok=True)
     started = [start(paths, part) for part in missing]
     prepare(paths, config)
     wait_until_ready(paths, dict(zip(missing, started, strict=True)))
     merge_kubeconfig(paths, config)
-    return Result(
-        config, missing if before is not None else list(PARTS), before.nodes if before and grown else 0
-    )
+    started_now = missing if before is not None else list(PARTS)
+    grown_from = before.nodes if before is not None and config.nodes > before.nodes else 0
+    return Result(config, started_now, grown_from)
+
+
+def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[str]:
+    """The parts that must start anew to see what changed; pods and rules stay and are taken over."""
+    if before is None or config == replace(before, kubeconfig=config.kubeconfig):
+        return []
+    if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes):
+        return ["nodes"]
+    return list(PARTS)
 
 
 def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) -> ClusterConfig:

@@ -1,7 +1,7 @@
 """rtnetlink: links, addresses, routes and neighbours as requests that go to the kernel in batches.
 
-Formats: ``linux/if_link.h``, ``if_addr.h``, ``rtnetlink.h``, ``neighbour.h``. The functions that make requests are pure;
-`RouteSocket` sends them. A request says which refusals mean that what it wants is so already.
+Formats: ``linux/if_link.h``, ``if_addr.h``, ``rtnetlink.h``, ``neighbour.h``. The functions that make requests are
+pure; `RouteSocket` sends them. A request says which refusals mean that what it wants is so already.
 """
 
 from __future__ import annotations

@@ -27,9 +27,10 @@ from nodeport.node.addresses import PodAddresses
 from nodeport.node.images import ImageStore
 from nodeport.node.log_server import LogServer
 from nodeport.node.node_status import NodeFacts
+from nodeport.node.pod_record import NodeContext
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
-from nodeport.node.worker import NodeContext, PodWorker
+from nodeport.node.worker import PodWorker
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_DURATION = timedelta(seconds=40)

@@ -13,7 +13,7 @@ from nodeport.kit.clock import Clock
 from nodeport.node import probes
 from nodeport.node.images import Image
 from nodeport.node.pod_status import CRASH_LOOP_FORGET, ContainerView, Run, crash_delay, restarts
-from nodeport.node.probes import Prober, ProbeKind, ProbeState
+from nodeport.node.probes import ProbeKind, Prober, ProbeState
 from nodeport.node.runtime import Container
 
 PULL_FIRST = timedelta(seconds=10)

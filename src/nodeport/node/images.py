@@ -110,8 +110,8 @@ def _kernel_mounts() -> Iterator[Mount]:
     yield ("tmpfs", "/run", "mode=0755,size=64m")
     for path in EMPTY_DIRECTORIES:
         yield ("dir", path, "")
-    yield ("link", "/var/run", "/run")
-    yield ("link", "/var/tmp", "/tmp")
+    yield ("link", "/var/run", "../run")
+    yield ("link", "/var/tmp", "../tmp")
     yield ("tmpfs", "/dev", "mode=0755,size=64k")
     for name in DEVICES:
         yield ("dev", f"/dev/{name}", f"/dev/{name}")

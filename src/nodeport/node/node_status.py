@@ -1,4 +1,4 @@
-"""The Node object: what this machine is and has, told the way a kubelet tells it. Reads /proc and /etc, decides nothing.
+"""The Node object: what this machine is and has, told the way a kubelet tells it; reads /proc and /etc.
 
 Rule source: https://kubernetes.io/docs/reference/node/node-status/
 """

@@ -98,7 +98,7 @@ class Runtime(Protocol):
         ...
 
     async def execute(
-        self, sandbox: Sandbox, container: Container, argv: Sequence[str], timeout: timedelta
+        self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
         """Exit code and output (at most 10 KiB) of a command inside. Raises TimeoutError."""
         ...
@@ -231,7 +231,7 @@ class ProcessRuntime:
         await container.ended.wait()
 
     async def execute(
-        self, sandbox: Sandbox, container: Container, argv: Sequence[str], timeout: timedelta
+        self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
             self._python, "-I", "-S", LAUNCHER, "exec",
@@ -240,7 +240,7 @@ class ProcessRuntime:
         )  # fmt: skip
         order = marshal.dumps({"pid": container.pid, "argv": list(argv)})
         try:
-            output, _ = await asyncio.wait_for(process.communicate(order), timeout.total_seconds())
+            output, _ = await asyncio.wait_for(process.communicate(order), limit.total_seconds())
         finally:
             if process.returncode is None:
                 process.kill()  # the command inside dies with it

@@ -1,0 +1,129 @@
+"""What is known of one pod on its node: shared by those that manage it, start its containers and report it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import PODS
+from nodeport.client.events import EventRecorder, object_reference
+from nodeport.client.rest import RestClient
+from nodeport.kit.clock import Clock
+from nodeport.node import pod_status
+from nodeport.node.addresses import PodAddresses
+from nodeport.node.containers import Keeper
+from nodeport.node.images import ImageStore
+from nodeport.node.pod_status import PodView
+from nodeport.node.runtime import Runtime
+from nodeport.node.sandbox import NodeSurroundings, Sandbox
+
+ORPHAN_GRACE = timedelta(seconds=2)
+"""For a pod whose object was already gone when it was found running."""
+DEFAULT_GRACE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """What all pods of a node share."""
+
+    surroundings: NodeSurroundings
+    client: RestClient
+    runtime: Runtime
+    images: ImageStore
+    addresses: PodAddresses
+    recorder: EventRecorder
+    clock: Clock
+
+
+@dataclass(slots=True)
+class PodRecord:
+    """``pod``: the object as the API has it, None when it is gone; ``last_pod``: as it last was.
+
+    ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
+    look again, ``dirty`` the reporter.
+    """
+
+    node: NodeContext
+    uid: str
+    pod: JsonObject | None
+    started_at: datetime
+    last_pod: JsonObject = field(default_factory=dict)
+    sandbox: Sandbox | None = None
+    keepers: list[Keeper] = field(default_factory=list)
+    init_keepers: list[Keeper] = field(default_factory=list)
+    final: bool = False
+    sent: JsonObject = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    dirty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def update(self, pod: JsonObject | None) -> None:
+        self.pod = pod
+        if pod is not None:
+            self.last_pod = pod
+        self.changed()
+
+    def changed(self) -> None:
+        self.wake.set()
+        self.dirty.set()
+
+    def all_keepers(self) -> Iterator[Keeper]:
+        yield from self.init_keepers
+        yield from self.keepers
+
+    def known_status(self, field_name: str, container: str) -> dict[str, Any]:
+        """What the API knows of a container; empty when nothing."""
+        known = (self.last_pod.get("status") or {}).get(field_name) or ()
+        return next((item for item in known if item.get("name") == container), {})
+
+    def grace(self) -> timedelta:
+        """How long the pod's containers have from SIGTERM to SIGKILL."""
+        if self.pod is None:
+            return timedelta(0) if self.final else ORPHAN_GRACE
+        seconds = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        if seconds is None:
+            seconds = self.pod["spec"].get("terminationGracePeriodSeconds")
+        return timedelta(seconds=DEFAULT_GRACE if seconds is None else seconds)
+
+    def phase(self) -> str:
+        """As the API has it once the pod is over, else as its containers say."""
+        known = (self.last_pod.get("status") or {}).get("phase")
+        if known in ("Succeeded", "Failed") and not any(keeper.is_running for keeper in self.all_keepers()):
+            return str(known)
+        return pod_status.phase(self.view())
+
+    def view(self) -> PodView:
+        """What the status is made from. Conditions just sent count before those of the object, which may be older."""
+        pod = self.last_pod
+        if self.sent:
+            status = pod.get("status") or {}
+            merged = {item["type"]: item for item in status.get("conditions") or ()}
+            merged |= {item["type"]: item for item in self.sent["conditions"]}
+            pod = {**pod, "status": {**status, "conditions": list(merged.values())}}
+        known_ip = (pod.get("status") or {}).get("podIP") or ""
+        return PodView(
+            pod=pod,
+            host_ip=str(self.node.surroundings.address),
+            pod_ip=str(self.sandbox.address) if self.sandbox else known_ip,
+            started_at=self.started_at,
+            containers=[keeper.view() for keeper in self.keepers],
+            init_containers=[keeper.view() for keeper in self.init_keepers],
+            sandboxed=self.sandbox is not None,
+            final=self.final,
+        )
+
+    def warn(self, reason: str, message: str, keeper: Keeper | None = None) -> None:
+        self.tell("Warning", reason, message, keeper)
+
+    def note(self, reason: str, message: str, keeper: Keeper | None = None) -> None:
+        self.tell("Normal", reason, message, keeper)
+
+    def tell(self, kind: str, reason: str, message: str, keeper: Keeper | None = None) -> None:
+        """An event about the pod, or about one of its containers."""
+        if self.last_pod:
+            path = f"spec.containers{{{keeper.name}}}" if keeper else ""
+            reference = object_reference(PODS, self.last_pod, field_path=path)
+            self.node.recorder.event(reference, kind, reason, message)

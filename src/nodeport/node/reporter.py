@@ -1,0 +1,71 @@
+"""Tells the API what a pod's status is, and, at the end, that the pod is gone."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import PODS
+from nodeport.api.status import ApiError, Conflict, NotFound
+from nodeport.client.rest import STRATEGIC_MERGE_PATCH, TransportError
+from nodeport.kit.backoff import Backoff
+from nodeport.node import pod_status
+from nodeport.node.pod_record import PodRecord
+
+FIRST_RETRY, LAST_RETRY = timedelta(milliseconds=200), timedelta(seconds=5)
+_log = logging.getLogger(__name__)
+
+
+class StatusReporter:
+    def __init__(self, record: PodRecord) -> None:
+        self._record = record
+
+    async def run(self) -> None:
+        """Send the status whenever it may have changed, until cancelled."""
+        record, retry = self._record, Backoff(FIRST_RETRY, LAST_RETRY, jitter=0.5)
+        while True:
+            await record.dirty.wait()
+            record.dirty.clear()
+            try:
+                await self.send()
+                retry.reset()
+            except (NotFound, Conflict):
+                continue  # gone, or another pod of the name: the informer will say so
+            except (ApiError, TransportError) as error:
+                _log.warning("status of pod %s: %s", record.uid, error)
+                await record.node.clock.sleep(retry.next().total_seconds())
+                record.dirty.set()
+
+    async def send(self) -> None:
+        """One patch, if there is anything new. Raises ApiError, TransportError."""
+        record = self._record
+        if record.pod is None:
+            return
+        wanted = pod_status.status(record.view(), record.node.clock.now())
+        if wanted == record.sent:
+            return
+        metadata = record.pod["metadata"]
+        patch: JsonObject = {"metadata": {"uid": record.uid}, "status": wanted}
+        await record.node.client.patch(
+            PODS, metadata["name"], patch, metadata["namespace"],
+            content_type=STRATEGIC_MERGE_PATCH, subresource="status",
+        )  # fmt: skip
+        record.sent = wanted
+
+    async def let_go(self) -> None:
+        """The last status, then the deletion that ends the object's grace period; until the API has taken both."""
+        record, retry = self._record, Backoff(FIRST_RETRY, LAST_RETRY, jitter=0.5)
+        while record.pod is not None:
+            metadata = record.pod["metadata"]
+            try:
+                await self.send()
+                await record.node.client.delete(
+                    PODS, metadata["name"], metadata["namespace"], uid=record.uid, grace_period_seconds=0
+                )
+                return
+            except (NotFound, Conflict):
+                return
+            except (ApiError, TransportError) as error:
+                _log.warning("pod %s/%s: %s", metadata["namespace"], metadata["name"], error)
+                await record.node.clock.sleep(retry.next().total_seconds())
