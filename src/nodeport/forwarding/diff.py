@@ -20,6 +20,8 @@ def settle(before: Sequence[Slot], endpoints: tuple[Endpoint, ...]) -> tuple[End
 
     Removing one out of many changes one slot besides the last; adding one changes none.
     """
+    if not before or not endpoints:
+        return endpoints
     wanted = {(int(endpoint.address), endpoint.port): endpoint for endpoint in endpoints}
     slots: list[Endpoint | None] = [wanted.pop(slot, None) for slot in before[: len(endpoints)]]
     slots.extend([None] * (len(endpoints) - len(slots)))
@@ -35,23 +37,21 @@ def settle_forwarding(before: Forwarding | None, forwarding: Forwarding) -> Forw
     """``forwarding`` with the slots of ``before``; equal to ``before`` when only the order differed."""
     if before is None or before == forwarding:
         return forwarding
+    settled: dict[tuple[int, int], tuple[Endpoint, ...]] = {}
+
+    def route(old: Route, new: Route) -> Route:
+        """Routes share their lists of endpoints: each pair of lists is settled once, and shared again."""
+        pair = (id(old.endpoints), id(new.endpoints))
+        endpoints = settled.get(pair)
+        if endpoints is None:
+            endpoints = settled[pair] = settle(slots_of(old), new.endpoints)
+        return new if endpoints is new.endpoints else Route(new.verdict, endpoints, new.masquerade)
+
+    def routes(old: Routes, new: Routes) -> Routes:
+        return Routes(route(old.pod, new.pod), route(old.node, new.node), route(old.outside, new.outside))
+
     return replace(
         forwarding,
-        internal=_settle_routes(before.internal, forwarding.internal),
-        external=_settle_routes(before.external, forwarding.external),
-    )
-
-
-def _settle_routes(before: Routes, routes: Routes) -> Routes:
-    if before == routes:
-        return routes
-    return Routes(
-        *(
-            replace(new, endpoints=settle(slots_of(old), new.endpoints)) if new.endpoints else new
-            for old, new in (
-                (before.pod, routes.pod),
-                (before.node, routes.node),
-                (before.outside, routes.outside),
-            )
-        )
+        internal=routes(before.internal, forwarding.internal),
+        external=routes(before.external, forwarding.external),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from nodeport.netlink import codec
@@ -77,7 +77,9 @@ class Chain:
     hook: BaseHook | None = None
 
 
-class SetFlag(IntFlag):
+class SetFlag(IntEnum):
+    """Bits of ``Set.flags``, which is a plain integer: operations on IntFlag cost microseconds."""
+
     INTERVAL = 0x4
     MAP = 0x8
     TIMEOUT = 0x10
@@ -93,7 +95,7 @@ class Set:
     name: str
     key_type: int
     key_length: int
-    flags: SetFlag = field(default=SetFlag(0))
+    flags: int = 0
     data_type: int = 0
     data_length: int = 0
     userdata: bytes = b""
@@ -239,7 +241,7 @@ def decode_set(payload: bytes) -> ListedSet:
         codec.text(parts[_SET_NAME]),
         _number(parts, _SET_KEY_TYPE),
         _number(parts, _SET_KEY_LENGTH),
-        SetFlag(_number(parts, _SET_FLAGS)),
+        _number(parts, _SET_FLAGS),
         data_type,
         0 if data_type == _VERDICT_TYPE else _number(parts, _SET_DATA_LENGTH),
         parts.get(_SET_USERDATA, b""),

@@ -115,10 +115,9 @@ class NftablesProxier:
             compare_elements(transaction, name, old.get(name, {}), new.get(name, {}))
         self._share(transaction, shared)
         self._resize(transaction, sizes)
-        counts = self._counts.copy()
-        counts.update(_growth(transaction))
-        external = layout.masquerade_ips_chain(in_use=_uses_external_ips(counts))
-        if external != self._chains[external.name]:
+        growth = _growth(transaction)
+        external = self._external_chain(growth)
+        if external is not None:
             transaction.changed_chains.append(external)
         requests = 0
         for batch in batches(transaction, self._limit):
@@ -127,9 +126,17 @@ class NftablesProxier:
             requests += len(batch)
         self._shared.update(shared)
         self._sizes.update(sizes)
-        self._counts = counts
-        self._chains[external.name] = external
+        self._counts.update(growth)
+        if external is not None:
+            self._chains[external.name] = external
         return requests
+
+    def _external_chain(self, growth: Counter[str]) -> Chain | None:
+        """The chain for external IPs, when the first one comes or the last one goes."""
+        names = (layout.MASQUERADE_IPS, layout.MASQUERADE_NODE_IPS)
+        before = sum(self._counts[name] for name in names)
+        after = before + sum(growth[name] for name in names)
+        return layout.masquerade_ips_chain(in_use=bool(after)) if bool(before) != bool(after) else None
 
     def _share(self, transaction: Transaction, growth: Counter[SharedElement]) -> None:
         """Shared elements come with their first user and go with their last."""
@@ -257,10 +264,6 @@ def _growth(transaction: Transaction) -> Counter[str]:
     for name, items in transaction.removed.items():
         growth[name] -= len(items)
     return growth
-
-
-def _uses_external_ips(counts: Counter[str]) -> bool:
-    return bool(counts[layout.MASQUERADE_IPS] or counts[layout.MASQUERADE_NODE_IPS])
 
 
 def _next(generation: int) -> int:
