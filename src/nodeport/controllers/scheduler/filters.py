@@ -14,25 +14,25 @@ from nodeport.controllers.scheduler.nodes import (
     ClusterState,
     HostPort,
     NodeState,
-    host_ports_of,
-    requests_of,
+    Wanted,
+    required_terms,
 )
 from nodeport.controllers.taints import is_tolerated
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 
-def why_not(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
+def why_not(wanted: Wanted, state: NodeState, cluster: ClusterState) -> str:
     """Empty when the node fits."""
-    node = state.node
+    pod, node = wanted.pod, state.node
     return (
         _unschedulable(pod, node)
         or _unready(node)
         or _untolerated(pod, node)
         or _unselected(pod, node)
-        or _taken_ports(pod, state)
-        or _lacking(pod, state)
-        or _repelled(pod, state, cluster)
+        or _taken_ports(wanted, state)
+        or _lacking(wanted, state)
+        or _repelled(wanted, state, cluster)
     )
 
 
@@ -110,9 +110,9 @@ def _is_integer(text: str) -> bool:
 # --- room
 
 
-def _taken_ports(pod: JsonObject, state: NodeState) -> str:
-    for wanted in host_ports_of(pod):
-        if any(count and _clash(wanted, taken) for taken, count in state.ports.items()):
+def _taken_ports(wanted: Wanted, state: NodeState) -> str:
+    for port in wanted.host_ports:
+        if any(count and _clash(port, taken) for taken, count in state.ports.items()):
             return "node(s) didn't have free ports for the requested pod ports"
     return ""
 
@@ -121,11 +121,11 @@ def _clash(one: HostPort, other: HostPort) -> bool:
     return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))
 
 
-def _lacking(pod: JsonObject, state: NodeState) -> str:
+def _lacking(wanted: Wanted, state: NodeState) -> str:
     room = state.allocatable("pods")
-    if room is not None and len(state.pods) + 1 > room:
+    if room is not None and (len(state.pods) + 1) * 1000 > room:
         return "Too many pods"
-    for name, amount in requests_of(pod).items():
+    for name, amount in wanted.requests.items():
         there = state.allocatable(name)
         if there is not None and amount and state.used[name] + amount > there:
             return f"Insufficient {name}"
@@ -135,15 +135,16 @@ def _lacking(pod: JsonObject, state: NodeState) -> str:
 # --- other pods
 
 
-def _repelled(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
-    for term in _anti_affinity(pod):
+def _repelled(wanted: Wanted, state: NodeState, cluster: ClusterState) -> str:
+    pod = wanted.pod
+    for term in wanted.anti_affinity:
         if any(_is_meant(term, pod, other) for other in _pods_in_domain(term, state, cluster)):
             return "node(s) didn't match pod anti-affinity rules"
     for other_state, other in cluster.guarding_pods():
-        for term in _anti_affinity(other):
+        for term in required_terms(other, "podAntiAffinity"):
             if _same_domain(term, other_state, state) and _is_meant(term, other, pod):
                 return "node(s) didn't satisfy existing pods anti-affinity rules"
-    for term in _required_terms(pod, "podAffinity"):
+    for term in wanted.affinity:
         domain = _pods_in_domain(term, state, cluster)
         is_first = not any(_is_meant(term, pod, other) for _, other in cluster.all_pods())
         if not any(_is_meant(term, pod, other) for other in domain) and not (
@@ -151,15 +152,6 @@ def _repelled(pod: JsonObject, state: NodeState, cluster: ClusterState) -> str:
         ):
             return "node(s) didn't match pod affinity rules"
     return ""
-
-
-def _required_terms(pod: JsonObject, kind: str) -> list[JsonObject]:
-    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
-    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
-
-
-def _anti_affinity(pod: JsonObject) -> list[JsonObject]:
-    return _required_terms(pod, "podAntiAffinity")
 
 
 def _pods_in_domain(term: JsonObject, state: NodeState, cluster: ClusterState) -> Iterable[JsonObject]:

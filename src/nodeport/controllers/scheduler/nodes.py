@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import lru_cache
 
 from nodeport.api.meta import JsonObject, NamespacedName, controller_of
 from nodeport.api.quantity import parse_quantity
 from nodeport.controllers.selection import is_finished
 
-Resources = dict[str, Fraction]
+Resources = dict[str, int]
+"""Amounts by resource name, in thousandths: of a core, a byte, a pod."""
+
 HostPort = tuple[str, str, int]
 
 
 @lru_cache(maxsize=4096)
-def _amount(text: str) -> Fraction:
-    return parse_quantity(text)
+def _amount(text: str) -> int:
+    """Rounded up, as Kubernetes rounds what is finer than a thousandth."""
+    return math.ceil(parse_quantity(text) * 1000)
 
 
 def requests_of(pod: JsonObject) -> Resources:
     """What the pod's containers ask for together, or its greediest init container if that is more."""
-    total: Resources = defaultdict(Fraction)
+    total: Resources = defaultdict(int)
     spec = pod["spec"]
     for container in spec.get("containers") or ():
         for name, text in _requested(container).items():
@@ -48,6 +51,33 @@ def host_ports_of(pod: JsonObject) -> list[HostPort]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A pod to be placed, with what every node is asked for, worked out once."""
+
+    pod: JsonObject
+    requests: Resources
+    host_ports: list[HostPort]
+    anti_affinity: list[JsonObject]
+    affinity: list[JsonObject]
+
+    @classmethod
+    def of(cls, pod: JsonObject) -> Wanted:
+        return cls(
+            pod,
+            requests_of(pod),
+            host_ports_of(pod),
+            required_terms(pod, "podAntiAffinity"),
+            required_terms(pod, "podAffinity"),
+        )
+
+
+def required_terms(pod: JsonObject, kind: str) -> list[JsonObject]:
+    """The terms of ``podAffinity`` or ``podAntiAffinity`` that must hold."""
+    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
+    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+
+
 def owner_of(pod: JsonObject) -> str:
     reference = controller_of(pod)
     return str(reference["uid"]) if reference is not None else ""
@@ -60,7 +90,7 @@ class NodeState:
     node: JsonObject
     pods: dict[NamespacedName, JsonObject] = field(default_factory=dict)
     owners: Counter[str] = field(default_factory=Counter)
-    used: Resources = field(default_factory=lambda: defaultdict(Fraction))
+    used: Resources = field(default_factory=lambda: defaultdict(int))
     ports: Counter[HostPort] = field(default_factory=Counter)
 
     @property
@@ -76,7 +106,7 @@ class NodeState:
         if pod is not None:
             self._count(pod, -1)
 
-    def allocatable(self, name: str) -> Fraction | None:
+    def allocatable(self, name: str) -> int | None:
         status = self.node.get("status") or {}
         text = (status.get("allocatable") or status.get("capacity") or {}).get(name)
         return None if text is None else _amount(str(text))

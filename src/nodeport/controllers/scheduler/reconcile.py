@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject
 from nodeport.controllers.scheduler.filters import why_not
-from nodeport.controllers.scheduler.nodes import ClusterState, NodeState, owner_of
+from nodeport.controllers.scheduler.nodes import ClusterState, NodeState, Wanted, owner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ def choose(pod: JsonObject, cluster: ClusterState) -> Choice:
     """Of the nodes that fit, the one with the fewest pods of the same owner, then with the fewest pods."""
     reasons: Counter[str] = Counter()
     fitting: list[NodeState] = []
+    wanted = Wanted.of(pod)
     for state in cluster.nodes.values():
-        reason = why_not(pod, state, cluster)
+        reason = why_not(wanted, state, cluster)
         if reason:
             reasons[reason] += 1
         else:
