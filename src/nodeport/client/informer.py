@@ -46,6 +46,7 @@ _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _PASSING = (Unauthorized, Forbidden, TooManyRequests, ServiceUnavailable)
 """Refusals that say nothing about the resource version that we asked for."""
 
+_CALM = timedelta(seconds=10)
 _SHORT_WATCH = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
@@ -90,8 +91,9 @@ class Informer:
         self._version = ""
         self._watch_list = True
         self._doubt = False
-        self._backoff = Backoff(
-            initial=timedelta(milliseconds=100), maximum=timedelta(seconds=5), factor=2.0, jitter=0.5
+        self._relisted = -_CALM.total_seconds()
+        self._backoff, self._relist_backoff = (
+            Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.5) for _ in range(2)
         )
 
     # --- reading
@@ -170,9 +172,19 @@ class Informer:
             except (Expired, _RelistNeeded) as error:
                 _log.info("%s: listing again: %s", self.resource.plural, error)
                 self._version = ""
+                await self._pause_between_lists()
             except (ApiError, TransportError) as error:
                 _log.warning("%s: %s", self.resource.plural, error)
                 await self._clock.sleep(self._delay_after(error).total_seconds())
+
+    async def _pause_between_lists(self) -> None:
+        """A server that contradicts itself every time must not be listed without end."""
+        now = self._clock.monotonic()
+        if now - self._relisted < _CALM.total_seconds():
+            await self._clock.sleep(self._relist_backoff.next().total_seconds())
+        else:
+            self._relist_backoff.reset()
+        self._relisted = now
 
     def _delay_after(self, error: ApiError | TransportError) -> timedelta:
         delay = self._backoff.next()

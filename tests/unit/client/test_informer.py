@@ -216,6 +216,13 @@ async def test_news_from_before_our_version_mean_a_new_list() -> None:
         assert f.told[-3:] == ["a 1>-", "b 2>-", "z ->3"]
 
 
+async def test_a_server_that_contradicts_itself_every_time_is_listed_ever_more_rarely() -> None:
+    stubborn: list[Step] = [*INITIAL, Expired("again")]
+    async with following([list(stubborn) for _ in range(12)]) as f:
+        await f.until(lambda: f.server.asked.count("stream") == 12)
+        assert cast("QuickClock", f.informer._clock).time > 30
+
+
 async def test_repeated_events_are_told_once() -> None:
     twice = [event("MODIFIED", svc("a", 6)), event("MODIFIED", svc("a", 6)), event("MODIFIED", svc("a", 1))]
     async with following([[*INITIAL, twice, [event("ADDED", svc("c", 8))], HANG]]) as f:
