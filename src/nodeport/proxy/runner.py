@@ -73,6 +73,7 @@ class ProxyRunner:
         self._subscribed = False
         self._waiting_since: float | None = clock.monotonic()
         self._last_updated = clock.now()
+        self._warned: set[NamespacedName] = set()
         self._stale: dict[ServicePortName, Change] = {}
         self._backoff = Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.2)
 
@@ -161,10 +162,18 @@ class ProxyRunner:
             return
         self._node = self._facts()
         with _without_collection():
-            memory = proxier.slots()
+            memory = self._memory(proxier)
             for service in self._services.list():
                 self._replace(NamespacedName.of(service), memory)
         self._dirty.clear()
+
+    def _memory(self, proxier: NftablesProxier) -> SlotMemory:
+        """Without it endpoints would change places, which hurts nobody: no reason not to start."""
+        try:
+            return proxier.slots()
+        except (NetlinkError, OSError) as error:
+            _log.warning("cannot read the table that is there: %s", error)
+            return SlotMemory({})
 
     async def _follow(self, proxier: NftablesProxier, cleaner: ConntrackCleaner) -> None:
         while True:
@@ -224,7 +233,6 @@ class ProxyRunner:
             self._node = facts
             for service in list(self._table.services()):
                 self._replace(service)
-            self._mark(NamespacedName.of(service) for service in self._services.list())
         requests = proxier.resync(self._table, self._node)
         self._resync_due = False
         self._remember_stale(Change(name, None, forwarding) for name, forwarding in self._table.items())
@@ -246,7 +254,13 @@ class ProxyRunner:
         if current is None:
             return {}
         slices = self._slices.by_index(_SLICE_INDEX, str(service))
-        return build_service(current, slices, self._node, self._options.forwarding)
+        built = build_service(current, slices, self._node, self._options.forwarding)
+        if service not in self._warned and any(forwarding.affinity for forwarding in built.values()):
+            self._warned.add(service)
+            _log.warning(
+                "%s: sessionAffinity ClientIP is not supported yet; spreading its connections", service
+            )
+        return built
 
     async def _guard(self, proxier: NftablesProxier) -> None:
         """Notices when somebody else changed our table, and mends it."""

@@ -173,3 +173,31 @@ def test_every_frontend_of_the_table_belongs_to_one_service_port(
     }
     assert set(claims) == wanted
     assert all(isinstance(frontend, NodePort) or frontend.port in PORTS for frontend, _ in claims)
+
+
+def test_an_external_ip_may_have_the_port_of_somebody_elses_node_port() -> None:
+    """Found by the property above: the NodePort's masquerading took the external IP's connections along."""
+    node = node_facts("n1", None, nodeport_addresses=(), service_networks=())
+    local = {"addresses": ["10.244.1.2"], "nodeName": "n1"}
+    slices = [
+        {"metadata": {}, "addressType": "IPv4", "ports": [{"name": "", "port": 8080}], "endpoints": [local]}
+    ]
+    specs: list[dict[str, Any]] = [
+        {"type": "NodePort", "clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 30001}]},
+        {
+            "type": "ClusterIP",
+            "clusterIP": "10.96.0.2",
+            "externalIPs": ["192.0.2.1"],
+            "externalTrafficPolicy": "Local",
+            "ports": [{"port": 30001}],
+        },
+    ]
+    made = [
+        ({"metadata": {"namespace": "default", "name": f"s{index}"}, "spec": spec}, slices)
+        for index, spec in enumerate(specs)
+    ]
+    option = ForwardingOptions(keep_client_address=False)
+    ruleset, _, _ = render(table_of(made, node, option).items(), node, option)
+    packet = Packet(IPv4Address("198.51.100.7"), IPv4Address("192.0.2.1"), Protocol.TCP, 30001)
+    kept = Fate(Verdict.FORWARD, (IPv4Address("10.244.1.2"), 8080), masquerade=False)
+    assert fates(ruleset, packet, LOCAL_ADDRESSES) == {kept}

@@ -222,6 +222,10 @@ def masquerade_ips_chain(*, in_use: bool) -> Chain:
     rules = (
         Rule((*_original_frontend(), _in_set(MASQUERADE_IPS), _masquerade())),
         Rule((*_from_node(), *_original_frontend(), _in_set(MASQUERADE_NODE_IPS), _masquerade())),
+        Rule(
+            (*_original_frontend(), _in_set(MASQUERADE_NODE_IPS), _verdict(Code.ACCEPT)),
+            "its port may be a NodePort too",
+        ),
     )
     return Chain("masquerade-external", rules if in_use else ())
 
@@ -233,7 +237,7 @@ def _masquerading(node: NodeFacts, options: ForwardingOptions) -> Iterable[Rule]
     )
     if not options.masquerade_all and options.keep_client_address:
         yield Rule(
-            (*_destination(), _in_set(LOCAL_ENDPOINTS), _return()),
+            (*_destination(), _in_set(LOCAL_ENDPOINTS), _verdict(Code.RETURN)),
             "replies pass this node: keep the client's address",
         )
     to_cluster_ip = (*_original_destination(), _in_set(CLUSTER_IPS))
@@ -242,9 +246,9 @@ def _masquerading(node: NodeFacts, options: ForwardingOptions) -> Iterable[Rule]
     elif node.pod_networks:
         foreign = (*_source(), _in_set(POD_NETWORKS, inverted=True))
         yield Rule((*to_cluster_ip, *foreign, _masquerade()), "a ClusterIP, from no pod of this node")
-    yield Rule((*to_cluster_ip, _return()), "what is left of ClusterIPs comes back by itself")
-    yield Rule((*_original_destination(), _in_set(NODEPORT_ADDRESSES), _jump("masquerade-nodeports")))
+    yield Rule((*to_cluster_ip, _verdict(Code.RETURN)), "what is left of ClusterIPs comes back by itself")
     yield Rule((_jump("masquerade-external"),))
+    yield Rule((*_original_destination(), _in_set(NODEPORT_ADDRESSES), _jump("masquerade-nodeports")))
 
 
 def _masquerade_nodeports() -> Iterable[Rule]:
@@ -366,8 +370,8 @@ def _jump(chain: str) -> Expression:
     return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.JUMP, chain))
 
 
-def _return() -> Expression:
-    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.RETURN))
+def _verdict(code: Code) -> Expression:
+    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(code))
 
 
 def _goto(chain: str) -> Expression:
