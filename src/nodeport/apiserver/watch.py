@@ -115,6 +115,28 @@ def _selected(state: KeyValue, change: Change, splicer: Splicer, options: ListOp
     return not fields.requirements or fields.matches(splicer.read(state))
 
 
+class BatchReader:
+    """Reads batches with patience; what arrives after patience ran out is the next answer, nothing gets lost."""
+
+    def __init__(self, batches: AsyncIterator[Sequence[Event]]) -> None:
+        self._batches = batches
+        self._pending: asyncio.Task[Sequence[Event]] | None = None
+
+    async def read(self, patience: float) -> Sequence[Event]:
+        """The next batch; empty when none came within ``patience`` seconds. StopAsyncIteration: there are no more."""
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(anext(self._batches))
+        done, _ = await asyncio.wait((self._pending,), timeout=patience)
+        if not done:
+            return ()
+        batch, self._pending = self._pending, None
+        return batch.result()
+
+    def close(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+
+
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
     """``name`` empty: the whole collection. ``render`` None: whole objects, spliced from stored bytes."""
@@ -194,28 +216,22 @@ class WatchSource:
         bookmarks = watch.options.allow_bookmarks
         sent = int(revision)
         async with self._store.watch(watch.prefix, revision) as batches:
-            pending: asyncio.Task[Sequence[Event]] | None = None
+            reader = BatchReader(batches)
             try:
                 while (left := deadline - self._clock.monotonic()) > 0:
                     seen = self._store.revision
-                    pending = pending or asyncio.ensure_future(anext(batches))
-                    patience = min(left, BOOKMARK_INTERVAL.total_seconds()) if bookmarks else left
-                    done, _ = await asyncio.wait((pending,), timeout=patience)
-                    if not done:
-                        if bookmarks and seen > sent:
-                            yield bookmark_line(watch, splicer, seen)
-                            sent = seen
-                        continue
-                    batch = pending.result()
-                    pending = None
-                    sent = max(sent, batch[-1].revision)
-                    if chunk := self._chunk(watch, splicer, cache, batch):
-                        yield chunk
+                    batch = await reader.read(min(left, BOOKMARK_INTERVAL.total_seconds()) if bookmarks else left)
+                    if batch:
+                        sent = max(sent, batch[-1].revision)
+                        if chunk := self._chunk(watch, splicer, cache, batch):
+                            yield chunk
+                    elif bookmarks and seen > sent:
+                        sent = seen
+                        yield bookmark_line(watch, splicer, seen)
             except StopAsyncIteration:
                 return
             finally:
-                if pending is not None:
-                    pending.cancel()
+                reader.close()
 
     def _chunk(
         self, watch: WatchRequest, splicer: Splicer, cache: ChangeCache, batch: Sequence[Event]

@@ -22,12 +22,13 @@ ADMIN = "kubernetes-admin"
 
 @dataclass(frozen=True, slots=True)
 class RunningApiServer:
-    """``store`` is what it serves; ``pki`` holds every certificate of the cluster."""
+    """``store`` is what it serves; ``pki`` holds every certificate of the cluster; ``task`` runs the server."""
 
     url: str
     store: Store
     pki: ClusterPki
     server: ApiServer
+    task: asyncio.Task[None]
 
     @property
     def ca_pem(self) -> bytes:
@@ -77,7 +78,7 @@ async def running_apiserver(store: Store | None = None, **options: Any) -> Async
         try:
             await _serving_or_failed(server, task)
             host, port = server.addresses[0]
-            yield RunningApiServer(f"https://{host}:{port}", served, pki, server)
+            yield RunningApiServer(f"https://{host}:{port}", served, pki, server, task)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,182 @@
+"""Paths, methods, media types, documents and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import aiohttp
+import pytest
+
+from nodeport.apiserver.auth import User
+from nodeport.testing.apiserver import running_apiserver
+
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nonsense", "/api/v2", "/api/v1/widgets", "/apis/apps/v2", "/apis/apps/v1/pods", "/apis/none",
+        "/api/v1/namespaces/default/nodes", "/api/v1/services/x", "/api/v1/namespaces/default/services/x/proxied",
+        "/api/v1/namespaces/default/services/a/b/c", "/api/v1/namespaces//services", "/openapi/v3/api/v9",
+    ],
+)  # fmt: skip
+async def test_unknown_paths_are_404(raw: Any, path: str) -> None:
+    answer = await raw("GET", path)
+    assert (answer.status, answer.json["kind"], answer.reason) == (404, "Status", "NotFound")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", SERVICES), ("PATCH", SERVICES), ("POST", f"{SERVICES}/x"), ("POST", "/api/v1/services"),
+        ("DELETE", f"{SERVICES}/x/status"), ("GET", "/api/v1/namespaces/default/pods/x/binding"),
+        ("DELETE", "/api"), ("OPTIONS", SERVICES), ("POST", "/healthz"),
+    ],
+)  # fmt: skip
+async def test_methods_that_mean_nothing_are_405(raw: Any, method: str, path: str) -> None:
+    answer = await raw(method, path)
+    assert (answer.status, answer.reason) == (405, "MethodNotAllowed")
+
+
+async def test_unacceptable_answers_are_406(raw: Any) -> None:
+    answer = await raw("GET", SERVICES, Accept="application/vnd.kubernetes.protobuf")
+    assert (answer.status, answer.reason) == (406, "NotAcceptable")
+    assert answer.message == "only the following media types are accepted: application/json, application/yaml"
+    good = await raw("GET", SERVICES, Accept="application/vnd.kubernetes.protobuf,application/json")
+    assert good.status == 200
+
+
+async def test_legacy_discovery(raw: Any) -> None:
+    assert (await raw.get("/api"))["versions"] == ["v1"]
+    groups = {group["name"]: group for group in (await raw.get("/apis"))["groups"]}
+    assert set(groups) == {"apps", "coordination.k8s.io", "discovery.k8s.io"}
+    assert groups["apps"]["preferredVersion"] == {"groupVersion": "apps/v1", "version": "v1"}
+    assert (await raw.get("/apis/apps"))["kind"] == "APIGroup"
+    resources = {each["name"]: each for each in (await raw.get("/api/v1"))["resources"]}
+    assert resources["services"]["shortNames"] == ["svc"]
+    assert resources["services"]["categories"] == ["all"]
+    assert "deletecollection" not in resources["namespaces"]["verbs"]
+    apps = {each["name"]: each for each in (await raw.get("/apis/apps/v1"))["resources"]}
+    scale = apps["deployments/scale"]
+    assert (scale["group"], scale["version"], scale["kind"]) == ("autoscaling", "v1", "Scale")
+
+
+async def test_aggregated_discovery(raw: Any) -> None:
+    accept = (
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+    )
+    answer = await raw("GET", "/apis", Accept=accept)
+    assert answer.headers["Content-Type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    found = {item["metadata"]["name"]: item for item in answer.json["items"]}
+    resources = {each["resource"]: each for each in found["apps"]["versions"][0]["resources"]}
+    deployments = resources["deployments"]
+    assert (deployments["scope"], deployments["singularResource"]) == ("Namespaced", "deployment")
+    assert [each["subresource"] for each in deployments["subresources"]] == ["status", "scale"]
+    core = (await raw("GET", "/api", Accept=accept)).json
+    assert "name" not in core["items"][0]["metadata"]
+
+
+async def test_openapi_lets_kubectl_validate_and_explain(raw: Any) -> None:
+    paths = (await raw.get("/openapi/v3"))["paths"]
+    assert set(paths) == {"api/v1", "apis/apps/v1", "apis/coordination.k8s.io/v1", "apis/discovery.k8s.io/v1"}
+    document = await raw.get(paths["apis/apps/v1"]["serverRelativeURL"])
+    patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    assert {"fieldValidation", "dryRun"} <= {each["name"] for each in patch["parameters"]}
+    assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+    assert "io.k8s.api.core.v1.PodSpec" in document["components"]["schemas"]
+    assert "io.k8s.api.core.v1.Service" not in document["components"]["schemas"]
+    assert (await raw.get("/openapi/v2"))["swagger"] == "2.0"
+
+
+async def test_health_version_and_metrics(raw: Any) -> None:
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
+        assert (await raw("GET", path)).body == b"ok"
+    assert b"[+]ping ok\n" in (await raw("GET", "/livez?verbose")).body
+    found = await raw.get("/version")
+    assert (found["major"], found["minor"], found["gitVersion"]) == ("1", "36", "v1.36.0+nodeport")
+    assert b'apiserver_request_total{verb="GET",resource="",code="200"}' in (await raw("GET", "/metrics")).body
+
+
+async def test_answers_are_not_to_be_cached(raw: Any) -> None:
+    assert (await raw("GET", SERVICES)).headers["Cache-Control"] == "no-cache, private"
+
+
+@pytest.fixture
+def anonymous_tls(api: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=api.ca_pem.decode())
+    assert isinstance(context, ssl.SSLContext)
+    return context
+
+
+async def fetch(url: str, tls: ssl.SSLContext, **headers: str) -> tuple[int, Any]:
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as response:
+        if response.content_type == "application/json":
+            return response.status, await response.json()
+        return response.status, await response.text()
+
+
+async def test_nobody_sees_health_and_version_only(api: Any, anonymous_tls: ssl.SSLContext) -> None:
+    for path in ("/healthz", "/livez", "/readyz", "/version"):
+        assert (await fetch(f"{api.url}{path}", anonymous_tls))[0] == 200
+    for path in ("/api", "/apis/apps/v1", SERVICES, "/metrics", "/openapi/v3", "/nonsense"):
+        status, body = await fetch(f"{api.url}{path}", anonymous_tls)
+        assert (status, body["message"], body["reason"]) == (401, "Unauthorized", "Unauthorized")
+
+
+async def test_tokens_name_users_and_groups_decide() -> None:
+    tokens = {
+        "master": User("root", ("system:masters",)), "proxy": User("system:kube-proxy"), "mallory": User("mallory"),
+    }  # fmt: skip
+    async with running_apiserver(tokens=tokens) as api:
+        tls = ssl.create_default_context(cadata=api.ca_pem.decode())
+        for token, wanted in (("master", 200), ("proxy", 200), ("mallory", 403), ("wrong", 401)):
+            status, body = await fetch(api.url + SERVICES, tls, Authorization=f"Bearer {token}")
+            assert status == wanted, body
+        status, body = await fetch(api.url + SERVICES, tls, Authorization="Bearer mallory")
+        assert body["message"] == (
+            'services is forbidden: User "mallory" cannot list resource "services" in API group "" '
+            'in the namespace "default"'
+        )
+        status, body = await fetch(f"{api.url}/apis/apps/v1/namespaces/default/deployments/d", tls, Authorization="Bearer mallory")
+        assert body["message"].startswith(
+            'deployments.apps "d" is forbidden: User "mallory" cannot get resource "deployments" in API group "apps"'
+        )
+        assert (await fetch(f"{api.url}/api", tls, Authorization="Bearer mallory"))[0] == 200
+        assert (await fetch(f"{api.url}/api", tls, Authorization="Basic abc"))[0] == 401
+
+
+async def test_node_certificates_may_do_what_nodes_do(api: Any) -> None:
+    pair = api.pki.node("node-1")
+    tls = ssl.create_default_context(cadata=api.ca_pem.decode())
+    tls.load_cert_chain(pair.cert, pair.key)
+    assert (await fetch(f"{api.url}/api/v1/nodes", tls))[0] == 200
+
+
+async def test_old_tls_is_refused(api: Any) -> None:
+    tls = ssl.create_default_context(cadata=api.ca_pem.decode())
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        tls.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await fetch(f"{api.url}/healthz", tls)
+
+
+async def test_half_a_request_harms_nobody(api: Any, raw: Any) -> None:
+    tls = api.admin_config.ssl_context()
+    host, port = api.server.addresses[0]
+    for text in (b"GET /api HT", b"POST " + SERVICES.encode() + b" HTTP/1.1\r\nContent-Length: 100\r\n\r\n{", b"\x00\x01\r\n\r\n"):
+        _, writer = await asyncio.open_connection(host, port, ssl=tls)
+        writer.write(text)
+        await writer.drain()
+        writer.close()
+    assert (await raw("GET", SERVICES)).status == 200
+
+
+async def test_a_header_that_is_too_long_is_refused(raw: Any) -> None:
+    answer = await raw("GET", SERVICES, X_Long="x" * 70_000)
+    assert answer.status in (400, 431)

@@ -1,0 +1,165 @@
+"""Cells as kubectl prints them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from nodeport.api.resources import RESOURCES
+from nodeport.apiserver.tables.network import endpoints_text, external_ips, service_ports
+from nodeport.apiserver.tables.nodes import node_status, roles
+from nodeport.apiserver.tables.pods import pod_status, restarts
+from nodeport.apiserver.tables.printers import printer_of
+from nodeport.apiserver.tables.view import TableView
+
+Json = dict[str, Any]
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def ago(text: str) -> str:
+    return f"2026-01-01T{text}Z"
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda row: row.plural)
+def test_every_resource_prints_even_an_empty_object(resource: Any) -> None:
+    obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {"name": "x"}}
+    printer = printer_of(resource)
+    assert len(printer.cells(obj, NOW)) == len(printer.columns)
+    table = TableView(resource, "Metadata").table([obj], {"resourceVersion": "1"}, NOW)
+    assert table["rows"][0]["object"]["metadata"] == {"name": "x"}
+
+
+COLUMNS = {
+    "services": "Name, Type, Cluster-IP, External-IP, Port(s), Age, Selector*",
+    "endpoints": "Name, Endpoints, Age",
+    "endpointslices": "Name, AddressType, Ports, Endpoints, Age",
+    "pods": "Name, Ready, Status, Restarts, Age, IP*, Node*, Nominated Node*, Readiness Gates*",
+    "nodes": "Name, Status, Roles, Age, Version, Internal-IP*, External-IP*, OS-Image*, Kernel-Version*, "
+    "Container-Runtime*",
+    "deployments": "Name, Ready, Up-to-date, Available, Age, Containers*, Images*, Selector*",
+    "replicasets": "Name, Desired, Current, Ready, Age, Containers*, Images*, Selector*",
+    "namespaces": "Name, Status, Age",
+    "events": "Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*",
+    "configmaps": "Name, Data, Age",
+    "secrets": "Name, Type, Data, Age",
+    "serviceaccounts": "Name, Secrets, Age",
+    "leases": "Name, Holder, Age",
+}
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda row: row.plural)
+def test_columns_are_those_of_kubernetes(resource: Any) -> None:
+    shown = ", ".join(f"{column.name}{'*' if column.priority else ''}" for column in printer_of(resource).columns)
+    assert shown == COLUMNS[resource.plural]
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "shown"),
+    [
+        ({}, {}, "<none>"),
+        ({"externalIPs": ["192.0.2.1", "192.0.2.2"]}, {}, "192.0.2.1,192.0.2.2"),
+        ({"type": "LoadBalancer"}, {}, "<pending>"),
+        ({"type": "LoadBalancer"}, {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}, "192.0.2.9"),
+        ({"type": "LoadBalancer", "externalIPs": ["192.0.2.1"]}, {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}},
+         "lb.example.com,192.0.2.1"),
+        ({"type": "ExternalName", "externalName": "example.com"}, {}, "example.com"),
+    ],
+)  # fmt: skip
+def test_external_ips_of_services(spec: Json, status: Json, shown: str) -> None:
+    assert external_ips({"spec": spec, "status": status}) == shown
+
+
+def test_ports_of_services() -> None:
+    ports = [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]
+    assert service_ports(ports) == "80:30080/TCP,53/UDP"
+    assert service_ports([]) == "<none>"
+
+
+def test_endpoints_show_three_and_count_the_rest() -> None:
+    addresses = [{"ip": f"10.0.0.{index}"} for index in range(5)]
+    assert endpoints_text([]) == "<none>"
+    assert endpoints_text([{"notReadyAddresses": addresses, "ports": [{"port": 80}]}]) == ""
+    assert endpoints_text([{"addresses": addresses[:2], "ports": [{"port": 80}]}]) == "10.0.0.0:80,10.0.0.1:80"
+    assert endpoints_text([{"addresses": addresses, "ports": [{"port": 80}]}]) == (
+        "10.0.0.0:80,10.0.0.1:80,10.0.0.2:80 + 2 more..."
+    )
+
+
+def container(state: Json | None = None, *, ready: bool = False, **more: Any) -> Json:
+    return {"name": "c", "ready": ready, "restartCount": 0, "state": state or {}, **more}
+
+
+RUNNING: Json = {"running": {"startedAt": ago("11:00:00")}}
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ({"phase": "Pending"}, "Pending"),
+        ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+        ({"phase": "Running", "containerStatuses": [container(RUNNING, ready=True)]}, "Running"),
+        ({"phase": "Pending", "containerStatuses": [container({"waiting": {"reason": "ErrImagePull"}})]}, "ErrImagePull"),
+        ({"phase": "Failed", "containerStatuses": [container({"terminated": {"exitCode": 3}})]}, "ExitCode:3"),
+        ({"phase": "Failed", "containerStatuses": [container({"terminated": {"exitCode": 9, "signal": 9}})]}, "Signal:9"),
+        ({"phase": "Running", "containerStatuses": [
+            container({"terminated": {"reason": "Completed"}}), container(RUNNING, ready=True)]}, "NotReady"),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
+            container({"terminated": {"reason": "Completed"}}), container(RUNNING, ready=True)]}, "Running"),
+        ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "reason": "SchedulingGated"}]}, "SchedulingGated"),
+        ({"phase": "Pending", "initContainerStatuses": [
+            {"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]}, "Init:0/1"),
+        ({"phase": "Pending", "initContainerStatuses": [
+            {"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}, "Init:Error"),
+    ],
+)  # fmt: skip
+def test_the_status_of_a_pod(status: Json, shown: str) -> None:
+    pod = {"metadata": {}, "spec": {"initContainers": [{"name": "i"}]}, "status": status}
+    assert pod_status(pod) == shown
+
+
+def test_a_pod_that_is_deleted_is_terminating_unless_its_node_is_lost() -> None:
+    pod: Json = {"metadata": {"deletionTimestamp": ago("11:59:00")}, "status": {"phase": "Running"}}
+    assert pod_status(pod) == "Terminating"
+    pod["status"]["reason"] = "NodeLost"
+    assert pod_status(pod) == "Unknown"
+
+
+def test_restarts_tell_how_long_ago_the_last_was() -> None:
+    ended = {"terminated": {"finishedAt": ago("11:55:00")}}
+    pod: Json = {"spec": {}, "status": {"containerStatuses": [{"name": "c", "restartCount": 3, "lastState": ended}]}}
+    assert restarts(pod, NOW) == "3 (5m ago)"
+    pod["status"]["containerStatuses"][0]["restartCount"] = 0
+    assert restarts(pod, NOW) == "0"
+
+
+@pytest.mark.parametrize(
+    ("ready", "unschedulable", "shown"),
+    [
+        ("True", False, "Ready"), ("False", False, "NotReady"), ("Unknown", True, "NotReady,SchedulingDisabled"),
+        ("", False, "Unknown"),
+    ],
+)  # fmt: skip
+def test_the_status_of_a_node(ready: str, unschedulable: bool, shown: str) -> None:
+    conditions = [{"type": "Ready", "status": ready}] if ready else []
+    node = {"spec": {"unschedulable": unschedulable}, "status": {"conditions": conditions}}
+    assert node_status(node) == shown
+
+
+def test_roles_come_from_labels() -> None:
+    labels = {"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/control-plane": "", "other": "x"}
+    assert roles({"metadata": {"labels": labels}}) == "control-plane,worker"
+    assert roles({"metadata": {}}) == "<none>"
+
+
+def test_events_count_and_say_since_when() -> None:
+    event: Json = {
+        "metadata": {"name": "e"}, "type": "Normal", "reason": "Started", "message": " hello\n", "count": 4,
+        "involvedObject": {"kind": "Pod", "name": "p"}, "source": {"component": "kubelet", "host": "node-1"},
+        "firstTimestamp": ago("11:00:00"), "lastTimestamp": ago("11:59:30"),
+    }  # fmt: skip
+    printer = printer_of(next(row for row in RESOURCES if row.plural == "events"))
+    assert printer.cells(event, NOW) == [
+        "30s (x4 over 60m)", "Normal", "Started", "pod/p", "", "kubelet, node-1", "hello", "60m", 4, "e",
+    ]  # fmt: skip
