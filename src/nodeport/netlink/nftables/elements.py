@@ -103,6 +103,10 @@ def decode_elements(item: Set, payloads: Iterable[bytes]) -> dict[bytes, Data]:
     edges: list[tuple[bytes, bool]] = []
     for payload in payloads:
         listed = codec.parse(payload[4:]).get(_ELEMENTS)
+        uniform = _uniform(item, listed) if listed else None
+        if uniform is not None:
+            elements.update(uniform)
+            continue
         for _, raw in codec.attributes(listed) if listed else ():
             parts = codec.parse(raw)
             key = decode_data(parts[_KEY])
@@ -113,6 +117,26 @@ def decode_elements(item: Set, payloads: Iterable[bytes]) -> dict[bytes, Data]:
             else:
                 elements[key] = decode_data(parts[_DATA]) if _DATA in parts else b""
     return elements or _joined(edges)
+
+
+def _uniform(item: Set, listed: bytes) -> dict[bytes, Data] | None:
+    """The hot path of listings: elements of fixed length that carry nothing but key and data. ``None``: not such."""
+    if item.flags & SetFlag.INTERVAL or (item.flags & SetFlag.MAP and not item.data_length):
+        return None
+    key_end = 12 + item.key_length
+    data_start = 12 + codec.align(item.key_length) + 8
+    data_end = data_start + item.data_length
+    stride = codec.align(data_end) if item.data_length else codec.align(key_end)
+    if len(listed) % stride or codec.ATTRIBUTE.unpack_from(listed)[0] != stride:
+        return None
+    head = listed[:12]
+    elements: dict[bytes, Data] = {}
+    for offset in range(0, len(listed), stride):
+        if listed[offset : offset + 12] != head:
+            return None
+        data = listed[offset + data_start : offset + data_end] if item.data_length else b""
+        elements[listed[offset + 12 : offset + key_end]] = data
+    return elements
 
 
 def _joined(edges: list[tuple[bytes, bool]]) -> dict[bytes, Data]:

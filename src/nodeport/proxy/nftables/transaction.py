@@ -153,6 +153,11 @@ def compare_elements(
         if old != new:
             transaction.replaced[name] = (old, new)
         return
+    if old == new:
+        return
+    if not old:
+        _put(transaction.added, name, new)
+        return
     added = {key: data for key, data in new.items() if key not in old}
     removed = {key: data for key, data in old.items() if key not in new}
     changed = {key: data for key, data in new.items() if key in old and old[key] != data}
