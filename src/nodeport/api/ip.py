@@ -14,6 +14,7 @@ _NO_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _NO_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
+@lru_cache(maxsize=4096)
 def sloppy_ip(text: str) -> Address | None:
     """The address, decimal parts with leading zeros allowed; None when ``text`` is none. No zones."""
     if "%" in text:
