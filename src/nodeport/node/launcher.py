@@ -54,6 +54,7 @@ LOG_LIMIT = 10 * 1024 * 1024
 CANNOT_START = 128
 KILLED_WAIT = 1.0
 MOST_LINKS = 40
+MOST_DESCRIPTORS = 1 << 20
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -192,10 +193,10 @@ def run_program(order: Order) -> None:
 
 def start_error(order: Order, error: BaseException) -> str:
     """The words that a container's status shows for a program that could not be started."""
-    if isinstance(error, FileNotFoundError) and error.filename is None:
+    if isinstance(error, FileNotFoundError) and "/" not in order["argv"][0]:
         return f'exec: "{order["argv"][0]}": executable file not found in $PATH'
     if isinstance(error, OSError):
-        where = error.filename or f'exec "{order["argv"][0]}"'
+        where = (error.filename and os.fsdecode(error.filename)) or f'exec "{order["argv"][0]}"'
         return f"{where}: {error.strerror}"
     return repr(error)
 
@@ -359,6 +360,7 @@ def execute(order: Order) -> None:
 
 
 def main() -> None:
+    os.closerange(5, MOST_DESCRIPTORS)  # whatever the agent's own parents have left open
     order = marshal.loads(os.read(0, 1 << 26))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -36,6 +37,7 @@ BRIDGE = "fabric0"
 UPLINK = "eth0"
 UPLINK_INDEX = 2
 """The first link after loopback in a fresh namespace: chosen by us, so that nothing has to be looked up."""
+FIRST_PORT_INDEX = 16
 GATEWAY = IPv4Address("169.254.1.1")
 """What a pod's default route names; nobody has it, a permanent neighbour entry stands in."""
 GATEWAY_MAC = bytes.fromhex("0a5800000001")
@@ -114,7 +116,7 @@ def _ensure_host(plan: ClusterPlan, fabric: RouteSocket, *, has_port: bool) -> N
         if host.link(name) is None or not has_port:
             _remove_host_link(host, name)
             outer = VethEnd(name, mac_of(plan.host), netns=here)
-            fabric.apply([route.veth(VethEnd("host", _port_mac(0), master=UPLINK_INDEX), outer, MTU)])
+            fabric.apply([route.veth(_port("host", 0), outer, MTU)])
         link = host.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the host's link vanished while it was set up", name)
@@ -132,7 +134,7 @@ def _ensure_node(plan: ClusterPlan, node: NodePlan, fabric: RouteSocket, *, has_
             if has_port and (stale := fabric.link(node.name)):
                 fabric.apply([route.link_delete(stale.index)])
             number = int(node.address) - int(plan.fabric.network_address)
-            port = VethEnd(node.name, _port_mac(number), master=UPLINK_INDEX)
+            port = _port(node.name, number)
             end = VethEnd(UPLINK, mac_of(node.address), index=UPLINK_INDEX, netns=target)
             fabric.apply([route.veth(port, end, MTU)])
         inside.apply([
@@ -144,8 +146,10 @@ def _ensure_node(plan: ClusterPlan, node: NodePlan, fabric: RouteSocket, *, has_
         ])  # fmt: skip
 
 
-def _port_mac(number: int) -> bytes:
-    return b"\x0a\x59\0\0" + number.to_bytes(2, "big")
+def _port(name: str, number: int) -> VethEnd:
+    """A port of the bridge. The kernel heeds the peer's index only when this end has one too."""
+    mac = b"\x0a\x59\0\0" + number.to_bytes(2, "big")
+    return VethEnd(name, mac, index=FIRST_PORT_INDEX + number, master=UPLINK_INDEX)
 
 
 def ensure_node_routes(netns: Path | None, wanted: Mapping[IPv4Network, IPv4Address]) -> None:
@@ -153,9 +157,9 @@ def ensure_node_routes(netns: Path | None, wanted: Mapping[IPv4Network, IPv4Addr
 
     ``netns`` None: the current namespace (a node on a real machine).
     """
-    with RouteSocket(netns) as socket:
+    with RouteSocket(netns) as kernel:
         ours = {
-            found.destination: found.gateway for found in socket.routes()
+            found.destination: found.gateway for found in kernel.routes()
             if found.protocol == route.RTPROT_NODEPORT and found.gateway and found.destination != ANYWHERE
         }  # fmt: skip
         gone = [route.route_delete(network) for network in ours if network not in wanted]
@@ -163,7 +167,7 @@ def ensure_node_routes(netns: Path | None, wanted: Mapping[IPv4Network, IPv4Addr
             route.route(network, gateway=gateway)
             for network, gateway in wanted.items() if ours.get(network) != gateway
         ]  # fmt: skip
-        socket.apply([*gone, *changed])
+        kernel.apply([*gone, *changed])
 
 
 def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address, node: IPv4Address) -> None:
@@ -178,7 +182,7 @@ def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address,
             if link is not None:
                 outside.apply([route.link_delete(link.index)])
             end = VethEnd(UPLINK, mac_of(address), index=UPLINK_INDEX, netns=target)
-            outside.apply([route.veth(VethEnd(name, GATEWAY_MAC), end, MTU)])
+            outside.apply([route.veth(end, VethEnd(name, GATEWAY_MAC), MTU)])
             link = outside.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the pod's link vanished while it was set up", name)
@@ -191,18 +195,18 @@ def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address,
             route.neighbour(UPLINK_INDEX, GATEWAY, GATEWAY_MAC),
         ])  # fmt: skip
         outside.apply([
+            route.link_up(link.index),
             route.route(IPv4Network(address), link=link.index, source=node),
             route.neighbour(link.index, address, mac_of(address)),
         ])  # fmt: skip
 
 
-def create_pod_namespaces(files: Mapping[str, Path], hostname: str, set_hostname: bool = True) -> None:
-    """New network, UTS and IPC namespaces of a pod at the paths given by kind."""
-    import socket
+def create_pod_namespaces(files: Mapping[str, Path], hostname: str | None) -> None:
+    """New network, UTS and IPC namespaces of a pod at the paths given by kind. ``hostname`` needs a UTS namespace."""
 
     def set_up() -> None:
         _write_settings(POD_SETTINGS)
-        if set_hostname:
+        if hostname is not None:
             socket.sethostname(hostname)
 
     wanted = [NamespaceFile(kind, path) for kind, path in files.items()]

@@ -96,7 +96,8 @@ def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) 
     sandbox.log_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = {kind: path for kind, path in sandbox.namespace_files.items() if not namespaces.exists(path)}
     if missing:
-        network.create_pod_namespaces(missing, sandbox.pod.hostname)
+        hostname = sandbox.pod.hostname if "uts" in missing else None
+        network.create_pod_namespaces(missing, hostname)
     if not sandbox.host_network:
         node = sandbox.node
         network.ensure_pod(node.netns, sandbox.netns, sandbox.pod.pod_id, sandbox.address, node.address)

@@ -1,0 +1,204 @@
+"""Containers as real processes, without an API: starting, ending, finding again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nodeport.kit.clock import SystemClock
+from nodeport.node import local, network, processes, sandbox
+from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network
+from nodeport.node.images import BuiltinImages
+from nodeport.node.runtime import Container, ContainerOrder, ProcessRuntime
+from nodeport.node.sandbox import NodeSurroundings, PodIdentity, Sandbox
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Sandbox]:
+    """The sandbox of one pod on one node."""
+    name = f"t{secrets.token_hex(4)}"
+    with local.locked():
+        taken = network.taken_networks()
+        plan = ClusterPlan(name, free_fabric(taken), free_pod_network(taken), 1)
+        network.ensure_cluster(plan)
+    node = plan.node(1)
+    surroundings = NodeSurroundings(
+        name,
+        node.name,
+        network.node_netns(name, node.name),
+        node.address,
+        tmp_path / "run",
+        tmp_path / "logs",
+    )
+    made = Sandbox(surroundings, PodIdentity(secrets.token_hex(8), "default", "pod", "pod"), node.pod_cidr[2])
+    sandbox.ensure(made)
+    yield made
+    for process in processes.of_cluster(name):
+        process.send(processes.signal.SIGKILL)
+    sandbox.remove(made)
+    assert not made.directory.exists()
+    network.remove_cluster(name)
+
+
+async def start(box: Sandbox, *argv: str, attempt: int = 0, **options: object) -> Container:
+    image = await BuiltinImages().pull("nodeport/echo")
+    env = {"PATH": image.path, "MARK": "here"}
+    order = ContainerOrder(
+        "main", attempt, image, argv or image.entrypoint, env, is_own_program=not argv, **options
+    )  # type: ignore[arg-type]
+    return await ProcessRuntime(SystemClock()).start(box, order, lambda: None)
+
+
+def log_of(container: Container) -> list[str]:
+    return [line.split(" ", 3)[3] for line in container.log.read_text().splitlines()]
+
+
+async def ended(container: Container) -> int:
+    await asyncio.wait_for(container.ended.wait(), 10)
+    assert container.exit is not None
+    return container.exit.code
+
+
+async def test_output_goes_to_a_log_in_the_cri_format(box: Sandbox) -> None:
+    container = await start(box, "sh", "-c", "echo out; echo err >&2; printf no-newline")
+    assert await ended(container) == 0
+    lines = [line.split(" ", 3) for line in container.log.read_text().splitlines()]
+    assert sorted((stream, tag, text) for _, stream, tag, text in lines) == [
+        ("stderr", "F", "err"), ("stdout", "F", "no-newline"), ("stdout", "F", "out"),
+    ]  # fmt: skip
+    assert all(moment.endswith("Z") and len(moment) == 30 for moment, *_ in lines)
+    assert container.log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_exit_codes_and_signals_are_told(box: Sandbox) -> None:
+    assert await ended(await start(box, "sh", "-c", "exit 7")) == 7
+    assert await ended(await start(box, "sh", "-c", "kill -TERM 1; sleep 0.1; exit 5", attempt=1)) == 5
+    container = await start(box, "sleep", "100", attempt=2)
+    os.kill(container.pid, 9)
+    assert await ended(container) == 137
+
+
+async def test_a_program_that_is_not_there_is_an_exit_with_the_reason(box: Sandbox) -> None:
+    container = await start(box, "/nowhere")
+    assert container.pid == 0
+    assert container.exit is not None
+    assert (container.exit.code, container.exit.message) == (128, "/nowhere: No such file or directory")
+
+
+async def test_the_first_process_sees_only_itself_and_its_pod(box: Sandbox) -> None:
+    script = 'echo $$ $(hostname) $(cat /etc/hostname) $MARK; ls /proc | grep -c "^[0-9]"; ls /sys/class/net 2>/dev/null; ls /proc/self/fd'
+    container = await start(box, "sh", "-c", script)
+    assert await ended(container) == 0
+    lines = log_of(container)
+    assert lines[0] == "1 pod pod here"
+    assert int(lines[1]) <= 4
+    assert lines[2:] == ["0", "1", "2", "3"], "no descriptor is inherited; 3 is ls's own"
+
+
+async def test_another_user_runs_without_privileges(box: Sandbox) -> None:
+    container = await start(
+        box, "sh", "-c", "id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status", uid=1000, gid=1001
+    )
+    assert await ended(container) == 0
+    words = " ".join(log_of(container)).split()
+    assert words == ["1000", "1001", "CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+
+
+async def test_mount_points_follow_links_inside_the_container_only(box: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "file").write_text("content\n")
+    target = f"/var/run/{secrets.token_hex(8)}/x"
+    mounts = (("ro", target, str(tmp_path / "volume")), ("ro", "/../../escaped", str(tmp_path / "volume")))
+    container = await start(
+        box, "sh", "-c", f"cat {target}/file /escaped/file; touch {target}/y || echo refused", mounts=mounts
+    )
+    assert await ended(container) == 0
+    assert [line for line in log_of(container) if "touch" not in line] == ["content", "content", "refused"]
+    assert not Path(target).exists()
+    assert not Path("/escaped").exists()
+
+
+async def test_a_stubborn_container_is_killed_with_all_its_processes_after_the_grace(box: Sandbox) -> None:
+    container = await start(box, "sh", "-c", "trap '' TERM; sleep 1000 & sleep 1000 & wait; wait")
+    began = asyncio.get_running_loop().time()
+    await ProcessRuntime(SystemClock()).stop(container, timedelta(seconds=0.3))
+    assert 0.25 < asyncio.get_running_loop().time() - began < 2
+    assert container.exit is not None
+    assert container.exit.code == 137
+
+
+async def test_commands_run_inside_with_the_containers_environment(box: Sandbox) -> None:
+    container = await start(box, "sleep", "1000")
+    runtime = ProcessRuntime(SystemClock())
+    assert await runtime.execute(
+        box, container, ["sh", "-c", "echo $MARK; hostname; exit 3"], 5 * SECOND
+    ) == (3, "here\npod\n")
+    with pytest.raises(TimeoutError):
+        await runtime.execute(box, container, ["sleep", "5"], timedelta(seconds=0.2))
+    code, output = await runtime.execute(box, container, ["nothing-of-this-name"], 5 * SECOND)
+    assert code == 126
+    assert "executable file not found" in output
+
+
+async def test_a_later_runtime_finds_what_runs_and_what_has_ended(box: Sandbox) -> None:
+    first = await start(box, "sh", "-c", "exit 4")
+    await ended(first)
+    second = await start(box, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.05; done", attempt=1)
+    told = asyncio.Event()
+    runtime = ProcessRuntime(SystemClock())
+    found = await runtime.adopt(box, told.set)
+    assert [(run.attempt, run.exit and run.exit.code) for run in found] == [(0, 4), (1, None)]
+    assert (found[1].pid, found[1].container_id, found[1].started_at) == (
+        second.pid,
+        second.container_id,
+        second.started_at,
+    )
+    await asyncio.sleep(0.1)
+    await runtime.stop(found[1], 5 * SECOND)
+    assert found[1].exit is not None
+    assert found[1].exit.code == 6
+    assert told.is_set()
+
+
+async def test_a_container_dies_with_its_launcher(box: Sandbox) -> None:
+    container = await start(box, "sleep", "1000")
+    pid = container.pid
+    for process in processes.of_cluster(box.node.cluster):
+        process.send(processes.signal.SIGKILL)
+    assert await ended(container) == 137
+    for _ in range(200):
+        if not processes.start_time(pid):
+            break
+        await asyncio.sleep(0.01)
+    assert not processes.start_time(pid)
+
+
+async def test_the_built_in_program_runs_once_it_serves_and_ends_at_sigterm(box: Sandbox) -> None:
+    container = await start(box)
+    reader, writer = await asyncio.open_connection(str(box.address), 8080)
+    writer.write(b"GET /hostname HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    assert answer.count("HTTP/1.1 200 OK") == 2
+    assert "\r\n\r\npod" in answer
+    assert answer.endswith("ok")
+    runtime = ProcessRuntime(SystemClock())
+    await asyncio.wait_for(runtime.stop(container, 30 * SECOND), 2)
+    assert container.exit is not None
+    assert container.exit.code == 0
+
+
+def test_half_made_sandboxes_are_removed_when_they_are_found(box: Sandbox) -> None:
+    assert [found.pod for found in sandbox.found(box.node)] == [box.pod]
+    (box.directory / "sandbox.json").unlink()
+    assert sandbox.found(box.node) == []
+    assert not box.directory.exists()
+    assert not box.netns.exists()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodeport.cli.up import outdated_parts
+from nodeport.node import local
+from nodeport.node.local import ClusterConfig, LocalError, Paths
+
+CONFIG = ClusterConfig("172.30.0.0/22", "10.244.0.0/16", 3, 6443, "/root/.kube/config")
+
+
+@pytest.mark.parametrize("name", ["nodeport", "a", "my-cluster-2", "x" * 40])
+def test_good_names_are_taken(name: str) -> None:
+    assert local.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a.b", "a/b", "x" * 41, "ü", "a b"])
+def test_bad_names_are_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(LocalError, match="must be lower-case letters"):
+        local.check_name(name)
+
+
+@pytest.mark.parametrize("text", ["30000", "30000-", "-1", "0-5", "5-4", "1-65536", "a-b"])
+def test_bad_port_ranges_are_refused(text: str) -> None:
+    with pytest.raises(LocalError, match="must be FIRST-LAST"):
+        local.parse_port_range(text)
+
+
+def test_a_port_range_includes_its_last_port() -> None:
+    assert local.parse_port_range("30000-32767") == range(30000, 32768)
+
+
+def test_a_configuration_is_kept_whole_and_private(tmp_path: Path) -> None:
+    paths = Paths("x", tmp_path / "data", tmp_path / "run")
+    assert local.load(paths) is None
+    paths.make()
+    local.save(paths, CONFIG)
+    assert local.load(paths) == CONFIG
+    assert paths.config.stat().st_mode & 0o777 == 0o600
+    assert paths.data.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", json.dumps({"nodes": 1}), json.dumps({"nodeport_addresses": []})]
+)
+def test_a_broken_configuration_says_how_to_get_rid_of_it(tmp_path: Path, text: str) -> None:
+    paths = Paths("x", tmp_path / "data", tmp_path / "run")
+    paths.make()
+    paths.config.write_text(text)
+    with pytest.raises(LocalError, match="nodeport down"):
+        local.load(paths)
+
+
+@pytest.mark.parametrize(
+    ("after", "outdated"),
+    [
+        (CONFIG, []),
+        (replace(CONFIG, kubeconfig="/elsewhere"), []),
+        (replace(CONFIG, nodes=4), ["nodes"]),
+        (replace(CONFIG, api_port=7000), ["server", "nodes"]),
+        (replace(CONFIG, node_ports="31000-32000"), ["server", "nodes"]),
+    ],
+)
+def test_only_parts_that_a_change_concerns_start_anew(after: ClusterConfig, outdated: list[str]) -> None:
+    assert outdated_parts(CONFIG, after) == outdated
+    assert outdated_parts(None, after) == []

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nodeport.api.meta import JsonObject
+from nodeport.node.pod_status import ContainerView, PodView, Run, crash_delay, phase, restarts, status
+from nodeport.node.runtime import ContainerExit
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+
+
+def pod(policy: str = "Always", **fields: object) -> JsonObject:
+    spec = {"restartPolicy": policy, "containers": []}
+    return {"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec, "status": fields}
+
+
+def view(
+    containers: list[ContainerView], policy: str = "Always", *, final: bool = False, **fields: object
+) -> PodView:
+    init = fields.pop("init", [])
+    assert isinstance(init, list)
+    return PodView(pod(policy, **fields), "172.30.0.11", "10.244.1.2", NOW, containers, init, final=final)
+
+
+def running(**fields: object) -> ContainerView:
+    options: JsonObject = {"ready": True, "started": True, **fields}
+    return ContainerView({"name": "c", "image": "i"}, Run(0, "id", NOW), **options)
+
+
+def ended(code: int, attempt: int = 0) -> ContainerView:
+    run = Run(attempt, "id", NOW, ContainerExit(code, NOW))
+    return ContainerView({"name": "c", "image": "i"}, run)
+
+
+NEW = ContainerView({"name": "c", "image": "i"})
+
+
+@pytest.mark.parametrize(
+    ("containers", "policy", "expected"),
+    [
+        ([NEW], "Always", "Pending"),
+        ([running()], "Always", "Running"),
+        ([running(), NEW], "Always", "Pending"),
+        ([running(), ended(0)], "Never", "Running"),
+        ([ended(0)], "Always", "Running"),
+        ([ended(1)], "OnFailure", "Running"),
+        ([ended(0)], "OnFailure", "Succeeded"),
+        ([ended(0), ended(0)], "Never", "Succeeded"),
+        ([ended(0), ended(1)], "Never", "Failed"),
+    ],
+)
+def test_the_phase_follows_from_containers_and_restart_policy(
+    containers: list[ContainerView], policy: str, expected: str
+) -> None:
+    assert phase(view(containers, policy)) == expected
+
+
+def test_a_pod_that_was_told_to_go_is_over_when_its_containers_are() -> None:
+    assert phase(view([running()], final=True)) == "Running"
+    assert phase(view([ended(0)], final=True)) == "Succeeded"
+    assert phase(view([ended(137)], final=True)) == "Failed"
+
+
+def test_init_containers_keep_a_pod_pending() -> None:
+    found = status(view([NEW], init=[running()]), NOW)
+    assert found["phase"] == "Pending"
+    assert found["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert condition(found, "Initialized")["reason"] == "ContainersNotInitialized"
+    assert phase(view([NEW], "Never", init=[ended(1)])) == "Failed"
+    assert phase(view([running()], init=[ended(0)])) == "Running"
+
+
+def condition(found: JsonObject, kind: str) -> JsonObject:
+    return next(item for item in found["conditions"] if item["type"] == kind)
+
+
+def test_a_transition_time_changes_with_the_status_only() -> None:
+    first = status(view([running()]), NOW)
+    assert condition(first, "Ready")["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+    same = status(view([running()], **first), LATER)
+    assert condition(same, "Ready")["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+    changed = status(view([running(ready=False)], **first), LATER)
+    ready = condition(changed, "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == (
+        "False", "ContainersNotReady", "containers with unready status: [c]",
+    )  # fmt: skip
+    assert ready["lastTransitionTime"] == "2026-01-02T03:05:05Z"
+
+
+def test_a_readiness_gate_holds_ready_back() -> None:
+    gated = view([running()])
+    gated.pod["spec"]["readinessGates"] = [{"conditionType": "example.com/gate"}]
+    found = status(gated, NOW)
+    assert condition(found, "ContainersReady")["status"] == "True"
+    assert condition(found, "Ready")["reason"] == "ReadinessGatesNotReady"
+    gated.pod["status"] = {"conditions": [{"type": "example.com/gate", "status": "True"}]}
+    assert condition(status(gated, NOW), "Ready")["status"] == "True"
+
+
+def test_a_waiting_container_shows_its_last_end() -> None:
+    run = Run(2, "id", NOW, ContainerExit(1, LATER))
+    waiting = ContainerView({"name": "c", "image": "i"}, run, waiting=("CrashLoopBackOff", "back-off"))
+    found = status(view([waiting]), LATER)["containerStatuses"][0]
+    assert found["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    assert found["lastState"]["terminated"]["exitCode"] == 1
+    assert found["restartCount"] == 2
+
+
+def test_restarts_wait_ten_seconds_doubling_to_five_minutes() -> None:
+    assert [crash_delay(number).total_seconds() for number in range(1, 9)] == [
+        0,
+        10,
+        20,
+        40,
+        80,
+        160,
+        300,
+        300,
+    ]
+    assert crash_delay(10_000) == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "again"),
+    [
+        ("Always", 0, True),
+        ("Always", 1, True),
+        ("OnFailure", 0, False),
+        ("OnFailure", 1, True),
+        ("Never", 1, False),
+    ],
+)
+def test_the_policy_decides_on_another_run(policy: str, code: int, again: bool) -> None:
+    assert restarts(policy, code) is again
