@@ -38,12 +38,12 @@ async def test_stopping_does_not_wait_for_watchers() -> None:
 
 async def test_a_restarted_server_serves_the_same_objects() -> None:
     store = MemoryStore()
-    async with running_apiserver(store) as api:
-        async with session_of(api) as session, session.get(f"{api.url}/api/v1/services") as response:
-            first = await response.json()
-    async with running_apiserver(store) as api:
-        async with session_of(api) as session, session.get(f"{api.url}/api/v1/services") as response:
-            second = await response.json()
+    found = []
+    for _ in range(2):
+        async with running_apiserver(store) as api, session_of(api) as session:
+            async with session.get(f"{api.url}/api/v1/services") as response:
+                found.append(await response.json())
+    first, second = found
     assert first["items"][0]["metadata"] == second["items"][0]["metadata"]
     await store.close()
 
