@@ -124,6 +124,7 @@ async def fetch(url: str, tls: ssl.SSLContext, **headers: str) -> tuple[int, Any
 async def test_nobody_sees_health_and_version_only(api: Any, anonymous_tls: ssl.SSLContext) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/version"):
         assert (await fetch(f"{api.url}{path}", anonymous_tls))[0] == 200
+    assert (await fetch(f"{api.url}/healthz", anonymous_tls, Authorization="Bearer wrong"))[0] == 401
     for path in ("/api", "/apis/apps/v1", SERVICES, "/metrics", "/openapi/v3", "/nonsense"):
         status, body = await fetch(f"{api.url}{path}", anonymous_tls)
         assert (status, body["message"], body["reason"]) == (401, "Unauthorized", "Unauthorized")

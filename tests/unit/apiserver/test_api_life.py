@@ -41,8 +41,8 @@ async def test_a_restarted_server_serves_the_same_objects() -> None:
     found = []
     for _ in range(2):
         async with running_apiserver(store) as api, session_of(api) as session:
-            async with session.get(f"{api.url}/api/v1/services") as response:
-                found.append(await response.json())
+            answer = await session.get(f"{api.url}/api/v1/services")
+            found.append(await answer.json())
     first, second = found
     assert first["items"][0]["metadata"] == second["items"][0]["metadata"]
     await store.close()
