@@ -183,7 +183,8 @@ class WatchSource:
             for chunk in initial:
                 yield chunk
             async for chunk in self._changes(watch, splicer, revision, deadline):
-                yield chunk
+                if chunk:
+                    yield chunk
         except Compacted as error:
             yield error_line(too_old(error.asked, error.oldest))
         except SlowWatcher:
@@ -212,6 +213,7 @@ class WatchSource:
     async def _changes(
         self, watch: WatchRequest, splicer: Splicer, revision: Revision, deadline: float
     ) -> AsyncIterator[bytes]:
+        """A chunk for each batch, empty when this watcher sees nothing of it, and bookmarks in between."""
         cache = self._caches.setdefault(watch.resource.qualified_name, ChangeCache(splicer))
         bookmarks = watch.options.allow_bookmarks
         sent = int(revision)
@@ -223,8 +225,7 @@ class WatchSource:
                     batch = await reader.read(min(left, BOOKMARK_INTERVAL.total_seconds()) if bookmarks else left)
                     if batch:
                         sent = max(sent, batch[-1].revision)
-                        if chunk := self._chunk(watch, splicer, cache, batch):
-                            yield chunk
+                        yield self._chunk(watch, splicer, cache, batch)
                     elif bookmarks and seen > sent:
                         sent = seen
                         yield bookmark_line(watch, splicer, seen)
