@@ -292,3 +292,13 @@ def test_containers_see_neither_secrets_of_the_host_nor_other_pods(cluster: Loca
     assert lines[0] == "0"
     assert int(lines[1]) <= 5
     assert lines[2:] == ["read-only", "writable", "protected", "unprivileged", "0"]
+
+
+def test_logs_go_with_their_pod(cluster: LocalCluster) -> None:
+    cluster.pod("brief", command=["sh", "-c", "echo x"], spec_restartPolicy="Never")
+    cluster.wait_for_pod("brief", lambda pod: pod["status"].get("phase") == "Succeeded", "success")
+    logs = cluster.paths.data / "nodes" / "node-1" / "logs"
+    assert list(logs.glob("default_brief_*"))
+    cluster.delete(PODS, "brief")
+    wait_until_gone(cluster, "brief")
+    wait_for(lambda: not list(logs.glob("default_brief_*")), "the logs to go")

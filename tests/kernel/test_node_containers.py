@@ -202,3 +202,18 @@ def test_half_made_sandboxes_are_removed_when_they_are_found(box: Sandbox) -> No
     assert sandbox.found(box.node) == []
     assert not box.directory.exists()
     assert not box.netns.exists()
+
+
+async def test_only_the_last_two_runs_and_their_logs_are_kept(box: Sandbox) -> None:
+    for attempt in range(4):
+        await ended(await start(box, "echo", str(attempt), attempt=attempt))
+    assert sorted(path.name for path in (box.directory / "containers" / "main").iterdir()) == ["2", "3"]
+    assert sorted(path.name for path in (box.log_directory / "main").iterdir()) == ["2.log", "3.log"]
+
+
+def test_logs_of_pods_that_went_unseen_are_removed(box: Sandbox) -> None:
+    gone = sandbox.log_directory(box.node, "default", "gone", "uid-of-gone")
+    gone.mkdir(parents=True)
+    sandbox.remove_strange_logs(box.node, {box.pod.uid})
+    assert not gone.exists()
+    assert box.log_directory.exists()

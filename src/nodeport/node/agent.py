@@ -220,6 +220,8 @@ class NodeAgent:
             if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
                 pod = None
             self._begin(group, sandbox.pod.uid, pod, sandbox)
+        uids = {pod["metadata"]["uid"] for pod in self._pods.list()} | set(self._workers)
+        sandboxes.remove_strange_logs(self._surroundings, uids)
         self._pods.subscribe(lambda change: self._pod_changed(group, change))
 
     def _pod_changed(self, group: asyncio.TaskGroup, change: Change) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import marshal
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ class ProcessRuntime:
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         directory = sandbox.directory / "containers" / order.name / str(order.attempt)
         directory.mkdir(mode=0o700, parents=True)
+        _forget_runs(sandbox, order.name, before=order.attempt - 1)
         _write(directory / "image", order.image.name)
         container = Container(
             name=order.name, attempt=order.attempt, image=order.image.name, directory=directory,
@@ -285,6 +287,16 @@ async def _until_closed(pipe: int) -> None:
 
 def _log_path(sandbox: Sandbox, name: str, attempt: int) -> Path:
     return sandbox.log_directory / name / f"{attempt}.log"
+
+
+def _forget_runs(sandbox: Sandbox, name: str, *, before: int) -> None:
+    """Keep the last run and its log, for `logs --previous`; one that fails for ever must not fill the disk."""
+    for directory in (sandbox.directory / "containers" / name).iterdir():
+        if directory.name.isdigit() and int(directory.name) < before:
+            shutil.rmtree(directory, ignore_errors=True)
+    for log in _log_path(sandbox, name, 0).parent.glob("*.log*"):
+        if (attempt := log.name.partition(".")[0]).isdigit() and int(attempt) < before:
+            log.unlink(missing_ok=True)
 
 
 def _container_id(sandbox: Sandbox, directory: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -69,7 +69,7 @@ class Sandbox:
 
     @property
     def log_directory(self) -> Path:
-        return self.node.log_directory / f"{self.pod.namespace}_{self.pod.name}_{self.pod.uid}"
+        return log_directory(self.node, self.pod.namespace, self.pod.name, self.pod.uid)
 
     @property
     def netns(self) -> Path:
@@ -160,5 +160,17 @@ def remove(sandbox: Sandbox) -> None:
         shutil.rmtree(sandbox.directory)
 
 
-def remove_logs(sandbox: Sandbox) -> None:
-    shutil.rmtree(sandbox.log_directory, ignore_errors=True)
+def log_directory(node: NodeSurroundings, namespace: str, name: str, uid: str) -> Path:
+    """Where the logs of a pod are: they outlive its sandbox, until its object is gone."""
+    return node.log_directory / f"{namespace}_{name}_{uid}"
+
+
+def remove_logs(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_strange_logs(node: NodeSurroundings, uids: Container[str]) -> None:
+    """Logs of pods that went while no agent looked."""
+    for directory in node.log_directory.glob("*_*_*"):
+        if directory.name.rpartition("_")[2] not in uids:
+            remove_logs(directory)

@@ -62,6 +62,7 @@ class PodWorker:
             await self._terminate(group)
             await self._reporter.let_go()
             reporting.cancel()
+        self._remove_logs()
 
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
         """Keepers for the containers of the spec, with the runs that were found."""
@@ -262,6 +263,11 @@ class PodWorker:
                 await self._node.runtime.execute(sandbox, container, command, grace)
             except (OSError, TimeoutError) as error:
                 self._record.warn("FailedPreStopHook", f"PreStopHook failed: {error}", keeper)
+
+    def _remove_logs(self) -> None:
+        if metadata := self._record.last_pod.get("metadata"):
+            where = self._node.surroundings, metadata["namespace"], metadata["name"], self._record.uid
+            sandboxes.remove_logs(sandboxes.log_directory(*where))
 
     def _remove_sandbox(self) -> None:
         record = self._record
