@@ -1,0 +1,76 @@
+"""One node that is a whole machine: an agent and a proxy in the machine's own network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.client.informer import Informer
+from nodeport.client.kubeconfig import load
+from nodeport.client.rest import RestClient
+from nodeport.kit.clock import SystemClock
+from nodeport.node import namespaces, network
+from nodeport.node.agent import NodeAgent
+from nodeport.node.images import BuiltinImages
+from nodeport.node.local import Paths
+from nodeport.node.node_status import NodeFacts, this_machine
+from nodeport.node.runtime import ProcessRuntime
+from nodeport.node.sandbox import NodeSurroundings
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.runner import ProxyRunner
+
+
+@dataclass(frozen=True, slots=True)
+class MachineNode:
+    """What the node is called and which addresses it has. ``paths``: under a name that no local cluster has."""
+
+    kubeconfig: Path
+    name: str
+    address: IPv4Address
+    pod_cidr: IPv4Network
+    paths: Paths
+
+    async def run(self) -> None:
+        """Agent and proxy over one set of informers, until cancelled."""
+        self.paths.make()
+        namespaces.prepare_netns_root()
+        network.allow_forwarding()
+        clock = SystemClock()
+        async with RestClient(load(self.kubeconfig), user_agent="nodeport-agent") as client:
+            pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
+            nodes, services, slices = (
+                Informer(client, row, clock=clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
+            )
+            agent = NodeAgent(
+                facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
+                surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes,
+                runtime=ProcessRuntime(clock), images=BuiltinImages(), clock=clock,
+            )  # fmt: skip
+            proxy = ProxyRunner(
+                node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
+                options=ProxyOptions(), clock=clock,
+            )  # fmt: skip
+            async with asyncio.TaskGroup() as group:
+                for informer in (pods, nodes, services, slices):
+                    group.create_task(informer.run())
+                group.create_task(agent.run())
+                group.create_task(proxy.run())
+
+    def _surroundings(self) -> NodeSurroundings:
+        return NodeSurroundings(
+            cluster=self.paths.name, name=self.name, netns=None, address=self.address,
+            run_directory=self.paths.run, log_directory=self.paths.data / "logs", nameservers=host_nameservers(),
+        )  # fmt: skip
+
+
+def host_nameservers() -> tuple[str, ...]:
+    """The machine's name servers: its pods can reach them."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        return ()
+    words = (line.split() for line in lines)
+    return tuple(parts[1] for parts in words if len(parts) > 1 and parts[0] == "nameserver")

@@ -1,0 +1,81 @@
+"""``nodeport agent``: a node that is a machine of its own, here a namespace on the nodes' network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from kernel.clusters import LocalCluster, call, wait_for
+from nodeport.api.resources import NODES
+from nodeport.netlink import route
+from nodeport.netlink.route import RouteSocket, VethEnd
+from nodeport.node import local, namespaces, network
+from nodeport.node.namespaces import NamespaceFile
+
+POD_CIDR = "10.199.7.0/24"
+
+
+@pytest.fixture
+def machine(cluster: LocalCluster) -> Iterator[tuple[Path, IPv4Address]]:
+    """Another machine on the network of a cluster of one node, and its address."""
+    cluster.up("--nodes", "1")
+    config = local.load(cluster.paths)
+    assert config is not None
+    plan = config.plan(cluster.paths.name)
+    path = network.NETNS_ROOT / f"tm{cluster.paths.name}"
+    address = plan.fabric[99]
+    namespaces.create([NamespaceFile("net", path)], lambda: None)
+    with network.open_namespace(path) as target, RouteSocket(network.fabric_netns(plan.name)) as fabric:
+        port = VethEnd("machine", b"\x0a\x5a\0\0\0\1", index=1000, master=network.UPLINK_INDEX)
+        fabric.apply([route.veth(port, VethEnd("eth0", b"\x0a\x5a\0\0\0\2", index=2, netns=target), 1500)])
+    with RouteSocket(path) as inside:
+        inside.apply([
+            route.link_up(1), route.link_up(2), route.address(2, IPv4Interface((address, plan.fabric.prefixlen))),
+            route.route(IPv4Network("0.0.0.0/0"), gateway=plan.host),
+        ])  # fmt: skip
+    yield path, address
+    namespaces.remove(path)
+
+
+def test_a_machine_joins_runs_pods_answers_and_leaves(
+    cluster: LocalCluster, machine: tuple[Path, IPv4Address], tmp_path: Path
+) -> None:
+    path, address = machine
+    config = local.load(cluster.paths)
+    assert config is not None
+    kubeconfig = tmp_path / "machine.kubeconfig"
+    kubeconfig.write_text(
+        cluster.kubeconfig.read_text().replace("127.0.0.1", str(config.plan(cluster.paths.name).host))
+    )
+    command = [
+        str(Path(sys.executable).with_name("nodeport")), "agent", "--node-name", "machine",
+        "--data-root", str(tmp_path / "agent-data"), "--run-root", str(tmp_path / "agent-run"),
+    ]  # fmt: skip
+    options = ["--kubeconfig", str(kubeconfig), "--node-ip", str(address), "--pod-cidr", POD_CIDR]
+    log = tmp_path / "agent.log"
+    with namespaces.entered([NamespaceFile("net", path)]), log.open("w") as output:
+        process = subprocess.Popen([*command, *options], stdout=output, stderr=output)
+    try:
+        wait_for(lambda: cluster.get(NODES, "machine"), "the machine to register")
+        cluster.pod("there", spec_nodeName="machine")
+        pod = cluster.wait_for_pods(1)[0]
+        assert IPv4Address(pod["status"]["podIP"]) in IPv4Network(POD_CIDR)
+        with namespaces.entered([NamespaceFile("net", network.node_netns(cluster.paths.name, "node-1"))]):
+            said = wait_for(lambda: call(pod["status"]["podIP"], 8080), "an answer from the other node's pod")
+        assert (said["pod"], said["node"]) == ("there", "machine")
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        code = process.wait(10)
+        with namespaces.entered([NamespaceFile("net", path)]):
+            removed = subprocess.run([*command, "--remove"], capture_output=True, text=True, check=True)
+    assert code == 0, log.read_text()
+    assert "1 containers" in removed.stdout
+    assert not (tmp_path / "agent-run").exists()
+    assert not (tmp_path / "agent-data").exists()
