@@ -77,5 +77,12 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
             removed = subprocess.run([*command, "--remove"], capture_output=True, text=True, check=True)
     assert code == 0, log.read_text()
     assert "1 containers" in removed.stdout
+    rules = subprocess.run(
+        ["ip", "netns", "exec", path.name, "nft", "list", "ruleset"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert rules.stdout == ""
     assert not (tmp_path / "agent-run").exists()
     assert not (tmp_path / "agent-data").exists()

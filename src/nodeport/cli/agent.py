@@ -38,8 +38,7 @@ def command(
 ) -> None:
     """Run this machine as one node of a cluster: its pods, its lease, and its Service rules.
 
-    Ends with SIGTERM; pods, routes and rules stay, and are taken over by the next one. With --remove, pods and routes
-    go; the rules are one table: nft delete table ip nodeport.
+    Ends with SIGTERM; pods, routes and rules stay, and are taken over by the next one; --remove takes them away.
     """
     must_be_root("agent")
     name = node_name or socket.gethostname().lower()
@@ -47,6 +46,7 @@ def command(
     if remove:
         found = teardown.remove(paths)
         network.ensure_node_routes(None, {})
+        _remove_rules()
         click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")
         return
     if not (kubeconfig and node_ip and pod_cidr):
@@ -62,3 +62,12 @@ def command(
     configure("INFO")
     node = MachineNode(kubeconfig, name, address, cidr, paths)
     asyncio.run(until_terminated(node.run))
+
+
+def _remove_rules() -> None:
+    from nodeport.netlink.nftables.kernel import Nftables
+    from nodeport.proxy.nftables.proxier import NftablesProxier
+    from nodeport.proxy.options import ProxyOptions
+
+    with Nftables() as kernel:
+        NftablesProxier(kernel, ProxyOptions().forwarding).remove()
