@@ -20,8 +20,6 @@ from nodeport.node.local import ClusterConfig, LocalError, Paths
 PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
 POLL = 0.005
-NODES_IDENTITY = "local"
-"""The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
 
 
 async def wait_until_prepared(paths: Paths) -> ClusterConfig:
@@ -140,11 +138,6 @@ def run(part: str, paths: Paths) -> None:
         uvloop.run(until_terminated(lambda: serve(paths)))
     else:
         asyncio.run(until_terminated(lambda: run_nodes(paths)))
-
-
-def command_line(part: str, paths: Paths) -> list[str]:
-    """How to start the part as a daemon."""
-    return [sys.executable, "-m", __name__, part, paths.name, str(paths.data_root), str(paths.run_root)]
 
 
 if __name__ == "__main__":

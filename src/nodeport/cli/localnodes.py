@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
-from nodeport.cli.daemons import NODES_IDENTITY
+from nodeport.cli.parts import NODES_IDENTITY
 from nodeport.client.config import ClientConfig
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from nodeport.cli import daemons
+from nodeport.cli import parts
 from nodeport.cli.cluster_options import about_cluster, must_be_root
 from nodeport.cli.errors import UserError
 from nodeport.node import local, network, processes
@@ -188,7 +188,7 @@ def check_port(config: ClusterConfig) -> None:
 def start(paths: Paths, part: str) -> processes.ProcessId:
     paths.ready(part).unlink(missing_ok=True)
     return processes.start(
-        daemons.command_line(part, paths), cluster=paths.name, log=paths.log(part), pid_file=paths.pid(part)
+        parts.command_line(part, paths), cluster=paths.name, log=paths.log(part), pid_file=paths.pid(part)
     )
 
 
@@ -200,7 +200,7 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
 
     addresses = [plan.fabric[1]]
     pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_network[1])
-    pki.node(daemons.NODES_IDENTITY, [node.address for node in plan.nodes])
+    pki.node(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
     local.write_private(paths.prepared, "")
 
 

@@ -1,0 +1,17 @@
+"""How the daemons of a local cluster are started; light, since `up` pays for every import."""
+
+from __future__ import annotations
+
+import sys
+
+from nodeport.node.local import Paths
+
+NODES_IDENTITY = "local"
+"""The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
+
+
+def command_line(part: str, paths: Paths) -> list[str]:
+    """The program of ``server`` or ``nodes``, without the command line's own imports."""
+    return [
+        sys.executable, "-m", "nodeport.cli.daemons", part, paths.name, str(paths.data_root), str(paths.run_root)
+    ]  # fmt: skip
