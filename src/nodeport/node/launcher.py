@@ -45,7 +45,7 @@ AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 KEPT_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29))
 """chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot audit_write."""
 LAST_CAPABILITY = 63
@@ -345,6 +345,9 @@ def execute(order: Order) -> None:
         env={os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs},
         uid=owner.st_uid, gid=owner.st_gid, cwd=os.readlink(f"/proc/{pid}/cwd"),
     )  # fmt: skip
+    libc.prctl(
+        PR_SET_DUMPABLE, 0, 0, 0, 0
+    )  # until its own program runs, nobody inside may look into this process
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
     check(libc.setns(os.pidfd_open(pid), kinds), "setns")
     child = os.fork()
