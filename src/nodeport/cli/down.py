@@ -13,8 +13,12 @@ from nodeport.node.local import ClusterConfig, LocalError, Paths
 
 
 @click.command(short_help="Remove a local cluster and all of its data.")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), default=None,
+    help="The kubeconfig that has the cluster's context.  [default: the one that `up` wrote]",
+)  # fmt: skip
 @about_cluster
-def command(paths: Paths) -> None:
+def command(paths: Paths, kubeconfig: Path | None) -> None:
     """Remove a local cluster and all of its data.
 
     Ends its processes and pods, and removes its namespaces, links, routes, files and kubeconfig entries; also what is
@@ -24,7 +28,7 @@ def command(paths: Paths) -> None:
     config = _readable_config(paths)
     with local.locked():
         found = teardown.remove(paths)
-    _forget_kubeconfig(paths, config)
+    _forget_kubeconfig(paths, config, kubeconfig)
     if found:
         click.echo(f"cluster {paths.name!r} is down: removed {', '.join(found)}")
     else:
@@ -38,12 +42,12 @@ def _readable_config(paths: Paths) -> ClusterConfig | None:
         return None
 
 
-def _forget_kubeconfig(paths: Paths, config: ClusterConfig | None) -> None:
+def _forget_kubeconfig(paths: Paths, config: ClusterConfig | None, named: Path | None) -> None:
     """Take our entries out where they were put; without a config, where `up` puts them by default."""
     from nodeport.client import kubeconfig
 
     files = {Path(config.kubeconfig)} if config else set(kubeconfig.paths_from(os.environ))
-    for file in files:
+    for file in files | ({named} if named else set()):
         try:
             kubeconfig.remove(file, paths.name)
         except (kubeconfig.KubeconfigError, OSError) as error:
