@@ -6,8 +6,10 @@ import os
 import shutil
 import socket
 import stat
+import threading
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ import yaml
 from kernel.clusters import LocalCluster, call, is_running, traces, wait_for
 from nodeport.api.resources import NODES, PODS, SERVICES
 from nodeport.node import local, namespaces, network, processes
+from nodeport.testing.outside import OutsideClient
 
 NewCluster = Callable[[], LocalCluster]
 
@@ -250,3 +253,34 @@ def container_pid(cluster: LocalCluster, uid: str, attempt: int) -> int:
         / "running"
     )
     return int(wait_for(file.read_text, "the container to run").split()[0])
+
+
+def test_no_call_fails_while_pods_are_deleted_and_replaced(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "2")
+    port = cluster.deploy(3, probe=False)
+    addresses = list(cluster.node_addresses().values())
+    with OutsideClient.on(cluster.paths.name) as client, ThreadPoolExecutor(1) as background:
+        stop = threading.Event()
+
+        def call_all_the_time() -> int:
+            answered = 0
+            while not stop.is_set():
+                client.get(addresses[answered % 2], port, "/hostname")
+                answered += 1
+            return answered
+
+        calling = background.submit(call_all_the_time)
+        try:
+            for _ in range(3):
+                victim = cluster.ready_pods()[0]["metadata"]["name"]
+                cluster.delete(PODS, victim)
+                wait_for(
+                    lambda victim=victim: (
+                        victim not in {pod["metadata"]["name"] for pod in cluster.items(PODS)}
+                    ),
+                    "the pod to go",
+                )
+                cluster.wait_for_pods(3)
+        finally:
+            stop.set()
+        assert calling.result() > 50

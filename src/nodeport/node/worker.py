@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 SANDBOX_RETRY = timedelta(seconds=5)
 LEAST_GRACE = timedelta(seconds=2)
 """What is left for SIGTERM at least when a preStop hook has used up the grace period."""
+DRAIN = timedelta(milliseconds=200)
+"""Between the deletion and SIGTERM of a container that serves: nodes learn at the same moment that its endpoint is
+going, and a program that ends sooner than their rules change would refuse connections."""
 FIRST_REPORT = timedelta(milliseconds=150)
 """A pod that runs by then has its first report say so: most need no report of being Pending."""
 
@@ -247,6 +250,9 @@ class PodWorker:
         self._record.note("Killing", f"Stopping container {keeper.name}", keeper)
         began = clock.monotonic()
         await self._pre_stop(keeper, grace)
+        if keeper.ready and grace > DRAIN:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(container.ended.wait(), DRAIN.total_seconds())
         left = grace - timedelta(seconds=clock.monotonic() - began)
         await self._node.runtime.stop(container, max(left, min(LEAST_GRACE, grace)))
 
