@@ -52,11 +52,18 @@ class Cluster:
 
     def run(self, *command: str, fails: bool = False, show: bool = True) -> str:
         """Run a command as a user would and show it with its output; raise when its success is not as expected."""
-        program = {"kubectl": str(self.kubectl), "nodeport": str(Path(sys.executable).with_name("nodeport"))}[command[0]]
+        program = {"kubectl": str(self.kubectl), "nodeport": str(Path(sys.executable).with_name("nodeport"))}[
+            command[0]
+        ]
         if show:
             console.print(f"[bold green]$[/] [bold]{' '.join(shown(word) for word in command)}[/]")
         done = subprocess.run(
-            [program, *command[1:]], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            [program, *command[1:]],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         output = (done.stdout + done.stderr).rstrip()
         if show and output:
@@ -66,7 +73,9 @@ class Cluster:
         return done.stdout
 
     def get(self, *arguments: str) -> dict[str, object]:
-        loaded: dict[str, object] = json.loads(self.run("kubectl", "get", *arguments, "-o", "json", show=False))
+        loaded: dict[str, object] = json.loads(
+            self.run("kubectl", "get", *arguments, "-o", "json", show=False)
+        )
         return loaded
 
 
@@ -112,7 +121,9 @@ def show_answers(answers: Answers, nodes: dict[str, str], port: int, pods_on: Co
     for heading in ("CALLED", "PODS THERE", "ANSWERED BY"):
         table.add_column(heading)
     for node, address in nodes.items():
-        heard = ", ".join(f"{pod} ×{count}" for pod, count in sorted(answers.by_node[node].items())) or "nobody"
+        heard = (
+            ", ".join(f"{pod} ×{count}" for pod, count in sorted(answers.by_node[node].items())) or "nobody"
+        )
         table.add_row(f"http://{address}:{port} ({node})", str(pods_on[node]), heard)
     console.print(table)
     if answers.failures:
@@ -198,7 +209,9 @@ def show(cluster: Cluster) -> None:
     with OutsideClient.on(NAME) as client:
         with step("A manifest goes in"):
             cluster.run("kubectl", "apply", "-f", str(EXAMPLES / "nodeport.yaml"))
-            cluster.run("kubectl", "rollout", "status", "deployment/my-deployment", "--timeout=60s", show=False)
+            cluster.run(
+                "kubectl", "rollout", "status", "deployment/my-deployment", "--timeout=60s", show=False
+            )
             pods_on = wait_for_pods(cluster, 3)
             cluster.run("kubectl", "get", "deployments,pods,services", "-o", "wide")
         with step(f"Every node answers on port {NODE_PORT}, for a client that is no node ({client.address})"):
@@ -229,7 +242,10 @@ def show(cluster: Cluster) -> None:
 def kubectl_path() -> Path:
     """The newest of the kubectl binaries that the demo and the tests bring along."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "kubectl.py"), "newest"], capture_output=True, text=True, check=True
+        [sys.executable, str(ROOT / "tools" / "kubectl.py"), "newest"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return Path(done.stdout.strip())
 
@@ -240,7 +256,9 @@ def main() -> int:
         cluster = Cluster(kubectl_path(), Path(folder) / "kubeconfig")
         try:
             with step("A cluster of one control plane and three nodes"):
-                cluster.run("nodeport", "up", "--name", NAME, "--nodes", "3", "--kubeconfig", str(cluster.kubeconfig))
+                cluster.run(
+                    "nodeport", "up", "--name", NAME, "--nodes", "3", "--kubeconfig", str(cluster.kubeconfig)
+                )
                 cluster.run("kubectl", "get", "nodes", "-o", "wide")
             show(cluster)
         except DemoFailed as failure:

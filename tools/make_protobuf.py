@@ -41,7 +41,9 @@ IMPORTS = {
 
 
 def show(git_dir: str, path: str) -> str:
-    done = subprocess.run(["git", f"--git-dir={git_dir}", "show", f"HEAD:{path}"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", f"--git-dir={git_dir}", "show", f"HEAD:{path}"], capture_output=True, text=True
+    )
     return done.stdout
 
 
@@ -125,7 +127,11 @@ class Maker:
                 kept.add(key)
             types[key] = self.printed(bare, package)
         known = self.definitions.get(definition, {}).get("properties", {})
-        odd = {key: kind for key, kind in types.items() if key not in known or kind != default_go_type(known[key])}
+        odd = {
+            key: kind
+            for key, kind in types.items()
+            if key not in known or kind != default_go_type(known[key])
+        }
         made: dict[str, Any] = {}
         if kept:
             made["kept"] = sorted(kept)
@@ -141,7 +147,10 @@ class Maker:
         if go_type.startswith(("[", "map")):
             return False
         definition = self.qualified(go_type, package)
-        return definition in SPECIAL or definition.rpartition(".")[2] in self.package(definition.rpartition(".")[0])[1]
+        return (
+            definition in SPECIAL
+            or definition.rpartition(".")[2] in self.package(definition.rpartition(".")[0])[1]
+        )
 
     def printed(self, go_type: str, package: str) -> str:
         """The type as Go prints it: package name before its own types."""

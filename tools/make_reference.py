@@ -19,7 +19,9 @@ def render(group: click.Group) -> str:
         command = group.get_command(context, name)
         if command is None or command.hidden:
             continue
-        own = click.Context(command, info_name=name, parent=context, terminal_width=100, max_content_width=100)
+        own = click.Context(
+            command, info_name=name, parent=context, terminal_width=100, max_content_width=100
+        )
         parts += [f"## nodeport {name}", "", "```text", command.get_help(own), "```", ""]
     return "\n".join(parts)
 

@@ -80,7 +80,9 @@ def special(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     made = bare(schema)
     kinds = made.get("x-kubernetes-group-version-kind")
     if kinds and len(kinds) > 1:
-        made["x-kubernetes-group-version-kind"] = [kind for kind in kinds if kind["group"] in ("", "autoscaling")][:1]
+        made["x-kubernetes-group-version-kind"] = [
+            kind for kind in kinds if kind["group"] in ("", "autoscaling")
+        ][:1]
     return made
 
 

@@ -62,7 +62,12 @@ class Kubectl:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.cache), "TZ": "UTC"}
+        return {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(self.kubeconfig),
+            "HOME": str(self.cache),
+            "TZ": "UTC",
+        }
 
     async def start(self, *words: str, **environment: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

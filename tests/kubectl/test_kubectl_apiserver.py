@@ -50,10 +50,16 @@ async def test_apply_creates_then_leaves_alone_then_changes(kubectl: Any) -> Non
     first = await kubectl("apply", "-f", "-", stdin=MANIFEST)
     assert first.lines == ["deployment.apps/my-deployment created", "service/my-nodeport-service created"]
     second = await kubectl("apply", "-f", "-", stdin=MANIFEST)
-    assert second.lines == ["deployment.apps/my-deployment unchanged", "service/my-nodeport-service unchanged"]
+    assert second.lines == [
+        "deployment.apps/my-deployment unchanged",
+        "service/my-nodeport-service unchanged",
+    ]
     changed = MANIFEST.replace("replicas: 3", "replicas: 5").replace("30007", "30008")
     third = await kubectl("apply", "-f", "-", stdin=changed)
-    assert third.lines == ["deployment.apps/my-deployment configured", "service/my-nodeport-service configured"]
+    assert third.lines == [
+        "deployment.apps/my-deployment configured",
+        "service/my-nodeport-service configured",
+    ]
     found = (await kubectl("get", "svc", "my-nodeport-service", "-o", "json")).json
     assert [each["nodePort"] for each in found["spec"]["ports"]] == [30008]
     dry = await kubectl("apply", "--dry-run=server", "-f", "-", stdin=MANIFEST)

@@ -143,7 +143,12 @@ def _child(parent: Any, step: str) -> Any:
 def _index(step: str, length: int) -> int:
     """A position that exists; RFC 6901 allows no leading zeros."""
     digits = step.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or (len(digits) > 1 and digits[0] == "0") or len(digits) > 9:
+    if (
+        not digits.isascii()
+        or not digits.isdigit()
+        or (len(digits) > 1 and digits[0] == "0")
+        or len(digits) > 9
+    ):
         raise _Inapplicable(f"no index: {step}")
     index = int(step)
     if index < 0:
@@ -197,5 +202,7 @@ def equal(left: Any, right: Any) -> bool:
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
     if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(equal(one, other) for one, other in zip(left, right, strict=True))
+        return len(left) == len(right) and all(
+            equal(one, other) for one, other in zip(left, right, strict=True)
+        )
     return bool(left == right)

@@ -49,7 +49,9 @@ class _Malformed(ValueError):
 def decode(body: bytes) -> JsonObject:
     """The object in ``body``, with ``apiVersion`` and ``kind``. BadRequest when it is malformed or of unknown kind."""
     if body[:4] != MAGIC:
-        raise BadRequest("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+        raise BadRequest(
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+        )
     try:
         return _decode_envelope(memoryview(body)[4:])
     except _Malformed as error:
@@ -64,7 +66,9 @@ def _decode_envelope(data: memoryview) -> JsonObject:
         if wire != _LENGTH:
             continue
         if number == 1:
-            parts = {inner: _text(part) for inner, inner_wire, part in _fields(value) if inner_wire == _LENGTH}
+            parts = {
+                inner: _text(part) for inner, inner_wire, part in _fields(value) if inner_wire == _LENGTH
+            }
             api_version, kind = parts.get(1, ""), parts.get(2, "")
         elif number == 2:
             raw = value

@@ -183,7 +183,8 @@ def by_kind(api_version: str, kind: str) -> Resource | None:
 def by_plural(group: str, version: str, plural: str) -> Resource | None:
     """The row that a URL names."""
     return next(
-        (row for row in RESOURCES if row.plural == plural and row.group == group and row.version == version), None
+        (row for row in RESOURCES if row.plural == plural and row.group == group and row.version == version),
+        None,
     )
 
 

@@ -70,7 +70,9 @@ def resolve(schema: JsonObject) -> JsonObject:
 def field_schema(schema: JsonObject, field: str) -> JsonObject | None:
     """The schema of an object's field or map entry with the field's own extensions (merge key), not resolved."""
     target = resolve(schema)
-    found: JsonObject | None = (target.get("properties") or {}).get(field) or target.get("additionalProperties")
+    found: JsonObject | None = (target.get("properties") or {}).get(field) or target.get(
+        "additionalProperties"
+    )
     return found
 
 

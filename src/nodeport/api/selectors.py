@@ -231,10 +231,14 @@ def _value_count_errors(operator: Operator, values: tuple[str, ...]) -> Iterator
                 yield invalid("values", [], "for 'in', 'notin' operators, values set can't be empty")
         case Operator.EXISTS | Operator.DOES_NOT_EXIST:
             if values:
-                yield invalid("values", list(values), "values set must be empty for exists and does not exist")
+                yield invalid(
+                    "values", list(values), "values set must be empty for exists and does not exist"
+                )
         case Operator.GREATER_THAN | Operator.LESS_THAN:
             if len(values) != 1:
-                yield invalid("values", list(values), "for 'Gt', 'Lt' operators, exactly one value is required")
+                yield invalid(
+                    "values", list(values), "for 'Gt', 'Lt' operators, exactly one value is required"
+                )
             for index, value in enumerate(values):
                 if _integer(value) is None:
                     detail = "for 'Gt', 'Lt' operators, the value must be an integer"
@@ -290,12 +294,15 @@ class FieldSelector:
 
     def matches(self, obj: Mapping[str, Any]) -> bool:
         return all(
-            (field_value(obj, path) == value) is (operator == "=") for path, operator, value in self.requirements
+            (field_value(obj, path) == value) is (operator == "=")
+            for path, operator, value in self.requirements
         )
 
     def exact(self, path: str) -> str | None:
         """The value that ``path`` must equal, when it must."""
-        return next((value for found, operator, value in self.requirements if found == path and operator == "="), None)
+        return next(
+            (value for found, operator, value in self.requirements if found == path and operator == "="), None
+        )
 
     def __str__(self) -> str:
         return ",".join(f"{path}{operator}{_escaped(value)}" for path, operator, value in self.requirements)

@@ -34,7 +34,9 @@ def is_headless(service: Mapping[str, Any]) -> bool:
 
 def externally_accessible(service: Mapping[str, Any]) -> bool:
     kind = type_of(service)
-    return kind in (NODE_PORT, LOAD_BALANCER) or (kind == CLUSTER_IP and bool(spec_of(service).get("externalIPs")))
+    return kind in (NODE_PORT, LOAD_BALANCER) or (
+        kind == CLUSTER_IP and bool(spec_of(service).get("externalIPs"))
+    )
 
 
 def needs_cluster_ip(service: Mapping[str, Any]) -> bool:
@@ -83,7 +85,11 @@ def patch_allocated_values(new: JsonObject, old: JsonObject) -> None:
     if needs_cluster_ip(old) and needs_cluster_ip(new):
         if not spec.get("clusterIP") and before.get("clusterIP"):
             spec["clusterIP"] = before["clusterIP"]
-        if not spec.get("clusterIPs") and spec.get("clusterIP") == before.get("clusterIP") and before.get("clusterIPs"):
+        if (
+            not spec.get("clusterIPs")
+            and spec.get("clusterIP") == before.get("clusterIP")
+            and before.get("clusterIPs")
+        ):
             spec["clusterIPs"] = list(before["clusterIPs"])
     if needs_node_ports(old) and needs_node_ports(new):
         _patch_node_ports(spec, before, taken=node_ports(old) & node_ports(new))

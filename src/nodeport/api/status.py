@@ -67,7 +67,12 @@ class FieldError:
         """The message without the field: a Status cause's ``message``."""
         words = self.type.value[1]
         match self.type:
-            case FieldErrorType.REQUIRED | FieldErrorType.FORBIDDEN | FieldErrorType.TOO_LONG | FieldErrorType.INTERNAL:
+            case (
+                FieldErrorType.REQUIRED
+                | FieldErrorType.FORBIDDEN
+                | FieldErrorType.TOO_LONG
+                | FieldErrorType.INTERNAL
+            ):
                 head = words
             case _:
                 head = f"{words}: {_shown(self.value)}"

@@ -266,9 +266,12 @@ def _in_order(merged: list[Any], patch_order: list[Any], server_order: list[Any]
     def identity(item: Any) -> Any:
         return _frozen(_identity(item, key))
 
-    named = sorted((item for item in merged if identity(item) in wanted), key=lambda item: wanted[identity(item)])
+    named = sorted(
+        (item for item in merged if identity(item) in wanted), key=lambda item: wanted[identity(item)]
+    )
     others = sorted(
-        (item for item in merged if identity(item) not in wanted), key=lambda item: stood.get(identity(item), _LAST)
+        (item for item in merged if identity(item) not in wanted),
+        key=lambda item: stood.get(identity(item), _LAST),
     )
     return _interleaved(others, named, [stood.get(identity(item), -1) for item in others],
                         [stood.get(identity(item), -1) for item in named])  # fmt: skip
@@ -277,7 +280,8 @@ def _in_order(merged: list[Any], patch_order: list[Any], server_order: list[Any]
 def _positions(items: list[Any], key: str) -> dict[Any, int]:
     """Where each element stands first."""
     return {
-        _frozen(_identity_or_none(item, key) if key else item): at for at, item in reversed([*enumerate(items)])
+        _frozen(_identity_or_none(item, key) if key else item): at
+        for at, item in reversed([*enumerate(items)])
     }
 
 

@@ -138,7 +138,9 @@ class Compiler:
         walker.zero = dict
 
     def fill_map(self, walker: Walker, schema: dict[str, Any]) -> None:
-        item_walker = self.of(schema["additionalProperties"], _default_go_type(schema["additionalProperties"]))
+        item_walker = self.of(
+            schema["additionalProperties"], _default_go_type(schema["additionalProperties"])
+        )
 
         def fits(value: Any) -> bool:
             if type(value) is not dict:
@@ -271,7 +273,9 @@ def _fill_opaque(walker: Walker) -> None:
     walker.report_at = lambda _value, _path, _place, _findings: None
 
 
-def _fill(walker: Walker, fits: Fits, zero: Callable[[], Any], fault: Callable[[Any], str | None] | None) -> None:
+def _fill(
+    walker: Walker, fits: Fits, zero: Callable[[], Any], fault: Callable[[Any], str | None] | None
+) -> None:
     """A scalar. ``fault`` words the error of a type with a decoder of its own; None asks for Go's own words."""
 
     def report(value: Any, _path: str, place: _Place, findings: _Findings) -> None:
@@ -312,7 +316,12 @@ def _fill_quantity(walker: Walker) -> None:
     def fits(value: Any) -> bool:
         return value.__class__ in (str, int, float) and is_quantity(str(value))
 
-    _fill(walker, fits, lambda: "0", lambda value: quantity_error("" if isinstance(value, dict | list) else str(value)))
+    _fill(
+        walker,
+        fits,
+        lambda: "0",
+        lambda value: quantity_error("" if isinstance(value, dict | list) else str(value)),
+    )
 
 
 def _fill_timestamp(walker: Walker) -> None:

@@ -39,7 +39,9 @@ class _Converter:
         if isinstance(node, yaml.ScalarNode):
             return scalar(node.value, quoted=self.is_text(node))
         if isinstance(node, yaml.SequenceNode):
-            return [self.convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
+            return [
+                self.convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)
+            ]
         return self.mapping(node, path, depth)
 
     def is_text(self, node: yaml.ScalarNode) -> bool:

@@ -80,7 +80,9 @@ def invalid_patch(obj: JsonObject, detail: str) -> Invalid:
 
 def strict_problems(unknown: tuple[str, ...], duplicates: list[str]) -> list[str]:
     """The words for fields that strict decoding refuses and lenient decoding warns of."""
-    return [f'duplicate field "{path}"' for path in duplicates] + [f'unknown field "{path}"' for path in unknown]
+    return [f'duplicate field "{path}"' for path in duplicates] + [
+        f'unknown field "{path}"' for path in unknown
+    ]
 
 
 def _version(api_version: str) -> str:

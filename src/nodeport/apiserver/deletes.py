@@ -78,7 +78,9 @@ class Deleter:
         begun = parse_rfc3339(metadata["deletionTimestamp"]) - timedelta(seconds=left)
         set_deletion(metadata, begun + timedelta(seconds=shorter), shorter)
 
-    async def delete_collection(self, target: Target, list_options: ListOptions, options: DeleteOptions) -> bytes:
+    async def delete_collection(
+        self, target: Target, list_options: ListOptions, options: DeleteOptions
+    ) -> bytes:
         """Delete what the selectors choose, one by one; answers with the list as it was found."""
         entry = self._registry.entry(target.resource)
         page = await self._lister.page(target.resource, target.namespace, entry.splicer, list_options)
@@ -134,5 +136,3 @@ def _gone_status(resource: Resource, obj: JsonObject) -> JsonObject:
         "uid": obj["metadata"]["uid"],
     }  # fmt: skip
     return success({key: value for key, value in details.items() if value})
-
-

@@ -51,7 +51,12 @@ class Discovery:
             found.append(_legacy_resource(row))
             found.extend(_legacy_subresource(row, sub) for sub in row.subresources)
         api_version = f"{group}/{version}" if group else version
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": found}
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": api_version,
+            "resources": found,
+        }
 
     def aggregated(self, version: str, *, core: bool) -> JsonObject:
         """GET /api or /apis as an APIGroupDiscoveryList; ``version`` is ``v2`` or ``v2beta1``."""
@@ -69,7 +74,8 @@ class Discovery:
 
     def _aggregated_group(self, group: str, version: str) -> JsonObject:
         rows = sorted(
-            (row for row in self._rows if (row.group, row.version) == (group, version)), key=lambda row: row.plural
+            (row for row in self._rows if (row.group, row.version) == (group, version)),
+            key=lambda row: row.plural,
         )
         metadata: JsonObject = {"creationTimestamp": None}
         if group:
@@ -77,7 +83,11 @@ class Discovery:
         return {
             "metadata": metadata,
             "versions": [
-                {"version": version, "resources": [_aggregated_resource(row) for row in rows], "freshness": "Current"}
+                {
+                    "version": version,
+                    "resources": [_aggregated_resource(row) for row in rows],
+                    "freshness": "Current",
+                }
             ],
         }
 

@@ -81,7 +81,8 @@ class Splicer:
     def serve_list(self, items: Sequence[KeyValue], list_metadata: JsonObject) -> bytes:
         """A list: its items carry no ``kind`` and ``apiVersion``."""
         parts = [
-            b'{"metadata":{"resourceVersion":"%d",%b' % (kv.mod_revision, kv.value[_HEAD_LENGTH:]) for kv in items
+            b'{"metadata":{"resourceVersion":"%d",%b' % (kv.mod_revision, kv.value[_HEAD_LENGTH:])
+            for kv in items
         ]
         return b'%b%b,"items":[%b]}\n' % (self.list_head, encode(list_metadata), b",".join(parts))
 
@@ -110,5 +111,3 @@ _label_decoder = msgspec.json.Decoder(Labelled)
 
 def stored_labels(stored: bytes) -> dict[str, str]:
     return _label_decoder.decode(stored).metadata.labels or {}
-
-

@@ -67,7 +67,10 @@ def answer_of(error: ApiError) -> web.Response:
     """The HTTP answer whose body is the error's Status."""
     headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
     return web.Response(
-        status=error.code, body=encode(error.to_status()) + b"\n", content_type="application/json", headers=headers
+        status=error.code,
+        body=encode(error.to_status()) + b"\n",
+        content_type="application/json",
+        headers=headers,
     )
 
 

@@ -97,9 +97,7 @@ class Handler:
         user = self._user(request)
         resource = target.resource
         asked = verb or request.method.lower()
-        self._authorize(
-            Attributes(user, asked, resource, target.namespace, target.name, target.subresource)
-        )
+        self._authorize(Attributes(user, asked, resource, target.namespace, target.name, target.subresource))
         if not is_allowed(target, verb):
             raise method_not_allowed(resource, asked)
         return await self._verbs.serve(Call(request, address, target, verb, user))

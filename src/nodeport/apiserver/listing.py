@@ -106,8 +106,10 @@ class Lister:
                     prefix, start_after, revision, options.limit, matches
                 )
         except Compacted as error:
-            text = EXPIRED_CONTINUE if options.continue_token else (
-                f"The resourceVersion for the provided list is too old: {error.asked} ({error.oldest})"
+            text = (
+                EXPIRED_CONTINUE
+                if options.continue_token
+                else (f"The resourceVersion for the provided list is too old: {error.asked} ({error.oldest})")
             )
             raise Expired(text) from error
         except FutureRevision as error:

@@ -32,7 +32,9 @@ class Metrics:
             )
         lines.append("# TYPE apiserver_request_seconds_total counter")
         for (verb, resource), seconds in sorted(self._seconds.items()):
-            lines.append(f'apiserver_request_seconds_total{{verb="{verb}",resource="{resource}"}} {seconds:.6f}')
+            lines.append(
+                f'apiserver_request_seconds_total{{verb="{verb}",resource="{resource}"}} {seconds:.6f}'
+            )
         for source in self._sources:
             lines.extend(source())
         return "\n".join(lines) + "\n"

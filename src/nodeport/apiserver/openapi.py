@@ -46,7 +46,9 @@ class OpenApi:
         if path == "/openapi/v3":
             return web.Response(body=self._index(), content_type="application/json")
         body = self._document(path.removeprefix("/openapi/v3/"))
-        return web.Response(body=body, content_type="application/json", headers={"ETag": f'"{_digest(body)}"'})
+        return web.Response(
+            body=body, content_type="application/json", headers={"ETag": f'"{_digest(body)}"'}
+        )
 
     def _index(self) -> bytes:
         paths = {
@@ -159,7 +161,9 @@ def _collection_operations(row: Resource) -> JsonObject:
     selectors = [_parameter(name, "query") for name in names]
     return {
         "parameters": _path_parameters(row, item=False),
-        "get": _operation(row, "list", "list", parameters=[*selectors, _parameter("limit", "query", "integer")]),
+        "get": _operation(
+            row, "list", "list", parameters=[*selectors, _parameter("limit", "query", "integer")]
+        ),
         "post": _operation(row, "create", "post", parameters=_write_parameters(), requestBody=_body(row)),
     }
 

@@ -153,16 +153,22 @@ def _list_errors(options: ListOptions) -> list[FieldError]:
     if not options.match:
         return found
     if options.continue_token:
-        found.append(forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+        found.append(
+            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
+        )
     if options.resource_version is None:
         found.append(
-            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+            forbidden(
+                "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            )
         )
     if options.match not in (EXACT, NOT_OLDER_THAN):
         found.append(not_supported("resourceVersionMatch", options.match, [EXACT, NOT_OLDER_THAN]))
     if options.match == EXACT and options.resource_version == 0:
         found.append(
-            forbidden("resourceVersionMatch", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+            forbidden(
+                "resourceVersionMatch", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+            )
         )
     return found
 
@@ -175,7 +181,9 @@ def write_options(query: Query, kind: str) -> WriteOptions:
     if validation not in ("Ignore", "Warn", "Strict"):
         errors.append(not_supported("fieldValidation", validation, ["Ignore", "Strict", "Warn"]))
     if len(manager) > MANAGER_MAX_LENGTH:
-        errors.append(FieldError(FieldErrorType.TOO_LONG, "fieldManager", detail="may not be more than 128 bytes"))
+        errors.append(
+            FieldError(FieldErrorType.TOO_LONG, "fieldManager", detail="may not be more than 128 bytes")
+        )
     elif not manager.isprintable():
         errors.append(invalid("fieldManager", manager, "should only contain printable characters"))
     if errors:
@@ -201,10 +209,14 @@ def delete_options(query: Query, body: JsonObject) -> DeleteOptions:
     dry_run = (body.get("dryRun") or [query.get("dryRun")])[0]
     errors = _dry_run_errors(dry_run)
     if policy not in ("", "Background", "Foreground", "Orphan"):
-        errors.append(not_supported("propagationPolicy", policy, ["Background", "Foreground", "Orphan", "nil"]))
+        errors.append(
+            not_supported("propagationPolicy", policy, ["Background", "Foreground", "Orphan", "nil"])
+        )
     if policy and orphan is not None:
         errors.append(
-            invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set")
+            invalid(
+                "propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"
+            )
         )
     if errors:
         raise invalid_options("DeleteOptions", errors)

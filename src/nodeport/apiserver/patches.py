@@ -86,7 +86,9 @@ def decode_operations(data: bytes) -> list[JsonObject]:
     except ValueError as error:
         raise BadRequest(f"error decoding patch: {error}") from error
     if not isinstance(operations, list) or not all(isinstance(each, dict) for each in operations):
-        raise BadRequest("error decoding patch: json: cannot unmarshal value into Go value of type jsonpatch.Patch")
+        raise BadRequest(
+            "error decoding patch: json: cannot unmarshal value into Go value of type jsonpatch.Patch"
+        )
     if len(operations) > MAX_JSON_PATCH_OPERATIONS:
         raise RequestEntityTooLarge(
             f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"

@@ -84,7 +84,9 @@ class ClusterPki:
             admin=make.client("admin", "kubernetes-admin", ("system:masters",)),
             controller=make.client("controller", "system:kube-controller-manager", ()),
             proxy=make.client("proxy", "system:kube-proxy", ()),
-            kubelet_client=make.client("kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)),
+            kubelet_client=make.client(
+                "kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)
+            ),
         )
 
     def node(self, name: str, addresses: Iterable[Address] = ()) -> KeyPair:
@@ -180,7 +182,8 @@ class _Maker:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._authority.key.public_key()), critical=False
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._authority.key.public_key()),
+                critical=False,
             )
         )
         if names or addresses:

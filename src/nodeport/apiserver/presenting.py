@@ -19,10 +19,16 @@ Now = Callable[[], datetime]
 
 
 def metadata_only(obj: JsonObject) -> JsonObject:
-    return {"kind": "PartialObjectMetadata", "apiVersion": METADATA_VERSION, "metadata": obj.get("metadata") or {}}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": METADATA_VERSION,
+        "metadata": obj.get("metadata") or {},
+    }
 
 
-def render(resource: Resource, form: Form, include: str, now: Now) -> Callable[[JsonObject], JsonObject] | None:
+def render(
+    resource: Resource, form: Form, include: str, now: Now
+) -> Callable[[JsonObject], JsonObject] | None:
     """How one object is shown to whoever watches in this form; None: as it is stored."""
     match form:
         case Form.OBJECT:

@@ -70,7 +70,9 @@ class Registry:
             f"{namespace} because it is being terminated",
             details={key: value for key, value in details.items() if value},
             causes=[
-                Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
+                Cause(
+                    "NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace"
+                )
             ],
         )
 
@@ -113,6 +115,6 @@ def check_identity(obj: JsonObject, resource: Resource, namespace: str, name: st
     elif not found_namespace:
         metadata["namespace"] = namespace
     elif found_namespace != namespace:
-        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-
-
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )

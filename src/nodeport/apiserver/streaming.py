@@ -34,7 +34,12 @@ class Streamer:
             task.cancel()
 
     async def serve(
-        self, request: web.BaseRequest, target: Target, options: ListOptions, wanted: Representation, include: str
+        self,
+        request: web.BaseRequest,
+        target: Target,
+        options: ListOptions,
+        wanted: Representation,
+        include: str,
     ) -> web.StreamResponse:
         clock = self._registry.clock
         show = render(target.resource, wanted.form, include, clock.now)
@@ -62,5 +67,3 @@ class Streamer:
             self._streams.discard(task)
         await response.write_eof()
         return response
-
-

@@ -114,7 +114,9 @@ class Subresources:
         def change(old: JsonObject) -> JsonObject:
             pod = f"pod {target.name}"
             if old["metadata"].get("deletionTimestamp"):
-                raise conflict(target.resource, target.name, f"{pod} is being deleted, cannot be assigned to a host")
+                raise conflict(
+                    target.resource, target.name, f"{pod} is being deleted, cannot be assigned to a host"
+                )
             if current := old["spec"].get("nodeName"):
                 why = f'{pod} is already assigned to node "{current}"'
                 raise conflict(target.resource, target.name, why)
@@ -124,7 +126,9 @@ class Subresources:
             mark_scheduled(new, self._registry)
             return new
 
-        await self._writer.change(Target(target.resource, target.namespace, target.name, "binding"), change, options)
+        await self._writer.change(
+            Target(target.resource, target.namespace, target.name, "binding"), change, options
+        )
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
     async def finalize(self, target: Target, body: JsonObject, options: WriteOptions) -> Written:

@@ -118,7 +118,13 @@ class Verbs:
         return self._object(call, splicer.serve(kv.value, kv.mod_revision), wanted)
 
     def _object(
-        self, call: Call, body: bytes, wanted: Representation, *, status: int = 200, warned: list[str] | None = None
+        self,
+        call: Call,
+        body: bytes,
+        wanted: Representation,
+        *,
+        status: int = 200,
+        warned: list[str] | None = None,
     ) -> web.Response:
         now = self._machinery.registry.clock.now()
         shown = present_object(call.target.resource, body, wanted, call.include, now)
@@ -205,7 +211,9 @@ class Verbs:
             written = await subresources.patch_scale(call.target, await call.patch_body(), options)
             return self._written(call, written, wanted, [])
         scale, warned = read_object(await call.body(), SCALE_SCHEMA, SCALE, options.field_validation)
-        return self._written(call, await subresources.update_scale(call.target, scale, options), wanted, warned)
+        return self._written(
+            call, await subresources.update_scale(call.target, scale, options), wanted, warned
+        )
 
     async def _bind(self, call: Call) -> web.Response:
         options = write_options(call.address.query, "CreateOptions")

@@ -107,7 +107,9 @@ def visible_kind(change: Change, splicer: Splicer, options: ListOptions) -> str:
     return "DELETED" if before else ""
 
 
-def _selected(state: KeyValue, change: Change, splicer: Splicer, options: ListOptions, *, after: bool) -> bool:
+def _selected(
+    state: KeyValue, change: Change, splicer: Splicer, options: ListOptions, *, after: bool
+) -> bool:
     labels = options.label_selector
     if not labels.empty and not labels.matches(change.labels_after() if after else change.labels_before()):
         return False
@@ -222,7 +224,9 @@ class WatchSource:
             try:
                 while (left := deadline - self._clock.monotonic()) > 0:
                     seen = self._store.revision
-                    batch = await reader.read(min(left, BOOKMARK_INTERVAL.total_seconds()) if bookmarks else left)
+                    batch = await reader.read(
+                        min(left, BOOKMARK_INTERVAL.total_seconds()) if bookmarks else left
+                    )
                     if batch:
                         sent = max(sent, batch[-1].revision)
                         yield self._chunk(watch, splicer, cache, batch)
@@ -259,7 +263,11 @@ def bookmark_line(
     metadata: JsonObject = {"resourceVersion": str(revision), "creationTimestamp": None}
     if initial_events_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
-    obj: JsonObject = {"kind": watch.resource.kind, "apiVersion": watch.resource.api_version, "metadata": metadata}
+    obj: JsonObject = {
+        "kind": watch.resource.kind,
+        "apiVersion": watch.resource.api_version,
+        "metadata": metadata,
+    }
     if watch.render is not None:
         obj = watch.render(obj)
     return event_line("BOOKMARK", encode(obj))

@@ -157,7 +157,13 @@ class Writer:
         raise conflict(target.resource, target.name)
 
     async def _change_once(
-        self, target: Target, entry: Entry, kv: KeyValue, old: JsonObject, new: JsonObject, options: WriteOptions
+        self,
+        target: Target,
+        entry: Entry,
+        kv: KeyValue,
+        old: JsonObject,
+        new: JsonObject,
+        options: WriteOptions,
     ) -> Written:
         resource, strategy = entry.resource, entry.strategy
         context = WriteContext(self._registry.clock.now(), options.dry_run)
@@ -211,7 +217,13 @@ class Writer:
 
 def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> None:
     """What the server alone decides about a new object's metadata."""
-    for field_name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"):
+    for field_name in (
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+    ):
         metadata.pop(field_name, None)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = rfc3339(now)
@@ -249,4 +261,3 @@ def is_finished(entry: Entry, obj: JsonObject) -> bool:
         and not metadata.get("deletionGracePeriodSeconds")
         and not entry.strategy.holds_back(obj)
     )
-

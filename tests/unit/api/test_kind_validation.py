@@ -179,7 +179,10 @@ def deployment(**spec: Any) -> JsonObject:
 
 def test_deployments_get_their_defaults_and_are_fine() -> None:
     spec = made(kinds.DEPLOYMENTS, **deployment())["spec"]
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
+    }
     assert (spec["replicas"], spec["revisionHistoryLimit"], spec["progressDeadlineSeconds"]) == (1, 10, 600)
     assert spec["template"]["spec"]["restartPolicy"] == "Always"
     assert "enableServiceLinks" not in spec["template"]["spec"]
@@ -247,11 +250,15 @@ def test_endpoint_slices() -> None:
     ]
     assert warnings(kinds.ENDPOINT_SLICES, {"addressType": "FQDN"}, None)
     many = [{"addresses": ["10.1.1.1"]}] * 1001
-    assert errors(kinds.ENDPOINT_SLICES, addressType="IPv4", endpoints=many)[0].startswith("endpoints: Too many: 1001")
+    assert errors(kinds.ENDPOINT_SLICES, addressType="IPv4", endpoints=many)[0].startswith(
+        "endpoints: Too many: 1001"
+    )
 
 
 def test_endpoints() -> None:
-    found = errors(kinds.ENDPOINTS, subsets=[{}, {"addresses": [{"ip": "0.0.0.0"}], "ports": [{"port": 1}, {"port": 0}]}])
+    found = errors(
+        kinds.ENDPOINTS, subsets=[{}, {"addresses": [{"ip": "0.0.0.0"}], "ports": [{"port": 1}, {"port": 0}]}]
+    )
     assert found == [
         "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
         'subsets[1].addresses[0].ip: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0)',
@@ -267,15 +274,23 @@ def test_small_kinds() -> None:
     namespace = made(kinds.NAMESPACES)
     assert namespace["metadata"]["labels"] == {"kubernetes.io/metadata.name": "a"}
     assert namespace["status"] == {"phase": "Active"}
-    assert errors(kinds.NAMESPACES, metadata={"name": "A.b"})[0].startswith('metadata.name: Invalid value: "A.b"')
+    assert errors(kinds.NAMESPACES, metadata={"name": "A.b"})[0].startswith(
+        'metadata.name: Invalid value: "A.b"'
+    )
     assert made(kinds.SECRETS)["type"] == "Opaque"
-    assert errors(kinds.SECRETS, type="kubernetes.io/tls", data={"tls.crt": ""}) == ["data[tls.key]: Required value"]
-    assert errors(kinds.CONFIG_MAPS, data={"a/b": "x"})[0].startswith('data[a/b]: Invalid value: "a/b": a valid config key')
+    assert errors(kinds.SECRETS, type="kubernetes.io/tls", data={"tls.crt": ""}) == [
+        "data[tls.key]: Required value"
+    ]
+    assert errors(kinds.CONFIG_MAPS, data={"a/b": "x"})[0].startswith(
+        'data[a/b]: Invalid value: "a/b": a valid config key'
+    )
     frozen = {"immutable": True, "data": {"a": "1"}}
     assert update_errors(kinds.CONFIG_MAPS, {"immutable": True, "data": {"a": "2"}}, frozen) == [
         "data: Forbidden: field is immutable when `immutable` is set"
     ]
-    assert update_errors(kinds.SECRETS, {"type": "a/b"}, {}) == ['type: Invalid value: "a/b": field is immutable']
+    assert update_errors(kinds.SECRETS, {"type": "a/b"}, {}) == [
+        'type: Invalid value: "a/b": field is immutable'
+    ]
     assert errors(kinds.LEASES, spec={"leaseDurationSeconds": 0, "leaseTransitions": -1}) == [
         "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
         "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
@@ -293,7 +308,10 @@ def test_namespaces_of_objects_and_names() -> None:
     assert errors(kinds.NODES, metadata={"namespace": "x"}) == [
         "metadata.namespace: Forbidden: not allowed on this type"
     ]
-    assert errors(kinds.CONFIG_MAPS, metadata={"namespace": "", "name": "A"})[1] == "metadata.namespace: Required value"
+    assert (
+        errors(kinds.CONFIG_MAPS, metadata={"namespace": "", "name": "A"})[1]
+        == "metadata.namespace: Required value"
+    )
 
 
 def test_owners_and_finalizers() -> None:
@@ -303,7 +321,7 @@ def test_owners_and_finalizers() -> None:
         "finalizers": ["plain", "a/b"],
     })  # fmt: skip
     assert found[0].startswith("metadata.ownerReferences: Invalid value: [") is True
-    assert "Found \"true\" in references for r and s" in found[0]
+    assert 'Found "true" in references for r and s' in found[0]
     assert found[-1] == (
         'metadata.finalizers[0]: Invalid value: "plain": name is neither a standard finalizer name nor is it fully qualified'
     )
@@ -328,7 +346,9 @@ def drawn(schema: JsonObject, rng: random.Random, depth: int = 0) -> Any:
         case "boolean", _:
             return rng.choice([True, False, None])
         case "string", _:
-            return rng.choice(["", "a", "A b", "None", "NodePort", "ClientIP", "10.0.0.1", "x" * 300, "é", None])
+            return rng.choice(
+                ["", "a", "A b", "None", "NodePort", "ClientIP", "10.0.0.1", "x" * 300, "é", None]
+            )
         case "array", _:
             return [drawn(schema["items"], rng, depth + 1) for _ in range(rng.choice([0, 1, 2]))]
     if "additionalProperties" in schema:

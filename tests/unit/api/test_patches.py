@@ -48,7 +48,9 @@ def test_merge_patch_follows_the_examples_of_rfc_7386(target: Any, patch: Any, r
 
 @settings(max_examples=60, deadline=None)
 @given(OBJECTS, OBJECTS)
-def test_merge_patch_is_idempotent_and_leaves_its_arguments_alone(target: JsonObject, patch: JsonObject) -> None:
+def test_merge_patch_is_idempotent_and_leaves_its_arguments_alone(
+    target: JsonObject, patch: JsonObject
+) -> None:
     before = deep_copy(target), deep_copy(patch)
     once = merge_patch(target, patch)
     assert merge_patch(once, patch) == once
@@ -145,7 +147,9 @@ def test_lists_merge_by_their_merge_key_and_new_elements_come_first() -> None:
 
 
 def test_set_element_order_decides_the_order_and_keeps_foreign_elements_in_place() -> None:
-    patch = {"spec": {"$setElementOrder/ports": [{"port": 82}, {"port": 80}], "ports": [{"port": 82, "name": "n"}]}}
+    patch = {
+        "spec": {"$setElementOrder/ports": [{"port": 82}, {"port": 80}], "ports": [{"port": 82, "name": "n"}]}
+    }
     patched = strategic_merge_patch(SERVICE, service({"port": 80}, {"port": 81}), patch)
     assert ports_of(patched) == [{"port": 82, "name": "n"}, {"port": 80}, {"port": 81}]
 
@@ -162,11 +166,16 @@ def test_the_directives_delete_and_replace() -> None:
     patched = strategic_merge_patch(SERVICE, old, {"spec": {
         "ports": [{"$patch": "delete", "port": 80}], "selector": {"$patch": "replace", "c": "3"}}})  # fmt: skip
     assert patched["spec"] == {"ports": [{"port": 81}], "selector": {"c": "3"}}
-    assert ports_of(strategic_merge_patch(SERVICE, old, {"spec": {"ports": [{"$patch": "replace"}, {"port": 1}]}})) == [
-        {"port": 1}
-    ]
-    assert strategic_merge_patch(SERVICE, old, {"spec": {"selector": {"$patch": "delete"}}})["spec"]["selector"] == {}
-    assert strategic_merge_patch(SERVICE, old, {"spec": {"selector": {"a": None}}})["spec"]["selector"] == {"b": "2"}
+    assert ports_of(
+        strategic_merge_patch(SERVICE, old, {"spec": {"ports": [{"$patch": "replace"}, {"port": 1}]}})
+    ) == [{"port": 1}]
+    assert (
+        strategic_merge_patch(SERVICE, old, {"spec": {"selector": {"$patch": "delete"}}})["spec"]["selector"]
+        == {}
+    )
+    assert strategic_merge_patch(SERVICE, old, {"spec": {"selector": {"a": None}}})["spec"]["selector"] == {
+        "b": "2"
+    }
 
 
 def test_primitive_lists_merge_as_sets_and_elements_can_be_deleted() -> None:
@@ -191,7 +200,9 @@ def test_retain_keys_drops_what_the_patch_does_not_list() -> None:
     patch = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
     assert strategic_merge_patch(DEPLOYMENT, old, patch)["spec"] == {"strategy": {"type": "Recreate"}}
     with pytest.raises(BadRequest, match="invalid patch format of retainKeys"):
-        strategic_merge_patch(DEPLOYMENT, old, {"spec": {"strategy": {"$retainKeys": [], "type": "Recreate"}}})
+        strategic_merge_patch(
+            DEPLOYMENT, old, {"spec": {"strategy": {"$retainKeys": [], "type": "Recreate"}}}
+        )
 
 
 def test_keys_of_nested_lists_come_from_the_schema() -> None:
@@ -202,7 +213,9 @@ def test_keys_of_nested_lists_come_from_the_schema() -> None:
     container = strategic_merge_patch(DEPLOYMENT, old, patch)["spec"]["template"]["spec"]["containers"][0]
     assert container["env"] == [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]
     assert container["ports"] == [{"containerPort": 1, "name": "p"}]
-    status = {"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "Disk", "status": "False"}]}}
+    status = {
+        "status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "Disk", "status": "False"}]}
+    }
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     assert strategic_merge_patch(NODE, status, ready)["status"]["conditions"] == [
         {"type": "Ready", "status": "True"}, {"type": "Disk", "status": "False"},
@@ -221,10 +234,16 @@ def test_nulls_and_directives_never_end_up_in_a_new_field() -> None:
     ("patch", "why"),
     [
         ({"spec": {"ports": [{"name": "x"}]}}, "map: map[name:x] does not contain declared merge key: port"),
-        ({"spec": {"ports": [{"$patch": "merge", "port": 1}]}}, "merging lists cannot yet be specified in the patch"),
+        (
+            {"spec": {"ports": [{"$patch": "merge", "port": 1}]}},
+            "merging lists cannot yet be specified in the patch",
+        ),
         ({"spec": {"$patch": "odd"}}, "unknown patch type: odd in map: map[]"),
         ({"metadata": {"$deleteFromPrimitiveList": ["a"]}}, "invalid patch format of primitive list"),
-        ({"spec": {"$setElementOrder/ports": {}}}, "expected a []interface {}, but received a map[string]interface {}"),
+        (
+            {"spec": {"$setElementOrder/ports": {}}},
+            "expected a []interface {}, but received a map[string]interface {}",
+        ),
     ],
 )
 def test_malformed_strategic_patches_are_refused_in_the_apis_words(patch: JsonObject, why: str) -> None:
@@ -233,7 +252,9 @@ def test_malformed_strategic_patches_are_refused_in_the_apis_words(patch: JsonOb
     assert caught.value.message == why
 
 
-PORTS = st.lists(st.builds(lambda port: {"port": port}, st.integers(1, 5)), max_size=4, unique_by=lambda p: p["port"])
+PORTS = st.lists(
+    st.builds(lambda port: {"port": port}, st.integers(1, 5)), max_size=4, unique_by=lambda p: p["port"]
+)
 NAMED = st.lists(
     st.builds(lambda port, name: {"port": port, "name": name}, st.integers(1, 5), st.sampled_from("ab")),
     max_size=4, unique_by=lambda p: p["port"],
@@ -261,8 +282,13 @@ def test_any_strategic_patch_gives_an_object_or_an_api_error(data: st.DataObject
     keys = st.sampled_from(["ports", "$patch", "$retainKeys", "$setElementOrder/ports", "port", "selector",
                             "$deleteFromPrimitiveList/ports", "finalizers"])  # fmt: skip
     values = st.recursive(
-        SCALARS | st.just("replace"), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+        SCALARS | st.just("replace"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
     )
-    patch = data.draw(st.dictionaries(st.sampled_from(["spec", "metadata"]), st.dictionaries(keys, values, max_size=4)))
+    patch = data.draw(
+        st.dictionaries(st.sampled_from(["spec", "metadata"]), st.dictionaries(keys, values, max_size=4))
+    )
     with suppress(ApiError):
-        assert isinstance(strategic_merge_patch(SERVICE, service({"port": 80}, selector={"a": "b"}), patch), dict)
+        assert isinstance(
+            strategic_merge_patch(SERVICE, service({"port": 80}, selector={"a": "b"}), patch), dict
+        )

@@ -78,10 +78,17 @@ def test_what_kubectl_posts_decodes_to_the_object_it_means(name: str) -> None:
 
 def test_bodies_of_subresources_and_coming_kinds_decode_too() -> None:
     token = decode((DATA / "token.pb").read_bytes())
-    assert (token["kind"], token["spec"]) == ("TokenRequest", {"audiences": ["api"], "expirationSeconds": 600})
+    assert (token["kind"], token["spec"]) == (
+        "TokenRequest",
+        {"audiences": ["api"], "expirationSeconds": 600},
+    )
     review = decode((DATA / "can-i.pb").read_bytes())
     attributes = review["spec"]["resourceAttributes"]
-    assert (attributes["verb"], attributes["resource"], attributes["namespace"]) == ("create", "services", "team-a")
+    assert (attributes["verb"], attributes["resource"], attributes["namespace"]) == (
+        "create",
+        "services",
+        "team-a",
+    )
     ingress = decode((DATA / "ingress.pb").read_bytes())
     assert ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"]["number"] == 80
     assert decode((DATA / "job.pb").read_bytes())["spec"]["template"]["spec"]["restartPolicy"] == "Never"
@@ -120,7 +127,9 @@ def envelope(api_version: str, kind: str, raw: bytes) -> bytes:
 
 
 def test_times_quantities_and_negative_numbers_take_their_json_form() -> None:
-    lease = field(2, field(1, b"me") + field(2, 40) + field(3, field(1, 1_700_000_000) + field(2, 123_456_789)))
+    lease = field(
+        2, field(1, b"me") + field(2, 40) + field(3, field(1, 1_700_000_000) + field(2, 123_456_789))
+    )
     assert decode(envelope("coordination.k8s.io/v1", "Lease", lease))["spec"] == {
         "holderIdentity": "me", "leaseDurationSeconds": 40, "acquireTime": "2023-11-14T22:13:20.123456Z",
     }  # fmt: skip
@@ -169,7 +178,9 @@ def assert_object_or_bad_request(body: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(BODIES), st.data())
-def test_damaged_bodies_give_an_object_or_a_bad_request_and_nothing_else(path: Path, data: st.DataObject) -> None:
+def test_damaged_bodies_give_an_object_or_a_bad_request_and_nothing_else(
+    path: Path, data: st.DataObject
+) -> None:
     body = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(4, len(body) - 1))] = data.draw(st.integers(0, 255))

@@ -36,7 +36,7 @@ def test_duplicate_fields_are_named_by_path_and_the_last_one_wins() -> None:
         (b"nope", "invalid character 'n' looking for beginning of value (6e6f7065)"),
         (b"{a:1}", "invalid character 'a' looking for beginning of object key string ({a:1})"),
         (b'{"a" 1}', "invalid character '1' after object key ({\"a\" 1})"),
-        (b'{"a":1 "b":2}', "invalid character '\"' after object key:value pair ({\"a\":1 \"b\":2})"),
+        (b'{"a":1 "b":2}', 'invalid character \'"\' after object key:value pair ({"a":1 "b":2})'),
         (b'{"a":[1 2]}', "invalid character '2' after array element ({\"a\":[1 2]})"),
         (b'{"a":1}x', "invalid character 'x' after top-level value ({\"a\":1}x)"),
         (b'{"a":NaN}', "invalid character 'N' looking for beginning of value ({\"a\":NaN})"),

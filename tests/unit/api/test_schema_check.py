@@ -115,7 +115,10 @@ def test_importing_the_room_reads_no_schema() -> None:
 
 
 def test_checking_a_service_takes_microseconds() -> None:
-    obj = {"metadata": {"name": "a"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "targetPort": 8080}]}}
+    obj = {
+        "metadata": {"name": "a"},
+        "spec": {"type": "NodePort", "ports": [{"port": 80, "targetPort": 8080}]},
+    }
     check(SERVICE, obj)
     best = 1.0
     for _ in range(20):

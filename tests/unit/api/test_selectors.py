@@ -62,9 +62,13 @@ def test_broken_label_selectors_are_bad_requests_in_the_apis_words(text: str, wh
 
 
 def test_malformed_keys_and_values_are_named() -> None:
-    with pytest.raises(BadRequest, match=r'unable to parse requirement: <nil>: Invalid value: "a&b": name part must'):
+    with pytest.raises(
+        BadRequest, match=r'unable to parse requirement: <nil>: Invalid value: "a&b": name part must'
+    ):
         parse_label_selector("a&b")
-    with pytest.raises(BadRequest, match=r'values\[0\]\[a\]: Invalid value: "\$x": a valid label must be an empty'):
+    with pytest.raises(
+        BadRequest, match=r'values\[0\]\[a\]: Invalid value: "\$x": a valid label must be an empty'
+    ):
         parse_label_selector("a=$x")
 
 
@@ -141,7 +145,11 @@ def test_broken_field_selectors_are_bad_requests(text: str, why: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(KEYS, st.sampled_from(["=", "!="]), st.text(alphabet="ab,=\\", max_size=4)), max_size=3))
+@given(
+    st.lists(
+        st.tuples(KEYS, st.sampled_from(["=", "!="]), st.text(alphabet="ab,=\\", max_size=4)), max_size=3
+    )
+)
 def test_printing_and_parsing_a_field_selector_keeps_its_terms(terms: list[tuple[str, str, str]]) -> None:
     from nodeport.api.selectors import FieldSelector
 

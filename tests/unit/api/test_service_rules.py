@@ -40,7 +40,9 @@ def test_a_plain_service_gets_every_default() -> None:
         ({"type": "NodePort", "externalTrafficPolicy": "Local"}, "Local"),
     ],
 )  # fmt: skip
-def test_only_externally_accessible_services_get_an_external_policy(spec: JsonObject, policy: str | None) -> None:
+def test_only_externally_accessible_services_get_an_external_policy(
+    spec: JsonObject, policy: str | None
+) -> None:
     assert defaulted(**spec)["spec"].get("externalTrafficPolicy") == policy
 
 
@@ -54,14 +56,19 @@ def test_session_affinity_config_follows_the_affinity() -> None:
     for given in ({}, {"sessionAffinityConfig": {"clientIP": {}}}, {"sessionAffinityConfig": None}):
         spec = defaulted(sessionAffinity="ClientIP", **given)["spec"]
         assert spec["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
-    assert defaulted(sessionAffinity="ClientIP", sessionAffinityConfig=config)["spec"]["sessionAffinityConfig"] == config
+    assert (
+        defaulted(sessionAffinity="ClientIP", sessionAffinityConfig=config)["spec"]["sessionAffinityConfig"]
+        == config
+    )
 
 
 def test_load_balancers_allocate_node_ports_and_have_an_ip_mode() -> None:
     assert defaulted(type="LoadBalancer")["spec"]["allocateLoadBalancerNodePorts"] is True
     kept = defaulted(type="LoadBalancer", allocateLoadBalancerNodePorts=False)
     assert kept["spec"]["allocateLoadBalancerNodePorts"] is False
-    obj = service(type="LoadBalancer") | {"status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}, {"hostname": "a"}]}}}
+    obj = service(type="LoadBalancer") | {
+        "status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}, {"hostname": "a"}]}}
+    }
     apply_defaults(SERVICES, obj)
     assert obj["status"]["loadBalancer"]["ingress"] == [{"ip": "1.1.1.1", "ipMode": "VIP"}, {"hostname": "a"}]
 
@@ -111,7 +118,9 @@ ALLOCATED = {
 
 
 def test_applying_the_original_manifest_again_keeps_addresses_and_ports() -> None:
-    spec = patched({"type": "NodePort", "ports": [{"name": "b", "port": 81}, {"name": "a", "port": 8080}]}, ALLOCATED)
+    spec = patched(
+        {"type": "NodePort", "ports": [{"name": "b", "port": 81}, {"name": "a", "port": 8080}]}, ALLOCATED
+    )
     assert (spec["clusterIP"], spec["clusterIPs"]) == ("10.0.0.1", ["10.0.0.1"])
     assert [port["nodePort"] for port in spec["ports"]] == [30002, 30001]
 
@@ -124,7 +133,10 @@ def test_a_node_port_that_another_port_now_has_is_not_given_again() -> None:
 
 def test_nothing_is_filled_in_when_the_type_needs_none() -> None:
     assert "clusterIP" not in patched({"type": "ExternalName"}, ALLOCATED)
-    assert "nodePort" not in patched({"type": "ClusterIP", "ports": [{"name": "a", "port": 80}]}, ALLOCATED)["ports"][0]
+    assert (
+        "nodePort"
+        not in patched({"type": "ClusterIP", "ports": [{"name": "a", "port": 80}]}, ALLOCATED)["ports"][0]
+    )
 
 
 def test_the_health_check_port_is_kept() -> None:
@@ -139,7 +151,12 @@ def dropped(new: JsonObject, old: JsonObject) -> Any:
 
 
 def test_becoming_an_external_name_drops_the_addresses() -> None:
-    old = {**ALLOCATED, "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "externalTrafficPolicy": "Cluster"}
+    old = {
+        **ALLOCATED,
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "externalTrafficPolicy": "Cluster",
+    }
     assert dropped({**old, "type": "ExternalName", "externalName": "a.b"}, old) == {
         "type": "ExternalName", "externalName": "a.b", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}],
     }  # fmt: skip
@@ -159,7 +176,9 @@ def test_leaving_the_load_balancer_type_drops_its_fields_and_status() -> None:
         **ALLOCATED, "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000,
         "allocateLoadBalancerNodePorts": True, "loadBalancerClass": "x/y",
     }  # fmt: skip
-    obj = service(**{**deep_copy(old), "type": "NodePort"}) | {"status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}}
+    obj = service(**{**deep_copy(old), "type": "NodePort"}) | {
+        "status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}
+    }
     services.drop_type_dependent_fields(obj, service(**old))
     assert obj["status"] == {"loadBalancer": {}}
     assert obj["spec"] == {**ALLOCATED, "externalTrafficPolicy": "Local"}
@@ -182,6 +201,6 @@ def test_old_objects_are_completed_on_reading() -> None:
     assert (headless["ipFamilies"], headless["ipFamilyPolicy"]) == (["IPv4", "IPv6"], "RequireDualStack")
     selecting = services.default_on_read(service(clusterIP="None", selector={"a": "b"}))["spec"]
     assert (selecting["ipFamilies"], selecting["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
-    assert services.default_on_read(service(type="ExternalName", internalTrafficPolicy="Cluster"))["spec"] == {
-        "type": "ExternalName"
-    }
+    assert services.default_on_read(service(type="ExternalName", internalTrafficPolicy="Cluster"))[
+        "spec"
+    ] == {"type": "ExternalName"}

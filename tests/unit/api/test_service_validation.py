@@ -145,11 +145,15 @@ def test_each_fault_has_kubernetes_own_field_and_words(spec: JsonObject, expecte
 
 
 def test_selectors_labels_and_annotations_are_checked() -> None:
-    obj = service(selector={"a b": "ok", "fine": "not ok"}, meta={"labels": {"x/y/z": ""}, "annotations": {"UP/ok": ""}})
+    obj = service(
+        selector={"a b": "ok", "fine": "not ok"}, meta={"labels": {"x/y/z": ""}, "annotations": {"UP/ok": ""}}
+    )
     found = errors(obj)
     assert found[0].startswith('metadata.labels: Invalid value: "x/y/z": a valid label key must consist of')
     assert found[1].startswith('spec.selector: Invalid value: "a b": name part must consist of alphanumeric')
-    assert found[2].startswith('spec.selector: Invalid value: "not ok": a valid label must be an empty string or')
+    assert found[2].startswith(
+        'spec.selector: Invalid value: "not ok": a valid label must be an empty string or'
+    )
     assert len(found) == 3
     big = service(meta={"annotations": {"a": "x" * 262_144}})
     assert errors(big) == ["metadata.annotations: Too long: may not be more than 262144 bytes"]
@@ -163,7 +167,9 @@ def test_topology_annotations_must_agree() -> None:
 
 
 def stored(**spec: Any) -> JsonObject:
-    return service(meta={"uid": "u1"}, clusterIP="10.0.0.1", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack", **spec)
+    return service(
+        meta={"uid": "u1"}, clusterIP="10.0.0.1", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack", **spec
+    )
 
 
 def update_errors(new: JsonObject, old: JsonObject) -> list[str]:
@@ -208,8 +214,9 @@ def test_releasing_the_second_address_needs_single_stack() -> None:
     assert update_errors(new, old) == []
     new["spec"]["ipFamilyPolicy"] = "PreferDualStack"
     assert update_errors(new, old) == [
-        'spec.ipFamilyPolicy: Invalid value: "PreferDualStack": must be set to \'SingleStack\' when releasing the secondary'
-        f" {what}" for what in ("clusterIP", "ipFamily")
+        "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary"
+        f" {what}"
+        for what in ("clusterIP", "ipFamily")
     ]
 
 
@@ -246,7 +253,9 @@ def test_an_address_that_was_stored_before_the_rule_may_stay() -> None:
     old, new = stored(externalIPs=["1.2.3.04"]), stored(externalIPs=["1.2.3.04"])
     assert update_errors(new, old) == []
     new["spec"]["externalIPs"] = ["1.2.3.04", "1.2.3.05"]
-    assert update_errors(new, old) == ['spec.externalIPs[1]: Invalid value: "1.2.3.05": must not have leading 0s']
+    assert update_errors(new, old) == [
+        'spec.externalIPs[1]: Invalid value: "1.2.3.05": must not have leading 0s'
+    ]
 
 
 def test_load_balancer_status_is_checked() -> None:
@@ -269,7 +278,9 @@ def test_load_balancer_status_is_checked() -> None:
 
 
 def test_warnings_tell_what_is_ignored() -> None:
-    headless = service(clusterIP="None", externalIPs=["1.1.1.1"], loadBalancerIP="2.2.2.2", sessionAffinity="ClientIP")
+    headless = service(
+        clusterIP="None", externalIPs=["1.1.1.1"], loadBalancerIP="2.2.2.2", sessionAffinity="ClientIP"
+    )
     assert warnings(SERVICES, headless, None) == [
         "spec.loadBalancerIP is ignored for headless services", "spec.externalIPs is ignored for headless services",
         "spec.SessionAffinity is ignored for headless services",

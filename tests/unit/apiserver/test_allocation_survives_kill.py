@@ -34,7 +34,9 @@ class Acknowledged:
     unsure: set[str] = field(default_factory=set)
 
 
-async def churn(session: aiohttp.ClientSession, base: str, worker: int, known: Acknowledged, rng: random.Random) -> None:
+async def churn(
+    session: aiohttp.ClientSession, base: str, worker: int, known: Acknowledged, rng: random.Random
+) -> None:
     """Create, retarget and delete Services with contested node ports until the server is gone."""
     while True:
         name = f"w{worker}-{rng.randrange(4)}"
@@ -135,7 +137,9 @@ async def test_a_store_that_someone_else_changed_is_mended(tmp_path: Path) -> No
     store = MemoryStore()
     spec = b'"spec":{"type":"NodePort","clusterIPs":["10.96.0.9"],"ports":[{"port":80,"nodePort":30001}]}}'
     value = b'{"metadata":{"name":"a","namespace":"n"},' + spec
-    await store.commit([Put(key_of(SERVICES, "n", "a"), value), Put("/allocations/nodeports/30002", b"n/gone")])
+    await store.commit(
+        [Put(key_of(SERVICES, "n", "a"), value), Put("/allocations/nodeports/30002", b"n/gone")]
+    )
     rng = random.Random(0)
     addresses = ClusterIPAllocator(IPv4Network("10.96.0.0/16"), rng)
     ports = NodePortAllocator(range(30000, 32768), rng)

@@ -58,7 +58,10 @@ async def test_finalizers_hold_an_object_until_they_are_gone(raw: Any) -> None:
     again = await raw("DELETE", f"{CONFIG_MAPS}/c")
     assert again.json["metadata"]["resourceVersion"] == revision
     more = await raw(
-        "PATCH", f"{CONFIG_MAPS}/c", {"metadata": {"finalizers": ["example.com/f", "example.com/g"]}}, Content_Type=MERGE
+        "PATCH",
+        f"{CONFIG_MAPS}/c",
+        {"metadata": {"finalizers": ["example.com/f", "example.com/g"]}},
+        Content_Type=MERGE,
     )
     assert more.status == 422
     assert "no new finalizers can be added if the object is being deleted" in more.message

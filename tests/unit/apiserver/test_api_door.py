@@ -70,7 +70,10 @@ async def test_aggregated_discovery(raw: Any) -> None:
         "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
     )
     answer = await raw("GET", "/apis", Accept=accept)
-    assert answer.headers["Content-Type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    assert (
+        answer.headers["Content-Type"]
+        == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    )
     found = {item["metadata"]["name"]: item for item in answer.json["items"]}
     resources = {each["resource"]: each for each in found["apps"]["versions"][0]["resources"]}
     deployments = resources["deployments"]
@@ -85,7 +88,11 @@ async def test_openapi_lets_kubectl_validate_and_explain(raw: Any) -> None:
     assert set(paths) == {"api/v1", "apis/apps/v1", "apis/coordination.k8s.io/v1", "apis/discovery.k8s.io/v1"}
     document = await raw.get(paths["apis/apps/v1"]["serverRelativeURL"])
     patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
-    assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    assert patch["x-kubernetes-group-version-kind"] == {
+        "group": "apps",
+        "version": "v1",
+        "kind": "Deployment",
+    }
     assert {"fieldValidation", "dryRun"} <= {each["name"] for each in patch["parameters"]}
     assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
     assert "io.k8s.api.core.v1.PodSpec" in document["components"]["schemas"]
@@ -99,7 +106,9 @@ async def test_health_version_and_metrics(raw: Any) -> None:
     assert b"[+]ping ok\n" in (await raw("GET", "/livez?verbose")).body
     found = await raw.get("/version")
     assert (found["major"], found["minor"], found["gitVersion"]) == ("1", "36", "v1.36.0+nodeport")
-    assert b'apiserver_request_total{verb="GET",resource="",code="200"}' in (await raw("GET", "/metrics")).body
+    assert (
+        b'apiserver_request_total{verb="GET",resource="",code="200"}' in (await raw("GET", "/metrics")).body
+    )
 
 
 async def test_answers_are_not_to_be_cached(raw: Any) -> None:
@@ -115,7 +124,10 @@ def anonymous_tls(api: Any) -> ssl.SSLContext:
 
 async def fetch(url: str, tls: ssl.SSLContext, **headers: str) -> tuple[int, Any]:
     connector = aiohttp.TCPConnector(ssl=tls)
-    async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as response:
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get(url, headers=headers) as response,
+    ):
         if response.content_type == "application/json":
             return response.status, await response.json()
         return response.status, await response.text()
@@ -144,7 +156,9 @@ async def test_tokens_name_users_and_groups_decide() -> None:
             'services is forbidden: User "mallory" cannot list resource "services" in API group "" '
             'in the namespace "default"'
         )
-        status, body = await fetch(f"{api.url}/apis/apps/v1/namespaces/default/deployments/d", tls, Authorization="Bearer mallory")
+        status, body = await fetch(
+            f"{api.url}/apis/apps/v1/namespaces/default/deployments/d", tls, Authorization="Bearer mallory"
+        )
         assert body["message"].startswith(
             'deployments.apps "d" is forbidden: User "mallory" cannot get resource "deployments" in API group "apps"'
         )
@@ -170,7 +184,11 @@ async def test_old_tls_is_refused(api: Any) -> None:
 async def test_half_a_request_harms_nobody(api: Any, raw: Any) -> None:
     tls = api.admin_config.ssl_context()
     host, port = api.server.addresses[0]
-    for text in (b"GET /api HT", b"POST " + SERVICES.encode() + b" HTTP/1.1\r\nContent-Length: 100\r\n\r\n{", b"\x00\x01\r\n\r\n"):
+    for text in (
+        b"GET /api HT",
+        b"POST " + SERVICES.encode() + b" HTTP/1.1\r\nContent-Length: 100\r\n\r\n{",
+        b"\x00\x01\r\n\r\n",
+    ):
         _, writer = await asyncio.open_connection(host, port, ssl=tls)
         writer.write(text)
         await writer.drain()

@@ -142,8 +142,12 @@ async def test_logs_come_from_the_pods_node(raw: Any, api: Any) -> None:
         assert (wrong.status, wrong.message) == (400, "container x is not valid for pod p")
         unbound = await raw("GET", f"{PODS}/unbound/log")
         assert (unbound.status, unbound.message) == (400, "pod unbound does not have a host assigned")
-        waiting = {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]}
-        await raw("PATCH", f"{PODS}/p/status", {"status": waiting}, Content_Type="application/merge-patch+json")
+        waiting = {
+            "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+        }
+        await raw(
+            "PATCH", f"{PODS}/p/status", {"status": waiting}, Content_Type="application/merge-patch+json"
+        )
         early = await raw("GET", f"{PODS}/p/log")
         assert early.message == 'container "c" in pod "p" is waiting to start: ContainerCreating'
 

@@ -100,7 +100,9 @@ async def test_ports_with_one_number_share_a_node_port(raw: Any) -> None:
     entries[0].update(port=54, nodePort=30054)
     entries[1].update(port=55, nodePort=30054)
     answer = await raw("POST", SERVICES, service("c", ports=entries))
-    assert "spec.ports[1].nodePort: Invalid value: 30054: provided port is already allocated" in answer.message
+    assert (
+        "spec.ports[1].nodePort: Invalid value: 30054: provided port is already allocated" in answer.message
+    )
 
 
 async def test_applying_the_original_again_keeps_what_was_allocated(raw: Any, api: Any) -> None:
@@ -173,8 +175,13 @@ async def test_an_address_may_not_change(raw: Any, api: Any) -> None:
 async def test_headless_services_have_no_address(raw: Any, api: Any) -> None:
     made = await raw.create(SERVICES, service(type="ClusterIP", clusterIP="None"))
     assert made["spec"]["clusterIPs"] == ["None"]
-    assert (made["spec"]["ipFamilyPolicy"], made["spec"]["ipFamilies"]) == ("RequireDualStack", ["IPv4", "IPv6"])
-    selected = await raw.create(SERVICES, service("t", type="ClusterIP", clusterIP="None", selector={"a": "b"}))
+    assert (made["spec"]["ipFamilyPolicy"], made["spec"]["ipFamilies"]) == (
+        "RequireDualStack",
+        ["IPv4", "IPv6"],
+    )
+    selected = await raw.create(
+        SERVICES, service("t", type="ClusterIP", clusterIP="None", selector={"a": "b"})
+    )
     assert (selected["spec"]["ipFamilyPolicy"], selected["spec"]["ipFamilies"]) == ("SingleStack", ["IPv4"])
     assert await guards(api) == {"clusterips/10.96.0.1"}
 

@@ -70,7 +70,10 @@ async def test_the_body_must_agree_with_the_url(raw: Any) -> None:
     elsewhere["metadata"]["namespace"] = "other"
     answer = await raw("POST", CONFIG_MAPS, elsewhere)
     assert answer.status == 400
-    assert answer.message == "the namespace of the provided object does not match the namespace sent on the request"
+    assert (
+        answer.message
+        == "the namespace of the provided object does not match the namespace sent on the request"
+    )
     await raw.create(CONFIG_MAPS, config_map())
     answer = await raw("PUT", f"{CONFIG_MAPS}/c", config_map("b"))
     assert answer.message == "the name of the object (b) does not match the name on the URL (c)"
@@ -233,9 +236,7 @@ async def test_three_kinds_of_patches(raw: Any) -> None:
         "PATCH", path, [{"op": "test", "path": "/spec/replicas", "value": 5}], Content_Type=JSON_PATCH
     )
     assert failed.status == 422
-    strict = await raw(
-        "PATCH", f"{path}?fieldValidation=Strict", {"spec": {"foo": 1}}, Content_Type=MERGE
-    )
+    strict = await raw("PATCH", f"{path}?fieldValidation=Strict", {"spec": {"foo": 1}}, Content_Type=MERGE)
     assert strict.status == 422
     assert 'strict decoding error: unknown field "spec.foo"' in strict.message
     for body in (b"{", b"[]", b"7"):
@@ -293,14 +294,18 @@ async def test_a_pod_is_bound_once(raw: Any) -> None:
     assert (answer.status, answer.json["status"]) == (201, "Success")
     pod = await raw.get(f"{pods}/p")
     assert pod["spec"]["nodeName"] == "node-1"
-    assert [(each["type"], each["status"]) for each in pod["status"]["conditions"]] == [("PodScheduled", "True")]
+    assert [(each["type"], each["status"]) for each in pod["status"]["conditions"]] == [
+        ("PodScheduled", "True")
+    ]
     again = await raw("POST", f"{pods}/p/binding", binding)
     assert again.status == 409
     assert 'pod p is already assigned to node "node-1"' in again.message
 
 
 async def test_string_data_of_a_secret_ends_up_in_data(raw: Any) -> None:
-    made = await raw.create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
+    made = await raw.create(
+        "/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "b"}}
+    )
     assert made["type"] == "Opaque"
     assert made["data"] == {"a": base64.b64encode(b"b").decode()}
     assert "stringData" not in made

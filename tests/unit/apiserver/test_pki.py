@@ -36,7 +36,10 @@ def test_every_part_has_a_certificate_that_says_who_it_is(tmp_path: Path) -> Non
 
 def test_the_server_is_known_by_all_its_names(tmp_path: Path) -> None:
     pki = ClusterPki.ensure(
-        tmp_path, addresses=[IPv4Address("172.30.0.1")], names=["cp.example.com"], service_address=IPv4Address("10.96.0.1")
+        tmp_path,
+        addresses=[IPv4Address("172.30.0.1")],
+        names=["cp.example.com"],
+        service_address=IPv4Address("10.96.0.1"),
     )
     found = load(pki.server.cert).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     names = found.get_values_for_type(x509.DNSName)

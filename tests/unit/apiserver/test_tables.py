@@ -51,7 +51,9 @@ COLUMNS = {
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda row: row.plural)
 def test_columns_are_those_of_kubernetes(resource: Any) -> None:
-    shown = ", ".join(f"{column.name}{'*' if column.priority else ''}" for column in printer_of(resource).columns)
+    shown = ", ".join(
+        f"{column.name}{'*' if column.priority else ''}" for column in printer_of(resource).columns
+    )
     assert shown == COLUMNS[resource.plural]
 
 
@@ -81,7 +83,9 @@ def test_endpoints_show_three_and_count_the_rest() -> None:
     addresses = [{"ip": f"10.0.0.{index}"} for index in range(5)]
     assert endpoints_text([]) == "<none>"
     assert endpoints_text([{"notReadyAddresses": addresses, "ports": [{"port": 80}]}]) == ""
-    assert endpoints_text([{"addresses": addresses[:2], "ports": [{"port": 80}]}]) == "10.0.0.0:80,10.0.0.1:80"
+    assert (
+        endpoints_text([{"addresses": addresses[:2], "ports": [{"port": 80}]}]) == "10.0.0.0:80,10.0.0.1:80"
+    )
     assert endpoints_text([{"addresses": addresses, "ports": [{"port": 80}]}]) == (
         "10.0.0.0:80,10.0.0.1:80,10.0.0.2:80 + 2 more..."
     )
@@ -128,7 +132,10 @@ def test_a_pod_that_is_deleted_is_terminating_unless_its_node_is_lost() -> None:
 
 def test_restarts_tell_how_long_ago_the_last_was() -> None:
     ended = {"terminated": {"finishedAt": ago("11:55:00")}}
-    pod: Json = {"spec": {}, "status": {"containerStatuses": [{"name": "c", "restartCount": 3, "lastState": ended}]}}
+    pod: Json = {
+        "spec": {},
+        "status": {"containerStatuses": [{"name": "c", "restartCount": 3, "lastState": ended}]},
+    }
     assert restarts(pod, NOW) == "3 (5m ago)"
     pod["status"]["containerStatuses"][0]["restartCount"] = 0
     assert restarts(pod, NOW) == "0"

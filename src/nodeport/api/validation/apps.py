@@ -39,7 +39,9 @@ def _expression(expression: JsonObject, path: str) -> Iterator[FieldError]:
     if operator in ("In", "NotIn") and not values:
         yield required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
     if operator in ("Exists", "DoesNotExist") and values:
-        yield forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+        yield forbidden(
+            f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+        )
     if operator not in _OPERATORS:
         yield invalid(f"{path}.operator", operator, "not a valid selector operator")
     key = expression.get("key") or ""

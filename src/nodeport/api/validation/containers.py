@@ -88,7 +88,9 @@ def _ports(ports: list[JsonObject], path: str) -> Iterator[FieldError]:
         elif port["protocol"] not in PROTOCOLS:
             yield not_supported(f"{where}.protocol", port["protocol"], PROTOCOLS)
         if port.get("hostIP"):
-            yield from (invalid(f"{where}.hostIP", port["hostIP"], why) for why in ip.ip_complaints(port["hostIP"]))
+            yield from (
+                invalid(f"{where}.hostIP", port["hostIP"], why) for why in ip.ip_complaints(port["hostIP"])
+            )
 
 
 def _host_ports(spec: JsonObject, path: str) -> Iterator[FieldError]:
@@ -200,7 +202,13 @@ def _lifecycle(lifecycle: JsonObject, path: str) -> Iterator[FieldError]:
 
 def _probe(probe: JsonObject, path: str) -> Iterator[FieldError]:
     yield from _handler(probe, path, _HANDLERS)
-    for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+    for field in (
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ):
         value = probe.get(field) or 0
         if value < 0:
             yield invalid(f"{path}.{field}", value, _NOT_NEGATIVE)

@@ -37,7 +37,9 @@ def validate_meta(
 def _name_errors(meta: JsonObject, name_rule: NameRule, path: str) -> Iterator[FieldError]:
     generate_name, name = meta.get("generateName") or "", meta.get("name") or ""
     if generate_name:
-        masked = generate_name[:-1] + "a" if len(generate_name) > 1 and generate_name[-1] == "-" else generate_name
+        masked = (
+            generate_name[:-1] + "a" if len(generate_name) > 1 and generate_name[-1] == "-" else generate_name
+        )
         for why in name_rule(masked):
             yield invalid(f"{path}.generateName", generate_name, why)
     if not name:
@@ -130,7 +132,14 @@ def validate_meta_update(new: JsonObject, old: JsonObject, path: str = "metadata
             ))  # fmt: skip
     if (new.get("generation") or 0) < (old.get("generation") or 0) and new.get("generation") is not None:
         errors.append(invalid(f"{path}.generation", new["generation"], "must not be decremented"))
-    for field in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+    for field in (
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ):
         if new.get(field) is not None:
             errors += immutable(new[field], old.get(field), f"{path}.{field}")
     errors += _content_errors(new, path)

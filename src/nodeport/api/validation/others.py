@@ -36,7 +36,9 @@ def validate_node(obj: JsonObject) -> Iterator[FieldError]:
     yield from _pod_cidrs(spec)
     yield from _taints(spec.get("taints") or [])
     yield from validate_resource_list((obj.get("status") or {}).get("capacity") or {}, "status.capacity")
-    yield from validate_resource_list((obj.get("status") or {}).get("allocatable") or {}, "status.allocatable")
+    yield from validate_resource_list(
+        (obj.get("status") or {}).get("allocatable") or {}, "status.allocatable"
+    )
 
 
 def _pod_cidrs(spec: JsonObject) -> Iterator[FieldError]:
@@ -69,9 +71,9 @@ def validate_node_update(new: JsonObject, old: JsonObject) -> Iterator[FieldErro
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     old_cidrs, cidrs = before.get("podCIDRs") or [], spec.get("podCIDRs") or []
     if old_cidrs and cidrs != old_cidrs:
-        yield forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid")
+        yield forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
-        yield forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid")
+        yield forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid')
 
 
 def validate_resource_list(resources: JsonObject, path: str) -> Iterator[FieldError]:

@@ -93,7 +93,9 @@ def _toleration(toleration: JsonObject, path: str) -> Iterator[FieldError]:
             yield from (invalid(f"{path}.operator", value, why) for why in names.label_value(value))
         case "Exists":
             if value:
-                yield invalid(f"{path}.operator", toleration, "value must be empty when `operator` is 'Exists'")
+                yield invalid(
+                    f"{path}.operator", toleration, "value must be empty when `operator` is 'Exists'"
+                )
         case _:
             yield not_supported(f"{path}.operator", operator, ("Equal", "Exists"))
     if effect and effect not in _TAINT_EFFECTS:

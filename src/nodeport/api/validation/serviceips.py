@@ -25,7 +25,9 @@ def validate_cluster_ips(service: JsonObject, old: JsonObject | None) -> Iterato
     if len(addresses) > 2:
         errors.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
     if not malformed and len(addresses) > 1 and len({ip.family(address) for address in addresses}) < 2:
-        errors.append(invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"))
+        errors.append(
+            invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family")
+        )
     yield from errors
     if not errors and not services.is_headless(service):
         yield from _match_families(addresses, spec.get("ipFamilies") or [])
@@ -61,7 +63,9 @@ def _addresses(addresses: Sequence[str], tolerated: Sequence[str]) -> Iterator[F
             if len(addresses) > 1:
                 yield invalid("spec.clusterIPs", list(addresses), "'None' must be the first and only value")
         elif address not in tolerated or ip.sloppy_ip(address) is None:
-            yield from (invalid(f"spec.clusterIPs[{index}]", address, why) for why in ip.ip_complaints(address))
+            yield from (
+                invalid(f"spec.clusterIPs[{index}]", address, why) for why in ip.ip_complaints(address)
+            )
 
 
 def _match_families(addresses: Sequence[str], families: Sequence[str]) -> Iterator[FieldError]:

@@ -50,7 +50,9 @@ def validate_service_update(service: JsonObject, old: JsonObject) -> Iterator[Fi
     stays_balancer = services.type_of(old) == services.type_of(service) == LOAD_BALANCER
     if stays_balancer and spec.get("loadBalancerClass") != before.get("loadBalancerClass"):
         yield invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
-    stays_checked = services.needs_health_check_node_port(old) and services.needs_health_check_node_port(service)
+    stays_checked = services.needs_health_check_node_port(old) and services.needs_health_check_node_port(
+        service
+    )
     if stays_checked and (spec.get("healthCheckNodePort") or 0) != (before.get("healthCheckNodePort") or 0):
         yield forbidden("spec.healthCheckNodePort", "field is immutable")
     yield from validate_service(service, old)
@@ -74,7 +76,9 @@ def _type_specific(service: JsonObject, spec: JsonObject) -> Iterator[FieldError
                     detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
                     yield invalid(f"spec.ports[{index}]", port["port"], detail)
             if headless:
-                yield invalid("spec.clusterIPs[0]", "None", "may not be set to 'None' for LoadBalancer services")
+                yield invalid(
+                    "spec.clusterIPs[0]", "None", "may not be set to 'None' for LoadBalancer services"
+                )
         case services.NODE_PORT:
             if headless:
                 yield invalid("spec.clusterIPs[0]", "None", "may not be set to 'None' for NodePort services")

@@ -38,7 +38,10 @@ class Rules:
 _PLAIN = Rules(name=names.path_segment)
 _RULES: dict[tuple[str, str], Rules] = {
     ("", "Service"): Rules(
-        names.dns_label, services.validate_service, services.validate_service_update, services.validate_service_status
+        names.dns_label,
+        services.validate_service,
+        services.validate_service_update,
+        services.validate_service_status,
     ),
     ("", "Pod"): Rules(
         create=pods.validate_pod, update=pods.validate_pod_update, status=pods.validate_pod_status_update
@@ -48,7 +51,9 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=endpoints.validate_endpoint_slice, update=endpoints.validate_endpoint_slice_update
     ),
     ("apps", "Deployment"): Rules(
-        create=apps.validate_deployment, update=apps.validate_deployment_update, status=apps.validate_deployment_status
+        create=apps.validate_deployment,
+        update=apps.validate_deployment_update,
+        status=apps.validate_deployment_status,
     ),
     ("apps", "ReplicaSet"): Rules(
         create=apps.validate_replica_set,
@@ -61,7 +66,9 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
     ("", "ServiceAccount"): Rules(),
     ("", "Event"): Rules(name=names.path_segment, create=others.validate_event),
-    ("coordination.k8s.io", "Lease"): Rules(create=others.validate_lease, update=others.validate_lease_update),
+    ("coordination.k8s.io", "Lease"): Rules(
+        create=others.validate_lease, update=others.validate_lease_update
+    ),
 }
 
 

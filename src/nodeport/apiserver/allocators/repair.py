@@ -52,11 +52,11 @@ async def restore(store: Store, addresses: ClusterIPAllocator, ports: NodePortAl
         owner = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
         for guard in guards_of(service):
             if wanted.setdefault(guard, owner) != owner:
-                _log.warning("%s is claimed by %s and by %s; please recreate one of them", guard, wanted[guard], owner)
+                _log.warning(
+                    "%s is claimed by %s and by %s; please recreate one of them", guard, wanted[guard], owner
+                )
     found = {
-        kv.key
-        for prefix in (clusterip.GUARDS, nodeport.GUARDS)
-        for kv in (await store.list(prefix)).items
+        kv.key for prefix in (clusterip.GUARDS, nodeport.GUARDS) for kv in (await store.list(prefix)).items
     }
     mending: list[Operation] = [Delete(key) for key in sorted(found - wanted.keys())]
     mending.extend(Put(key, wanted[key].encode()) for key in sorted(wanted.keys() - found))

@@ -85,7 +85,9 @@ class DeploymentStrategy(Strategy):
 
     def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
         annotations = new["metadata"].get("annotations") or {}
-        return annotations != (old["metadata"].get("annotations") or {}) or super().generation_changes(new, old)
+        return annotations != (old["metadata"].get("annotations") or {}) or super().generation_changes(
+            new, old
+        )
 
     def prepare_status_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
         super().prepare_status_update(new, old, context)

@@ -23,7 +23,9 @@ class PodStrategy(Strategy):
     def begin_create_defaults(self, obj: JsonObject) -> None:
         """What the admission plugins ServiceAccount, DefaultTolerationSeconds and Priority fill in."""
         spec = obj.setdefault("spec", {})
-        spec["serviceAccountName"] = spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT_ACCOUNT
+        spec["serviceAccountName"] = (
+            spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT_ACCOUNT
+        )
         spec["serviceAccount"] = spec["serviceAccountName"]
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
         spec.setdefault("priority", 0)
@@ -54,7 +56,9 @@ class PodStrategy(Strategy):
     def begin_graceful_delete(self, obj: JsonObject, asked: int | None) -> int:
         """Unscheduled and finished pods go at once; the rest when the node says so, or after the grace period."""
         spec = obj.get("spec") or {}
-        seconds = asked if asked is not None else spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        seconds = (
+            asked if asked is not None else spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        )
         if not spec.get("nodeName") or (obj.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return 0
         return 1 if seconds < 0 else int(seconds)
@@ -72,7 +76,8 @@ def quality_of_service(pod: JsonObject) -> str:
     if not any(requests or limits for requests, limits in found):
         return "BestEffort"
     guaranteed = all(
-        len(limits) == len(_MANAGED) and all(requests.get(name, limits[name]) == limits[name] for name in limits)
+        len(limits) == len(_MANAGED)
+        and all(requests.get(name, limits[name]) == limits[name] for name in limits)
         for requests, limits in found
     )
     return "Guaranteed" if guaranteed else "Burstable"

@@ -168,7 +168,9 @@ def _ports(service: JsonObject) -> list[JsonObject]:
 
 def _asked_elsewhere(entries: list[JsonObject], number: int) -> int:
     """The node port that any entry with this port number names."""
-    return next((each["nodePort"] for each in entries if each.get("port") == number and each.get("nodePort")), 0)
+    return next(
+        (each["nodePort"] for each in entries if each.get("port") == number and each.get("nodePort")), 0
+    )
 
 
 def _refuse_duplicates(service: JsonObject) -> None:

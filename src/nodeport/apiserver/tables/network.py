@@ -83,7 +83,9 @@ def _some(found: list[str]) -> str:
 
 
 def _endpoint_slice(obj: JsonObject, now: datetime) -> Cells:
-    ports = [str(port.get("port")) if port.get("port") is not None else "*" for port in obj.get("ports") or []]
+    ports = [
+        str(port.get("port")) if port.get("port") is not None else "*" for port in obj.get("ports") or []
+    ]
     addresses = [address for each in obj.get("endpoints") or [] for address in each.get("addresses") or []]
     return [
         name_of(obj), obj.get("addressType") or "", _some(ports) or UNSET, _some(addresses) or UNSET, age(obj, now),
@@ -97,4 +99,6 @@ SERVICE = Printer(
     _service,
 )  # fmt: skip
 ENDPOINTS_PRINTER = Printer((NAME, Column("Endpoints"), AGE), _endpoints)
-ENDPOINT_SLICE = Printer((NAME, Column("AddressType"), Column("Ports"), Column("Endpoints"), AGE), _endpoint_slice)
+ENDPOINT_SLICE = Printer(
+    (NAME, Column("AddressType"), Column("Ports"), Column("Endpoints"), AGE), _endpoint_slice
+)

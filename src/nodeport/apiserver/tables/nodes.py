@@ -35,7 +35,8 @@ def _node(obj: JsonObject, now: datetime) -> Cells:
 
 def node_status(node: JsonObject) -> str:
     ready = next(
-        (each for each in (node.get("status") or {}).get("conditions") or [] if each.get("type") == "Ready"), None
+        (each for each in (node.get("status") or {}).get("conditions") or [] if each.get("type") == "Ready"),
+        None,
     )
     words = {"True": "Ready"}
     shown = words.get(ready.get("status", ""), "NotReady") if ready is not None else "Unknown"

@@ -36,7 +36,9 @@ def _pod(obj: JsonObject, now: datetime) -> Cells:
 
 
 def _sidecar_names(spec: JsonObject) -> set[str]:
-    return {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    return {
+        each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"
+    }
 
 
 def _sidecars(spec: JsonObject, status: JsonObject) -> list[JsonObject]:

@@ -41,5 +41,9 @@ def _replica_set(obj: JsonObject, now: datetime) -> Cells:
 
 
 _WIDE = (wide("Containers"), wide("Images"), wide("Selector"))
-DEPLOYMENT = Printer((NAME, Column("Ready"), number("Up-to-date"), number("Available"), AGE, *_WIDE), _deployment)
-REPLICA_SET = Printer((NAME, number("Desired"), number("Current"), number("Ready"), AGE, *_WIDE), _replica_set)
+DEPLOYMENT = Printer(
+    (NAME, Column("Ready"), number("Up-to-date"), number("Available"), AGE, *_WIDE), _deployment
+)
+REPLICA_SET = Printer(
+    (NAME, number("Desired"), number("Current"), number("Ready"), AGE, *_WIDE), _replica_set
+)
