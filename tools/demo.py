@@ -30,7 +30,7 @@ NAME = "demo"
 NODE_PORT = 30007
 CALLS_PER_NODE = 12
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 class DemoFailed(Exception):
@@ -103,6 +103,11 @@ class Answers:
         return sum(counter.total() for counter in self.by_node.values())
 
 
+def short(pod: str) -> str:
+    """The part of a generated pod name that tells it from its siblings."""
+    return pod.rsplit("-", 1)[-1]
+
+
 def call_every_node(client: OutsideClient, nodes: dict[str, str], port: int) -> Answers:
     answers = Answers({node: Counter() for node in nodes})
     for node, address in nodes.items():
@@ -112,7 +117,7 @@ def call_every_node(client: OutsideClient, nodes: dict[str, str], port: int) -> 
             except OSError as error:
                 answers.failures.append(f"{node}: {error}")
                 continue
-            answers.by_node[node][f"{said['pod']} on {said['node']}"] += 1
+            answers.by_node[node][f"{short(said['pod'])}@{said['node']}"] += 1
     return answers
 
 

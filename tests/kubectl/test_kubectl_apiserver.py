@@ -66,6 +66,14 @@ async def test_apply_creates_then_leaves_alone_then_changes(kubectl: Any) -> Non
     assert dry.lines[1] == "service/my-nodeport-service configured (server dry run)"
 
 
+async def test_a_list_that_was_read_can_be_applied_again(kubectl: Any) -> None:
+    await kubectl("apply", "-f", "-", stdin=MANIFEST)
+    read = await kubectl("get", "deployments,services", "-l", "component!=apiserver", "-o", "yaml")
+    assert "kind: List" in read.out
+    again = await kubectl("apply", "-f", "-", stdin=read.out)
+    assert len(again.lines) == 2
+
+
 async def test_apply_validates_on_the_server(kubectl: Any) -> None:
     bad = MANIFEST.replace("targetPort", "targetPrt")
     refused = await kubectl("apply", "-f", "-", stdin=bad, fails=True)

@@ -45,6 +45,7 @@ class Resource:
 
     ``has_generation``: ``metadata.generation`` counts changes outside metadata and status (Services have none).
     ``upsert``: PUT to a missing name creates. ``returns_deleted``: DELETE answers with the object, not a Status.
+    ``deprecation``: a warning that comes with every answer.
     ``field_selectors``: dotted paths beside ``metadata.name`` and ``metadata.namespace``.
     """
 
@@ -61,6 +62,7 @@ class Resource:
     has_generation: bool = False
     upsert: bool = False
     returns_deleted: bool = False
+    deprecation: str = ""
 
     @property
     def group(self) -> str:
@@ -144,7 +146,10 @@ SERVICES = _core(
     "Service", "services", short_names=("svc",), categories=("all",), subresources=(STATUS,), upsert=True,
     returns_deleted=True, field_selectors=("spec.clusterIP", "spec.type"),
 )  # fmt: skip
-ENDPOINTS = _core("Endpoints", "endpoints", short_names=("ep",), upsert=True)
+ENDPOINTS = _core(
+    "Endpoints", "endpoints", short_names=("ep",), upsert=True,
+    deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+)  # fmt: skip
 EVENTS = _core(
     "Event", "events", short_names=("ev",), upsert=True,
     field_selectors=(

@@ -83,7 +83,7 @@ class Documents:
         if path == "/metrics":
             return web.Response(text=self._metrics.render())
         if self._openapi.knows(path):
-            return self._openapi.answer(path)
+            return self._openapi.answer(path, request.headers.get("Accept", ""))
         return self._health(path, verbose="verbose" in address.query)
 
     def _health(self, path: str, *, verbose: bool) -> web.Response:

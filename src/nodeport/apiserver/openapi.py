@@ -12,17 +12,20 @@ from typing import Any
 
 from aiohttp import web
 
+from nodeport import KUBERNETES_VERSION
 from nodeport.api import schema
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.apiserver.encoding import encode
 
 TITLE = "nodeport"
-VERSION = "v1.36.0"
+VERSION = KUBERNETES_VERSION
 PATCH_TYPES = (
     "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
 )  # fmt: skip
 _REFERENCE = "#/components/schemas/"
+_V2_ASKED = "proto-openapi.spec.v2"
+_V2_ANSWERED = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 class OpenApi:
@@ -38,8 +41,11 @@ class OpenApi:
             return True
         return path.startswith("/openapi/v3/") and path.removeprefix("/openapi/v3/") in self._groups
 
-    def answer(self, path: str) -> web.Response:
+    def answer(self, path: str, accept: str = "") -> web.Response:
+        """``accept`` matters for v2 only: clients that parse it ask for protobuf and take nothing else."""
         if path == "/openapi/v2":
+            if _V2_ASKED in accept:
+                return web.Response(body=_version_two_protobuf(), headers={"Content-Type": _V2_ANSWERED})
             info = {"title": TITLE, "version": VERSION}
             found: JsonObject = {"swagger": "2.0", "info": info, "paths": {}, "definitions": {}}
             return web.Response(body=encode(found), content_type="application/json")
@@ -76,6 +82,20 @@ class OpenApi:
             "paths": paths,
             "components": {"schemas": reachable(row.schema for row in rows)},
         }
+
+
+def _version_two_protobuf() -> bytes:
+    """A version 2 document without paths, in protobuf: kubectl reads it before it applies a ``kind: List``.
+
+    Fields of ``openapi.v2.Document``: 1 swagger, 2 info {1 title, 2 version}. Every text is shorter than 128 bytes, so
+    a length is one byte.
+    """
+
+    def text(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    info = text(1, TITLE.encode()) + text(2, VERSION.encode())
+    return text(1, b"2.0") + text(2, info)
 
 
 def _digest(body: bytes) -> str:

@@ -129,8 +129,7 @@ class Verbs:
         now = self._machinery.registry.clock.now()
         shown = present_object(call.target.resource, body, wanted, call.include, now)
         response = web.Response(status=status, body=shown, content_type=wanted.content_type)
-        for header in warning_headers(warned or []):
-            response.headers.add("Warning", header)
+        _warn(response, call, warned or [])
         return response
 
     def _written(self, call: Call, written: Written, wanted: Representation, more: list[str]) -> web.Response:
@@ -151,6 +150,7 @@ class Verbs:
         now = self._machinery.registry.clock.now()
         body = present_list(splicer, page, wanted, call.include, now)
         response = web.Response(body=body, content_type=wanted.content_type)
+        _warn(response, call, [])
         return await compressed(call.request, response, body)
 
     async def _watch(self, call: Call) -> web.StreamResponse:
@@ -236,3 +236,9 @@ async def compressed(request: web.BaseRequest, response: web.Response, body: byt
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
     return response
+
+
+def _warn(response: web.Response, call: Call, texts: list[str]) -> None:
+    deprecation = call.target.resource.deprecation
+    for header in warning_headers([deprecation, *texts] if deprecation else texts):
+        response.headers.add("Warning", header)

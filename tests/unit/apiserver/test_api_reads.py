@@ -308,3 +308,14 @@ async def test_a_watcher_that_hangs_up_is_forgotten(raw: Any, api: Any) -> None:
     async with asyncio.timeout(5):
         while b'apiserver_longrunning_requests{verb="watch"} 0' not in (await raw("GET", "/metrics")).body:
             await asyncio.sleep(0.01)
+
+
+async def test_every_answer_about_endpoints_says_that_they_are_deprecated(raw: Any) -> None:
+    path = "/api/v1/namespaces/default/endpoints"
+    warning = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    for answer in (
+        await raw("POST", path, {"metadata": {"name": "e"}}),
+        await raw("GET", path),
+        await raw("GET", f"{path}/e"),
+    ):
+        assert answer.warnings == [warning]

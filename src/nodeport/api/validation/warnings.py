@@ -12,7 +12,6 @@ from nodeport.api.services import EXTERNAL_NAME
 
 _HINTS = "service.kubernetes.io/topology-aware-hints"
 _MODE = "service.kubernetes.io/topology-mode"
-_ENDPOINTS = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 
 
 def warnings(resource: Resource, new: JsonObject, old: JsonObject | None = None) -> list[str]:
@@ -20,8 +19,6 @@ def warnings(resource: Resource, new: JsonObject, old: JsonObject | None = None)
     match resource.group, resource.kind:
         case "", "Service":
             return list(dict.fromkeys(_service(new)))
-        case "", "Endpoints":
-            return [_ENDPOINTS]
         case "discovery.k8s.io", "EndpointSlice":
             return list(dict.fromkeys(_endpoint_slice(new, old)))
     return []
