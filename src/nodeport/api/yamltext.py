@@ -114,6 +114,7 @@ def load(text: str) -> tuple[Any, list[str]]:
 
 def load_all(text: str) -> Iterator[tuple[Any, list[str]]]:
     """Every document of a stream: (value, duplicate fields); None for an empty document."""
+    _refuse_depth(text)
     loader = _Loader(text)
     try:
         while loader.check_node():
@@ -127,3 +128,18 @@ def load_all(text: str) -> Iterator[tuple[Any, list[str]]]:
         raise YamlError(f"yaml: {error}") from error
     finally:
         loader.dispose()
+
+
+def _refuse_depth(text: str) -> None:
+    """Look at the events first: libyaml's composer recurses in C, and a deep enough text would end the process."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _DEEPEST:
+                    raise YamlError(f"yaml: exceeded max depth of {_DEEPEST}")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except (yaml.YAMLError, UnicodeError):
+        return  # Told by whoever composes it, document by document.

@@ -115,3 +115,9 @@ def test_yaml_faults_name_the_line() -> None:
 
 def test_a_stream_yields_every_document() -> None:
     assert [value for value, _ in load_all("a: 1\n---\n---\nb: 2\n")] == [{"a": 1}, None, {"b": 2}]
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
+def test_yaml_too_deep_for_a_process_is_refused_before_it_is_composed(deep: str) -> None:
+    with pytest.raises(BadRequest, match="exceeded max depth"):
+        decode_yaml(deep.encode())
