@@ -6,14 +6,11 @@ Beside it the same work done plainly: an aiohttp server with a dict behind it, a
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import re
-import sqlite3
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,13 +23,13 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from latency import BORN, announce, percentiles, plain_commits, resident, seed, settle, started
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import NAMESPACES, SERVICES, Resource
-from nodeport.apiserver.allocators.repair import guards_of
-from nodeport.apiserver.encoding import Splicer, encode, encode_stored, key_of
+from nodeport.apiserver.encoding import Splicer, encode, encode_stored
 from nodeport.apiserver.pki import ClusterPki
-from nodeport.store.base import Operation, Put, Store
+from nodeport.store.base import Store
 from nodeport.store.memory import MemoryStore
 from nodeport.store.sqlite import SqliteStore
 from nodeport.testing.apiserver import running_apiserver
@@ -44,7 +41,6 @@ GETS = 48
 SMALL, LARGE = 1_000, 10_000
 WATCHERS = 100
 EVENTS = 200
-PLAIN_COMMITS = 500
 KINDS = ("memory", "sqlite OFF", "sqlite FULL", "plain aiohttp")
 NODE_PORTS = range(10_000, 40_000)
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
@@ -69,34 +65,18 @@ def seeds() -> Iterator[tuple[Resource, JsonObject]]:
     """What every store holds from the start, as the server would have stored it."""
     number = 0
     for name, count in (("small", SMALL), ("large", LARGE), ("made", 0), ("fan", 0)):
-        meta = {"name": name, "uid": f"00000000-0000-4000-8000-{len(name):012x}"}
-        meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
-        phase = {"phase": "Active"}
-        yield NAMESPACES, {"metadata": meta, "spec": {"finalizers": ["kubernetes"]}, "status": phase}
+        active = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        yield NAMESPACES, {"metadata": {"name": name, **BORN}, **active}
         for index in range(count):
             item = service(name, f"s{index}")
             address = str(IPv4Address("10.96.128.0") + number)
-            item["metadata"] |= {"uid": f"00000000-0000-4000-9000-{number:012x}"}
-            item["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z"}
+            item["metadata"] |= BORN
             item["spec"] |= {"clusterIP": address, "clusterIPs": [address]}
             item["spec"]["ports"][0]["nodePort"] = NODE_PORTS.start + number
             apply_defaults(SERVICES, item)
             item["status"] = {"loadBalancer": {}}
             yield SERVICES, item
             number += 1
-
-
-async def seed(store: Store) -> None:
-    operations: list[Operation] = []
-    for resource, item in seeds():
-        meta = item["metadata"]
-        owner = f"{meta.get('namespace', '')}/{meta['name']}".encode()
-        key = key_of(resource, meta.get("namespace", ""), meta["name"])
-        operations.append(Put(key, encode_stored(item), 0))
-        if resource is SERVICES:
-            operations += [Put(guard, owner, 0) for guard in sorted(guards_of(item))]
-    for at in range(0, len(operations), 2_000):
-        await store.commit(operations[at : at + 2_000])
 
 
 @asynccontextmanager
@@ -109,22 +89,12 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Store]:
         yield store
 
 
-def announce(url: str, pki: ClusterPki) -> None:
-    print(json.dumps([url, str(pki.ca.cert), str(pki.admin.cert), str(pki.admin.key)]), flush=True)
-
-
-def settle() -> None:
-    """As the real server's process does once it serves."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 async def serve(kind: str, folder: Path) -> None:
     async with opened(kind, folder) as store:
-        await seed(store)
+        await seed(store, seeds())
         async with running_apiserver(store, node_port_range=NODE_PORTS) as running:
-            announce(running.url, running.pki)
+            pki = running.pki
+            announce(running.url, pki.ca.cert, pki.admin.cert, pki.admin.key)
             settle()
             await running.task
 
@@ -181,7 +151,8 @@ class PlainServer:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        announce(f"https://127.0.0.1:{runner.addresses[0][1]}", pki)
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        announce(url, pki.ca.cert, pki.admin.cert, pki.admin.key)
         settle()
         await asyncio.Event().wait()
 
@@ -202,26 +173,13 @@ class Served:
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / _TICK
 
-    def resident(self) -> float:
-        """MB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
 
 @contextmanager
-def started(kind: str, folder: Path) -> Iterator[Served]:
-    command = [sys.executable, __file__, "serve", kind, folder]
-    inside = {**os.environ, "TMPDIR": str(folder)}  # what it leaves goes with the folder
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=inside)
-    try:
-        assert process.stdout is not None
-        url, ca, cert, key = json.loads(process.stdout.readline())
+def serving(kind: str, folder: Path) -> Iterator[Served]:
+    with started(__file__, folder, "serve", kind, folder) as (pid, (url, ca, cert, key)):
         context = ssl.create_default_context(cafile=ca)
         context.load_cert_chain(cert, key)
-        yield Served(process.pid, int(url.rpartition(":")[2]), context)
-    finally:
-        process.kill()
-        process.wait()
+        yield Served(pid, int(url.rpartition(":")[2]), context)
 
 
 def request_of(method: str, path: str, body: bytes = b"") -> bytes:
@@ -342,11 +300,6 @@ async def fan_out(served: Served, connection: Connection) -> str:
     return percentiles(waits)
 
 
-def percentiles(seconds: list[float]) -> str:
-    ranked = sorted(seconds)
-    return f"{statistics.median(ranked) * 1e3:.2f} / {ranked[int(len(ranked) * 0.99)] * 1e3:.2f}"
-
-
 async def measure(served: Served) -> tuple[list[str], bytes]:
     """The cells of a row, and the long list as it was served."""
     connections = [await Connection.open(served) for _ in range(CLIENTS)]
@@ -360,7 +313,7 @@ async def measure(served: Served) -> tuple[list[str], bytes]:
     ]
     cells = [await rate(served, connections, creates), await rate(served, connections, gets)]
     cells += [await list_time(first, "small", 15), await list_time(first, "large", 5)]
-    cells += [await fan_out(served, first), f"{served.resident():.0f}"]
+    cells += [await fan_out(served, first), f"{resident(served.pid):.0f}"]
     return cells, await first.ask(request_of("GET", path_of("large")))
 
 
@@ -373,21 +326,6 @@ def dumps_time(listed: JsonObject, count: int) -> str:
         json.dumps(listed).encode()
         seconds.append(time.perf_counter() - began)
     return f"{statistics.median(seconds) * 1e3:.1f}"
-
-
-def plain_commits(folder: Path, synchronous: str, value: bytes) -> str:
-    """Per second, from one writer, each on its own."""
-    with tempfile.TemporaryDirectory(dir=folder) as inside:
-        database = sqlite3.connect(Path(inside) / "plain.db", isolation_level=None)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute(f"PRAGMA synchronous={synchronous}")
-        database.execute("CREATE TABLE plain (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
-        began = time.perf_counter()
-        for number in range(PLAIN_COMMITS):
-            database.execute("INSERT INTO plain VALUES (?, ?)", (f"/registry/services/{number}", value))
-        seconds = time.perf_counter() - began
-        database.close()
-    return f"{PLAIN_COMMITS / seconds:,.0f}"
 
 
 def show(name: str, cells: list[str]) -> None:
@@ -404,14 +342,14 @@ def main() -> None:
         for kind in KINDS:
             inside = Path(folder) / kind.replace(" ", "-")
             inside.mkdir()
-            with started(kind, inside) as served:
+            with serving(kind, inside) as served:
                 cells, answer = uvloop.run(measure(served))
             listed = listed or answer
             show(kind, cells)
         whole = json.loads(listed)
-        value = encode_stored(whole["items"][0])
         for synchronous in ("OFF", "FULL"):
-            show(f"sqlite3 {synchronous}", [plain_commits(Path(folder), synchronous, value)])
+            seconds = plain_commits(Path(folder), synchronous)
+            show(f"sqlite3 {synchronous}", [f"{len(seconds) / sum(seconds):,.0f}"])
     show("json.dumps", ["", "", dumps_time(whole, SMALL), dumps_time(whole, LARGE)])
 
 

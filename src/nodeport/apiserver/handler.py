@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from nodeport.api.status import ApiError, MethodNotAllowed, Unauthorized
+from nodeport.api.status import ApiError, BadRequest, MethodNotAllowed, Unauthorized
 from nodeport.apiserver.auth import OPEN_PATHS, Attributes, Authenticator, Authorizer, User, forbidden
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
@@ -57,6 +57,8 @@ class Handler:
             response = answer_of(from_store(error))
         except ConnectionError:
             raise
+        except RecursionError:
+            response = answer_of(BadRequest("the request is nested too deeply"))
         except Exception as error:
             _log.exception("%s %s failed", request.method, request.raw_path)
             response = answer_of(bug(error))

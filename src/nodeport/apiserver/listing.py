@@ -53,7 +53,7 @@ def decode_token(token: str) -> tuple[Revision, str]:
         body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         version, found, start = body["v"], body["rv"], body["start"]
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"continue key is not valid: {error}") from error
+        raise BadRequest(f"continue key is not valid: {token!r} is no token of this server") from error
     if version != TOKEN_VERSION or not isinstance(found, int) or not isinstance(start, str) or found < 0:
         raise BadRequest(f"continue key is not valid: unrecognized version {version!r}")
     if start.startswith("/") or ".." in start.split("/"):

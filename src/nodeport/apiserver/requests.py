@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from nodeport.api.status import RequestEntityTooLarge
+from nodeport.api.status import NotFound, RequestEntityTooLarge
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 
@@ -23,12 +23,15 @@ class Address:
 
 
 def address_of(request: web.BaseRequest) -> Address:
+    """The request's address. Raises NotFound for dot segments: nothing has such a name, and nothing is resolved."""
     raw, _, query_text = request.raw_path.partition("?")
     if not raw.startswith("/"):
         raw = request.path
     path = unquote(raw) if "%" in raw else raw
     if len(path) > 1 and path.endswith("/"):
         path = path.rstrip("/") or "/"
+    if "/." in path and not {".", ".."}.isdisjoint(path.split("/")):
+        raise NotFound("the server could not find the requested resource")
     query: dict[str, str] = {}
     if query_text:
         for name, value in parse_qsl(query_text, keep_blank_values=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from nodeport.api import schema
 from nodeport.api.status import BadRequest, MethodNotAllowed
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.bodies import Body, parse, read_object
@@ -31,6 +32,8 @@ from nodeport.apiserver.writes import Writer, Written
 
 COMPRESS_FROM_BYTES = 128 * 1024
 COMPRESSION_LEVEL = 1
+
+DELETE_OPTIONS_SCHEMA = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,8 @@ class Verbs:
         found, _ = parse(body, "DeleteOptions")
         if found.get("kind") not in (None, "", "DeleteOptions"):
             raise BadRequest(f'no kind "{found["kind"]}" is registered for deletion options')
+        if problem := schema.check(DELETE_OPTIONS_SCHEMA, found).type_error:
+            raise BadRequest(f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {problem}')
         return found
 
     async def _serve_scale(self, call: Call) -> web.Response:

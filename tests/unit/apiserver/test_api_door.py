@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from nodeport.apiserver.auth import User
 from nodeport.testing.apiserver import running_apiserver
@@ -199,3 +200,45 @@ async def test_half_a_request_harms_nobody(api: Any, raw: Any) -> None:
 async def test_a_header_that_is_too_long_is_refused(raw: Any) -> None:
     answer = await raw("GET", SERVICES, X_Long="x" * 70_000)
     assert answer.status in (400, 431)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gracePeriodSeconds": "x"},
+        {"orphanDependents": "yes"},
+        {"preconditions": "x"},
+        {"preconditions": {"uid": 5}},
+        {"dryRun": "All"},
+    ],
+)
+async def test_deletion_options_of_a_wrong_type_delete_nothing(raw: Any, options: dict[str, Any]) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    before = await raw.create(path, {"metadata": {"name": "kept"}})
+    answer = await raw("DELETE", f"{path}/kept", options)
+    assert (answer.status, answer.reason) == (400, "BadRequest")
+    assert "cannot unmarshal" in answer.message
+    assert await raw.get(f"{path}/kept") == before
+
+
+async def test_bodies_nested_too_deep_are_bad_requests_of_every_type(raw: Any) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    await raw.create(path, {"metadata": {"name": "kept"}})
+    deep = b"[" * 100_000
+    for media_type in ("json-patch+json", "merge-patch+json", "strategic-merge-patch+json"):
+        answer = await raw("PATCH", f"{path}/kept", deep, Content_Type=f"application/{media_type}")
+        assert answer.status == 400, media_type
+    for media_type in ("json", "yaml", "vnd.kubernetes.protobuf"):
+        answer = await raw("POST", path, deep, Content_Type=f"application/{media_type}")
+        assert answer.status == 400, media_type
+
+
+async def test_dot_segments_and_foreign_continue_tokens_are_refused(raw: Any) -> None:
+    dotted = URL(f"{raw.url}/api/v1/namespaces/%2e%2e/secrets", encoded=True)
+    async with raw.session.get(dotted) as response:
+        assert response.status == 404
+    answer = await raw("GET", "/api/v1/pods?limit=1&continue=zzz")
+    assert (answer.status, answer.message) == (
+        400,
+        "continue key is not valid: 'zzz' is no token of this server",
+    )
