@@ -1,0 +1,288 @@
+"""One change from the API into the kernel, with 10, 1,000 and 10,000 Services of 4 endpoints each.
+
+The API server (SQLite, every write on disk before it is answered), the proxy of one node and the client that writes
+are a process each. Seen in the kernel means: nf_tables announced the new element to its listeners, which it does once
+a batch is in force. Needs root: it makes network namespaces of its own and removes them.
+
+python bench/latency.py [SERVICES ...]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import uvloop
+
+from nodeport.api.defaulting import apply_defaults
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES, Resource
+from nodeport.apiserver.allocators.repair import guards_of
+from nodeport.apiserver.encoding import encode_stored, key_of
+from nodeport.client.config import ClientConfig
+from nodeport.client.informer import Informer
+from nodeport.client.rest import JSON_PATCH, RestClient
+from nodeport.kit.clock import SystemClock
+from nodeport.netlink.nftables.objects import MessageType
+from nodeport.netlink.socket import NETLINK_NETFILTER, NetlinkSocket
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.runner import ProxyRunner
+from nodeport.store.base import Operation, Put, Store
+from nodeport.store.sqlite import SqliteStore
+from nodeport.testing.apiserver import running_apiserver
+from proxy import ENDPOINTS, service, slices
+
+SIZES = (10, 1_000, 10_000)
+CHANGES = 200
+WARM = 10
+PLAIN_COMMITS = 500
+PATIENCE = timedelta(seconds=30)
+NODE = "n1"
+_NEW_ADDRESSES = int(IPv4Address("10.248.0.0"))
+_NFTABLES_GROUP = 7
+BORN = {"uid": "00000000-0000-4000-8000-000000000000", "creationTimestamp": "2026-01-01T00:00:00Z"}
+
+
+# --- the parts, each in a process of its own
+
+
+def seeds(size: int) -> Iterator[tuple[Resource, JsonObject]]:
+    """What the store holds from the start, as the server would have stored it."""
+    active = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+    yield NAMESPACES, {"metadata": {"name": "bench", **BORN}, **active}
+    addresses = [{"type": "InternalIP", "address": "172.30.0.11"}]
+    spec = {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}
+    yield NODES, {"metadata": {"name": NODE, **BORN}, "spec": spec, "status": {"addresses": addresses}}
+    for number in range(size):
+        item = service(number)
+        item["metadata"] |= BORN
+        apply_defaults(SERVICES, item)
+        yield SERVICES, {**item, "status": {"loadBalancer": {}}}
+        for found in slices(number):
+            found["metadata"] |= {**BORN, "labels": {"kubernetes.io/service-name": f"s{number}"}}
+            apply_defaults(ENDPOINT_SLICES, found)
+            yield ENDPOINT_SLICES, found
+
+
+async def seed(store: Store, objects: Iterable[tuple[Resource, JsonObject]]) -> None:
+    """Puts stored objects under their keys, with the guards of what Services allocated."""
+    operations: list[Operation] = []
+    for resource, item in objects:
+        meta = item["metadata"]
+        namespace = meta.get("namespace", "")
+        operations.append(Put(key_of(resource, namespace, meta["name"]), encode_stored(item), 0))
+        if resource is SERVICES:
+            owner = f"{namespace}/{meta['name']}".encode()
+            operations += [Put(guard, owner, 0) for guard in sorted(guards_of(item))]
+    for at in range(0, len(operations), 2_000):
+        await store.commit(operations[at : at + 2_000])
+
+
+def settle() -> None:
+    """As the real processes do once they serve."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def announce(*words: object) -> None:
+    print(json.dumps([str(word) for word in words]), flush=True)
+
+
+async def serve(size: int, folder: Path) -> None:
+    async with await SqliteStore.open(folder / "store.db", synchronous="FULL") as store:
+        await seed(store, seeds(size))
+        async with running_apiserver(store) as running:
+            settle()
+            pki = running.pki
+            announce(running.url, pki.ca.cert, pki.admin.cert, pki.admin.key)
+            await running.task
+
+
+async def run_proxy(config: ClientConfig, netns: Path) -> None:
+    clock = SystemClock()
+    async with RestClient(config, user_agent="bench-proxy") as client:
+        services, endpoints = Informer(client, SERVICES), Informer(client, ENDPOINT_SLICES)
+        nodes = Informer(client, NODES)
+        runner = ProxyRunner(
+            node_name=NODE, services=services, slices=endpoints, nodes=nodes,
+            netns=netns, options=ProxyOptions(health=None), clock=clock,
+        )  # fmt: skip
+        async with asyncio.TaskGroup() as tasks:
+            for work in (services, endpoints, nodes, runner):
+                tasks.create_task(work.run())
+            await runner.wait_until_programmed()
+            announce("programmed")
+            settle()
+
+
+@contextmanager
+def started(script: str, folder: Path, *words: object) -> Iterator[tuple[int, list[str]]]:
+    """A part as a process: its number, and what it announces when it is ready."""
+    command = [sys.executable, script, *map(str, words)]
+    inside = {**os.environ, "TMPDIR": str(folder)}  # what it leaves goes with the folder
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=inside)
+    try:
+        assert process.stdout is not None
+        yield process.pid, json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def namespace(size: int) -> Iterator[Path]:
+    name = f"np.bench-{os.getpid()}-{size}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Path("/run/netns") / name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def config_of(url: str, ca: str, cert: str, key: str) -> ClientConfig:
+    return ClientConfig(server=url, ca=Path(ca).read_bytes(), client_cert=Path(cert), client_key=Path(key))
+
+
+def resident(pid: int) -> float:
+    """MB."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+# --- the measurement
+
+
+class Listener:
+    """Tells when an address first turns up in an element that nf_tables announces."""
+
+    def __init__(self, netns: Path) -> None:
+        self._socket = NetlinkSocket(NETLINK_NETFILTER, netns, groups=(_NFTABLES_GROUP,))
+        self._wanted = b""
+        self._seen: asyncio.Future[float] | None = None
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def expect(self, address: IPv4Address) -> asyncio.Future[float]:
+        self._wanted = address.packed
+        self._seen = asyncio.get_running_loop().create_future()
+        return self._seen
+
+    def _read(self) -> None:
+        now = time.perf_counter()
+        for message in self._socket.pending():
+            if message.type != MessageType.NEWSETELEM.number or self._wanted not in message.payload:
+                continue
+            if self._seen is not None and not self._seen.done():
+                self._seen.set_result(now)
+
+
+@dataclass
+class Changes:
+    """Seconds from the send: to the API server's answer, and to the kernel."""
+
+    answered: list[float]
+    seen: list[float]
+
+
+async def change(config: ClientConfig, netns: Path, size: int) -> Changes:
+    """Replaces one endpoint's address in one slice after another, each after the last one arrived."""
+    changes = Changes([], [])
+    listener = Listener(netns)
+    try:
+        async with RestClient(config, user_agent="bench-writer") as client:
+            for step in range(WARM + CHANGES):
+                address = IPv4Address(_NEW_ADDRESSES + step)
+                patch = [{"op": "replace", "path": "/endpoints/0/addresses", "value": [str(address)]}]
+                name = f"s{step * 7919 % size}-a"
+                seen = listener.expect(address)
+                began = time.perf_counter()
+                await client.patch(ENDPOINT_SLICES, name, patch, "bench", content_type=JSON_PATCH)
+                changes.answered.append(time.perf_counter() - began)
+                changes.seen.append(await asyncio.wait_for(seen, PATIENCE.total_seconds()) - began)
+    finally:
+        listener.close()
+    return Changes(changes.answered[WARM:], changes.seen[WARM:])
+
+
+def percentiles(seconds: list[float]) -> str:
+    ranked = sorted(seconds)
+    return f"{statistics.median(ranked) * 1e3:.2f} / {ranked[int(len(ranked) * 0.99)] * 1e3:.2f}"
+
+
+def plain_commits(folder: Path, synchronous: str, pause: float = 0.0) -> list[float]:
+    """Seconds that a sqlite3 loop takes for each commit of one row of 1 kB, alone and straight from this thread."""
+    database = sqlite3.connect(folder / f"plain-{synchronous}.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute(f"PRAGMA synchronous={synchronous}")
+    database.execute("CREATE TABLE plain (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
+    seconds = []
+    for number in range(PLAIN_COMMITS):
+        time.sleep(pause)
+        began = time.perf_counter()
+        database.execute("INSERT INTO plain VALUES (?, ?)", (f"/registry/{number}", b"x" * 1_000))
+        seconds.append(time.perf_counter() - began)
+    database.close()
+    return seconds
+
+
+def measure(size: int, folder: Path) -> list[str]:
+    """The cells of a row."""
+    with namespace(size) as netns, started(__file__, folder, "serve", size, folder) as (server, access):
+        began = time.perf_counter()
+        with started(__file__, folder, "proxy", netns, *access) as (proxy, _):
+            programmed = time.perf_counter() - began
+            changes = uvloop.run(change(config_of(*access), netns, size))
+            weights = [f"{resident(pid):.0f}" for pid in (proxy, server)]
+    return [
+        f"{size:,}",
+        f"{programmed:.2f}",
+        percentiles(changes.answered),
+        percentiles(changes.seen),
+        *weights,
+    ]
+
+
+def show(cells: list[str]) -> None:
+    padded = (f"{cell:>{width}}" for cell, width in zip(cells, (8, 15, 17, 17, 14, 15), strict=True))
+    print("".join(padded), flush=True)
+
+
+def main() -> None:
+    sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
+    print(
+        f"{ENDPOINTS} endpoints each; programmed: from the start of the proxy's process; "
+        f"{CHANGES} changes, p50 / p99 ms from the send."
+    )
+    show(["services", "programmed s", "answered", "in the kernel", "proxy RSS MB", "server RSS MB"])
+    for size in sizes:
+        with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
+            show(measure(size, Path(folder)))
+    with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
+        alone = percentiles(plain_commits(Path(folder), "FULL", pause=0.005))
+        print(f"beside it, a plain sqlite3 commit to the same disk: {alone} ms")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        uvloop.run(serve(int(sys.argv[2]), Path(sys.argv[3])))
+    elif sys.argv[1:2] == ["proxy"]:
+        uvloop.run(run_proxy(config_of(*sys.argv[3:]), Path(sys.argv[2])))
+    else:
+        main()
