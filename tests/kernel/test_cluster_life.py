@@ -120,6 +120,21 @@ def test_after_a_reboot_objects_come_back_and_pods_run_anew(cluster: LocalCluste
     assert heard["pod"] in names
 
 
+def test_after_a_reboot_no_pod_answers_under_the_address_of_another(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "1")
+    port = cluster.deploy(1)
+    mine = cluster.ready_pods()[0]
+    cluster.pod("a-pod-that-starts-first")
+    cluster.wait_for_pod("a-pod-that-starts-first", is_running, "running")
+    reboot(cluster)
+    cluster.up()
+    wait_for(lambda: restart_counts(cluster) == [1, 1], "both containers to have started again")
+    again = cluster.get(PODS, mine["metadata"]["name"])
+    assert again["status"]["podIPs"] == mine["status"]["podIPs"]
+    heard = {call(cluster.node_addresses()["node-1"], port)["pod"] for _ in range(10)}
+    assert heard == {mine["metadata"]["name"]}
+
+
 def reboot(cluster: LocalCluster) -> None:
     """What a reboot leaves: nothing that runs, no namespace, no /run."""
     for process in processes.of_cluster(cluster.paths.name):

@@ -89,7 +89,11 @@ class PodAddresses:
     _next: int = 0
 
     def take(self, owner: str) -> IPv4Address:
-        """A free address for the pod ``owner`` (its uid). Network, gateway and broadcast are never given."""
+        """The address that the pod ``owner`` (its uid) holds, else a free one. Network, gateway and broadcast are
+        never given."""
+        for address, holder in self._held.items():
+            if holder == owner:
+                return address
         usable = range(2, self.cidr.num_addresses - 1)
         start = self._next
         for step in itertools.islice(itertools.count(start), len(usable)):
@@ -101,11 +105,15 @@ class PodAddresses:
         raise AddressesExhausted(f"no free pod address in {self.cidr}: all {len(usable)} are taken")
 
     def adopt(self, address: IPv4Address, owner: str) -> bool:
-        """Mark the address of a pod found running; False when another pod holds it."""
-        if self._held.setdefault(address, owner) != owner:
+        """Mark the address that a pod has; False when it is none of this node's, or another pod holds it."""
+        if address not in self.cidr or self._held.setdefault(address, owner) != owner:
             return False
         self._next = max(self._next, int(address) - int(self.cidr[2]) + 1)
         return True
+
+    def release_all(self, owner: str) -> None:
+        for address in [address for address, holder in self._held.items() if holder == owner]:
+            del self._held[address]
 
     def release(self, address: IPv4Address, owner: str) -> None:
         if self._held.get(address) == owner:

@@ -220,9 +220,18 @@ class NodeAgent:
             if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
                 pod = None
             self._begin(group, sandbox.pod.uid, pod, sandbox)
+        self._keep_known_addresses()
         uids = {pod["metadata"]["uid"] for pod in self._pods.list()} | set(self._workers)
         sandboxes.remove_strange_logs(self._surroundings, uids)
         self._pods.subscribe(lambda change: self._pod_changed(group, change))
+
+    def _keep_known_addresses(self) -> None:
+        """After a reboot each pod gets back the address that slices still name: no other pod may answer there."""
+        for pod in self._pods.list():
+            address = (pod.get("status") or {}).get("podIP")
+            mine = pod["spec"].get("nodeName") == self._facts.name and not pod["spec"].get("hostNetwork")
+            if address and mine and not _is_over(pod):
+                self._context.addresses.adopt(IPv4Address(address), pod["metadata"]["uid"])
 
     def _pod_changed(self, group: asyncio.TaskGroup, change: Change) -> None:
         if change.object["spec"].get("nodeName") != self._facts.name or self._stopping:
@@ -255,6 +264,7 @@ class NodeAgent:
             left = {box.pod.uid: box for box in sandboxes.found(self._surroundings)}
             self._workers[uid] = worker = PodWorker(self._context, uid, worker.pod, left.get(uid))
         del self._workers[uid]
+        self._context.addresses.release_all(uid)
         if worker.pod is not None:  # deleted by us; the informer has yet to say so
             self._finished.add(uid)
 

@@ -14,6 +14,8 @@ from nodeport.node import pod_status
 from nodeport.node.pod_record import PodRecord
 
 FIRST_RETRY, LAST_RETRY = timedelta(milliseconds=200), timedelta(seconds=5)
+_MERGED_LISTS = ("podIPs", "hostIPs")
+_OWN_FIELDS = ("podIP", "podIPs", "reason", "message", "containerStatuses", "initContainerStatuses")
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +48,8 @@ class StatusReporter:
         if wanted == record.sent:
             return
         metadata = record.pod["metadata"]
-        patch: JsonObject = {"metadata": {"uid": record.uid}, "status": wanted}
+        stored = record.pod.get("status") or {}
+        patch: JsonObject = {"metadata": {"uid": record.uid}, "status": patch_from(stored, wanted)}
         await record.node.client.patch(
             PODS, metadata["name"], patch, metadata["namespace"],
             content_type=STRATEGIC_MERGE_PATCH, subresource="status",
@@ -69,3 +72,14 @@ class StatusReporter:
             except (ApiError, TransportError) as error:
                 _log.warning("pod %s/%s: %s", metadata["namespace"], metadata["name"], error)
                 await record.node.clock.sleep(retry.next().total_seconds())
+
+
+def patch_from(stored: JsonObject, wanted: JsonObject) -> JsonObject:
+    """The strategic merge patch that makes the node's part of a stored status what is wanted.
+
+    ``podIPs`` and ``hostIPs`` are lists merged by address: without the directive a pod that starts anew elsewhere would
+    keep its former address beside the new one. What is not wanted any more is taken away by name.
+    """
+    gone = {key: None for key in _OWN_FIELDS if key in stored and key not in wanted}
+    whole = {key: [*wanted[key], {"$patch": "replace"}] for key in _MERGED_LISTS if key in wanted}
+    return {**wanted, **gone, **whole}
