@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import stat
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,33 @@ def test_every_file_of_a_cluster_is_readable_by_root_only(cluster: LocalCluster)
             mode = stat.S_IMODE(path.lstat().st_mode)
             assert mode & 0o077 == 0 or not path.is_file(), f"{path} has mode {mode:o}"
             assert not path.is_dir() or path.parent != root.parent or mode == 0o700
+
+
+def test_a_token_opens_the_api_as_a_certificate_does(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "1")
+    config = local.load(cluster.paths)
+    assert config is not None
+    authority = ssl.create_default_context(cafile=str(cluster.paths.certificate("ca")))
+
+    def status_with(token: str) -> int:
+        request = urllib.request.Request(
+            f"{config.url}/api/v1/nodes", headers={"Authorization": f"Bearer {token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, context=authority) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    assert status_with(cluster.paths.token.read_text().strip()) == 200
+    assert status_with("wrong") == 401
+
+
+def test_a_kubeconfig_that_cannot_be_written_is_told_before_anything_starts(cluster: LocalCluster) -> None:
+    said = cluster.nodeport("up", "--kubeconfig", "/proc/no/such", code=1)
+    assert "--kubeconfig /proc/no/such" in said
+    assert traces(cluster) == []
 
 
 def test_a_node_port_answers_on_every_node(cluster: LocalCluster) -> None:

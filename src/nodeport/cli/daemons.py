@@ -35,6 +35,7 @@ async def wait_until_prepared(paths: Paths) -> ClusterConfig:
 
 async def serve(paths: Paths) -> None:
     """API server and controllers, until cancelled."""
+    from nodeport.apiserver.auth import User
     from nodeport.apiserver.server import ApiServer, ApiServerConfig, TlsFiles
     from nodeport.client.config import ClientConfig
     from nodeport.client.rest import RestClient
@@ -55,6 +56,7 @@ async def serve(paths: Paths) -> None:
                 store=store,
                 listen=(("127.0.0.1", port), (str(plan.host), port)),
                 tls=tls("server"),
+                tokens={paths.token.read_text().strip(): User("kubernetes-admin", ("system:masters",))},
                 service_cidr=config.service_network,
                 node_port_range=config.node_port_range,
                 advertise=(str(plan.host), port),

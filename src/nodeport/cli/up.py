@@ -106,6 +106,7 @@ def bring_up(paths: Paths, wishes: Wishes) -> Result:
     if before is None and (strangers := processes.of_cluster(paths.name)):
         raise LocalError(f"processes of a cluster {paths.name!r} run without their files "
                          f"(PID {strangers[0].pid}, …): `nodeport down` ends them")  # fmt: skip
+    check_kubeconfig(Path(config.kubeconfig))
     paths.make()
     local.save(paths, config)
     missing = [part for part in PARTS if part not in alive]
@@ -185,6 +186,16 @@ def check_port(config: ClusterConfig) -> None:
         )
 
 
+def check_kubeconfig(path: Path) -> None:
+    """Before anything is started: the file can be read as one, and its folder be written to."""
+    from nodeport.client import kubeconfig
+
+    try:
+        kubeconfig.check(path)
+    except (OSError, kubeconfig.KubeconfigError) as error:
+        raise LocalError(f"--kubeconfig {path}: {error}; name a file that can be written") from error
+
+
 def start(paths: Paths, part: str) -> processes.ProcessId:
     paths.ready(part).unlink(missing_ok=True)
     return processes.start(
@@ -201,6 +212,7 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
     addresses = [plan.fabric[1]]
     pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_network[1])
     pki.node(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
+    local.ensure_token(paths)
     local.write_private(paths.prepared, "")
 
 

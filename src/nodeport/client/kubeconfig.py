@@ -22,7 +22,7 @@ import yaml
 from nodeport.api.meta import JsonObject
 from nodeport.client.config import ClientConfig
 
-__all__ = ["KubeconfigError", "load", "merge", "paths_from", "remove"]
+__all__ = ["KubeconfigError", "check", "load", "merge", "paths_from", "remove"]
 
 _KINDS = ("clusters", "contexts", "users")
 _LOCK_PATIENCE = 5.0
@@ -93,6 +93,15 @@ def merge(
         _put(config, "contexts", name, "context", {"cluster": name, "user": name})
         _put(config, "users", name, "user", user)
         config["current-context"] = name
+
+
+def check(path: Path) -> None:
+    """Raises OSError or KubeconfigError when `merge` into this file would fail."""
+    target = path.resolve()
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=target.parent):
+        if target.exists():
+            _read(target)
 
 
 def remove(path: Path, name: str) -> None:

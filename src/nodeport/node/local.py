@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -79,6 +80,11 @@ class Paths:
 
     def key(self, stem: str) -> Path:
         return self.pki / f"{stem}.key"
+
+    @property
+    def token(self) -> Path:
+        """The administrator's bearer token, for clients that present no certificate."""
+        return self.pki / "token"
 
     def log(self, part: str) -> Path:
         return self.data / "logs" / f"{part}.log"
@@ -203,6 +209,11 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     scratch.replace(path)
+
+
+def ensure_token(paths: Paths) -> None:
+    if not paths.token.exists():
+        write_private(paths.token, f"{secrets.token_urlsafe(32)}\n")
 
 
 def choose_networks(paths: Paths, service_network: IPv4Network) -> tuple[IPv4Network, IPv4Network]:
