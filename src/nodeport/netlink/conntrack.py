@@ -6,12 +6,10 @@ import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from nodeport.netlink import codec
-from nodeport.netlink.socket import NETLINK_NETFILTER, KernelRefused, NetlinkSocket
+from nodeport.netlink.socket import NETLINK_NETFILTER, Connection, KernelRefused
 
 _SUBSYSTEM: Final = 1
 _GET: Final = _SUBSYSTEM << 8 | 1
@@ -67,22 +65,10 @@ class Entry:
         )
 
 
-class Conntrack:
+class Conntrack(Connection):
     """A connection to conntrack of one network namespace; synchronous."""
 
-    def __init__(self, netns: Path | None = None) -> None:
-        self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
+    protocol = NETLINK_NETFILTER
 
     def list(self, protocol: int) -> Iterator[Entry]:
         """The IPv4 entries of one transport protocol, replied to or not.

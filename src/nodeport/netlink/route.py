@@ -11,12 +11,16 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from nodeport.netlink import codec
-from nodeport.netlink.socket import NETLINK_ROUTE, KernelRefused, NetlinkSocket, Refusal, refusal_of
+from nodeport.netlink.socket import (
+    NETLINK_ROUTE,
+    Connection,
+    KernelRefused,
+    Refusal,
+    refusal_of,
+)
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -197,22 +201,10 @@ def neighbour(index: int, ip: IPv4Address, mac: bytes) -> Request:
     return Request(RTM_NEWNEIGH, _REPLACE, payload)
 
 
-class RouteSocket:
+class RouteSocket(Connection):
     """One rtnetlink socket in one namespace. Raises OSError when the namespace is gone."""
 
-    def __init__(self, netns: Path | None = None) -> None:
-        self._socket = NetlinkSocket(NETLINK_ROUTE, netns)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
+    protocol = NETLINK_ROUTE
 
     def apply(self, requests: Iterable[Request]) -> None:
         """Sends the requests in order, many in one call; all are tried.

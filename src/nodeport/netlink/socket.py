@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from nodeport.netlink import codec
 from nodeport.netlink.codec import Message, NetlinkError
@@ -193,6 +193,29 @@ class NetlinkSocket:
     def _receive(self) -> bytes:
         """One read, into memory that is there already: asking for a fresh buffer costs more than a small commit."""
         return bytes(self._view[: self._socket.recv_into(self._view)])
+
+
+class Connection:
+    """What the families build on: one socket of ``protocol`` in one namespace (None: this one's), owned by a ``with``.
+
+    Raises OSError when the namespace is gone.
+    """
+
+    protocol: ClassVar[int]
+
+    def __init__(self, netns: Path | None = None) -> None:
+        self._socket = NetlinkSocket(self.protocol, netns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def refusal_of(answer: Message) -> Refusal:

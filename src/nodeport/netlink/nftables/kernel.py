@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from nodeport.netlink import codec
 from nodeport.netlink.nftables import objects
@@ -16,9 +14,9 @@ from nodeport.netlink.nftables.expressions import Data
 from nodeport.netlink.nftables.objects import Chain, ListedRule, ListedSet, MessageType, Rule
 from nodeport.netlink.socket import (
     NETLINK_NETFILTER,
+    Connection,
     DumpInterrupted,
     KernelRefused,
-    NetlinkSocket,
     Refusal,
     refusal_of,
 )
@@ -45,22 +43,10 @@ class ListedTable:
     elements: dict[str, dict[bytes, Data]] = field(default_factory=dict)
 
 
-class Nftables:
+class Nftables(Connection):
     """A connection to nf_tables. Everything is synchronous; a batch takes effect whole or not at all."""
 
-    def __init__(self, netns: Path | None = None) -> None:
-        self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
+    protocol = NETLINK_NETFILTER
 
     def send_limit(self) -> int:
         """How many bytes one batch may have."""
