@@ -284,6 +284,23 @@ def test_a_killed_container_is_started_again_and_its_former_log_is_kept(cluster:
     assert cluster.log_of("web", previous="true") == first
 
 
+def test_a_pod_whose_network_namespace_was_taken_away_gets_a_new_one(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "1")
+    cluster.pod("bereft")
+    pod = cluster.wait_for_pod("bereft", is_running, "running")
+    uid = pod["metadata"]["uid"]
+    netns = network.pod_netns(cluster.paths.name, network.digest(uid, 12))
+    namespaces.remove(netns)
+    os.kill(container_pid(cluster, uid, 0), 9)
+    again = cluster.wait_for_pod(
+        "bereft",
+        lambda pod: pod["status"]["containerStatuses"][0]["restartCount"] == 1 and is_running(pod),
+        "a restart",
+    )
+    assert namespaces.exists(netns)
+    assert wait_for(lambda: call(again["status"]["podIP"], 8080)["pod"] == "bereft", "an answer of the pod")
+
+
 def container_pid(cluster: LocalCluster, uid: str, attempt: int) -> int:
     file = (
         cluster.paths.run

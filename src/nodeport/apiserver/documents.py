@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from nodeport import KUBERNETES_VERSION
 from nodeport.api.meta import JsonObject
 from nodeport.apiserver.discovery import Discovery
 from nodeport.apiserver.encoding import encode
@@ -15,19 +16,17 @@ from nodeport.apiserver.negotiation import wants_discovery
 from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.requests import Address
 
-VERSION_MAJOR, VERSION_MINOR, VERSION_PATCH = 1, 36, 0
 HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 HEALTH_CHECKS = ("ping", "store")
 
 
 def version() -> JsonObject:
     """GET /version: the Kubernetes release whose behaviour is served."""
-    minor = str(VERSION_MINOR)
+    major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
     return {
-        "major": str(VERSION_MAJOR), "minor": minor,
-        "emulationMajor": str(VERSION_MAJOR), "emulationMinor": minor,
-        "minCompatibilityMajor": str(VERSION_MAJOR), "minCompatibilityMinor": str(VERSION_MINOR - 1),
-        "gitVersion": f"v{VERSION_MAJOR}.{VERSION_MINOR}.{VERSION_PATCH}+nodeport",
+        "major": major, "minor": minor, "emulationMajor": major, "emulationMinor": minor,
+        "minCompatibilityMajor": major, "minCompatibilityMinor": str(int(minor) - 1),
+        "gitVersion": f"{KUBERNETES_VERSION}+nodeport",
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": f"python{platform.python_version()}", "compiler": platform.python_implementation().lower(),
         "platform": f"{platform.system().lower()}/{_architecture()}",

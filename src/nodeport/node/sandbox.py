@@ -105,6 +105,11 @@ def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) 
     _write_record(sandbox)
 
 
+def is_whole(sandbox: Sandbox) -> bool:
+    """Whether all namespaces are where they were made."""
+    return all(namespaces.exists(path) for path in sandbox.namespace_files.values())
+
+
 def _write_files(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]]) -> None:
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     lines.append(f"{sandbox.address}\t{sandbox.pod.hostname}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -120,7 +121,7 @@ class PodWorker:
         if self._over or record.phase() in ("Succeeded", "Failed"):
             await self._settle()
             return None
-        if record.sandbox is None and not self._make_sandbox():
+        if not self._has_sandbox():
             return SANDBOX_RETRY
         policy = record.last_pod["spec"].get("restartPolicy") or "Always"
         try:
@@ -145,11 +146,18 @@ class PodWorker:
         self._remove_sandbox()
         self._record.dirty.set()
 
-    def _make_sandbox(self) -> bool:
+    def _has_sandbox(self) -> bool:
+        """Whether containers can start: a missing sandbox is made, a damaged one mended."""
         record = self._record
+        running = any(keeper.is_running for keeper in record.all_keepers())
+        if record.sandbox is not None and (running or sandboxes.is_whole(record.sandbox)):
+            return True
         pod = record.last_pod
         try:
-            record.sandbox = self._new_sandbox(pod)
+            if record.sandbox is None:
+                record.sandbox = self._new_sandbox(pod)
+            else:
+                sandboxes.ensure(record.sandbox, _host_aliases(pod))
         except (OSError, AddressesExhausted, NetlinkError) as error:
             _log.warning(
                 "pod %s/%s: no sandbox: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], error
@@ -163,11 +171,10 @@ class PodWorker:
         host_network = bool(spec.get("hostNetwork"))
         hostname = spec.get("hostname") or metadata["name"]
         identity = PodIdentity(uid, metadata["namespace"], metadata["name"], hostname[:63])
-        aliases = [(item["ip"], item.get("hostnames") or ()) for item in spec.get("hostAliases") or ()]
         address = node.surroundings.address if host_network else node.addresses.take(uid)
         made = Sandbox(node.surroundings, identity, address, host_network)
         try:
-            sandboxes.ensure(made, aliases)
+            sandboxes.ensure(made, _host_aliases(pod))
         except BaseException:
             sandboxes.remove(made)
             node.addresses.release(address, uid)
@@ -287,3 +294,8 @@ class PodWorker:
 def _init_policy(policy: str) -> str:
     """An init container that succeeded is done, whatever the pod's policy."""
     return "OnFailure" if policy == "Always" else policy
+
+
+def _host_aliases(pod: JsonObject) -> list[tuple[str, Sequence[str]]]:
+    """What the pod adds to /etc/hosts: (address, names)."""
+    return [(item["ip"], item.get("hostnames") or ()) for item in pod["spec"].get("hostAliases") or ()]
