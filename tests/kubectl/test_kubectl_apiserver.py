@@ -263,7 +263,7 @@ async def test_api_resources_version_and_explain(kubectl: Any) -> None:
         r"nodes\s+no\s+v1\s+false\s+Node", r"endpointslices\s+discovery.k8s.io/v1\s+true\s+EndpointSlice",
     ):  # fmt: skip
         assert re.search(rf"^{words}$", listed.out, re.M)
-    assert "Server Version: v1.36.0" in (await kubectl("version")).out
+    assert "Server Version: v1.36.1" in (await kubectl("version")).out
     explained = await kubectl("explain", "service.spec.ports.nodePort")
     assert re.search(r"FIELD: nodePort <integer>", explained.out)
     assert re.search(r"^  replicas\s+<integer>", (await kubectl("explain", "deployment.spec")).out, re.M)
