@@ -172,11 +172,52 @@ REPLICA_SETS = _row(
     "apps", "v1", "ReplicaSet", "replicasets", "apps", short_names=("rs",), categories=("all",),
     subresources=(STATUS, SCALE), has_generation=True, field_selectors=("status.replicas",),
 )  # fmt: skip
+REPLICATION_CONTROLLERS = _core(
+    "ReplicationController", "replicationcontrollers", short_names=("rc",), categories=("all",),
+    subresources=(STATUS, SCALE), has_generation=True, field_selectors=("status.replicas",),
+)  # fmt: skip
+STATEFUL_SETS = _row(
+    "apps", "v1", "StatefulSet", "statefulsets", "apps", short_names=("sts",), categories=("all",),
+    subresources=(STATUS, SCALE), has_generation=True,
+)  # fmt: skip
+DAEMON_SETS = _row(
+    "apps", "v1", "DaemonSet", "daemonsets", "apps", short_names=("ds",), categories=("all",),
+    subresources=(STATUS,), has_generation=True,
+)  # fmt: skip
+JOBS = _row(
+    "batch", "v1", "Job", "jobs", "batch", categories=("all",), subresources=(STATUS,), has_generation=True,
+    field_selectors=("status.successful",),
+)  # fmt: skip
 LEASES = _row("coordination.k8s.io", "v1", "Lease", "leases", "coordination")
+INGRESSES = _row(
+    "networking.k8s.io", "v1", "Ingress", "ingresses", "networking", short_names=("ing",), subresources=(STATUS,),
+    has_generation=True,
+)  # fmt: skip
+INGRESS_CLASSES = _row(
+    "networking.k8s.io", "v1", "IngressClass", "ingressclasses", "networking", namespaced=False,
+    has_generation=True,
+)  # fmt: skip
+SERVICE_CIDRS = _row(
+    "networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", "networking", namespaced=False,
+    subresources=(STATUS,),
+)  # fmt: skip
+IP_ADDRESSES = _row(
+    "networking.k8s.io", "v1", "IPAddress", "ipaddresses", "networking", namespaced=False, short_names=("ip",),
+    )  # fmt: skip
+ROLES = _row("rbac.authorization.k8s.io", "v1", "Role", "roles", "rbac")
+ROLE_BINDINGS = _row("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rbac")
+CLUSTER_ROLES = _row(
+    "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "rbac", namespaced=False
+)
+CLUSTER_ROLE_BINDINGS = _row(
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "rbac", namespaced=False
+)
 
 RESOURCES: tuple[Resource, ...] = (
     NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
-    DEPLOYMENTS, REPLICA_SETS, ENDPOINT_SLICES, LEASES,
+    REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
+    INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
+    CLUSTER_ROLE_BINDINGS,
 )  # fmt: skip
 
 
