@@ -90,8 +90,8 @@ async def test_a_deployment_and_a_service_become_pods_on_nodes_and_endpoints() -
         assert found["endpoints"][0]["nodeName"].startswith("node-")
 
         async def told() -> bool:
-            endpoints = await cluster.client.get(ENDPOINTS, "web", "default")
-            [subset] = endpoints.get("subsets") or [{}]
+            endpoints = {each["metadata"]["name"]: each for each in await cluster.items(ENDPOINTS)}
+            [subset] = (endpoints.get("web") or {}).get("subsets") or [{}]
             return sorted(address["ip"] for address in subset.get("addresses") or []) == ips
 
         await eventually(told)

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.auth import User
 from nodeport.testing.apiserver import running_apiserver
 
@@ -53,7 +54,7 @@ async def test_unacceptable_answers_are_406(raw: Any) -> None:
 async def test_legacy_discovery(raw: Any) -> None:
     assert (await raw.get("/api"))["versions"] == ["v1"]
     groups = {group["name"]: group for group in (await raw.get("/apis"))["groups"]}
-    assert set(groups) == {"apps", "coordination.k8s.io", "discovery.k8s.io"}
+    assert set(groups) == {row.group for row in RESOURCES if row.group}
     assert groups["apps"]["preferredVersion"] == {"groupVersion": "apps/v1", "version": "v1"}
     assert (await raw.get("/apis/apps"))["kind"] == "APIGroup"
     resources = {each["name"]: each for each in (await raw.get("/api/v1"))["resources"]}
@@ -86,7 +87,7 @@ async def test_aggregated_discovery(raw: Any) -> None:
 
 async def test_openapi_lets_kubectl_validate_and_explain(raw: Any) -> None:
     paths = (await raw.get("/openapi/v3"))["paths"]
-    assert set(paths) == {"api/v1", "apis/apps/v1", "apis/coordination.k8s.io/v1", "apis/discovery.k8s.io/v1"}
+    assert set(paths) == {row.base_path.removeprefix("/") for row in RESOURCES}
     document = await raw.get(paths["apis/apps/v1"]["serverRelativeURL"])
     patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
     assert patch["x-kubernetes-group-version-kind"] == {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nodeport.api import resources as rows
 from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.tables.network import endpoints_text, external_ips, service_ports
 from nodeport.apiserver.tables.nodes import node_status, roles
@@ -46,6 +47,19 @@ COLUMNS = {
     "secrets": "Name, Type, Data, Age",
     "serviceaccounts": "Name, Secrets, Age",
     "leases": "Name, Holder, Age",
+    "replicationcontrollers": "Name, Desired, Current, Ready, Age, Containers*, Images*, Selector*",
+    "statefulsets": "Name, Ready, Age, Containers*, Images*",
+    "daemonsets": "Name, Desired, Current, Ready, Up-to-date, Available, Node Selector, Age, Containers*, Images*, "
+    "Selector*",
+    "jobs": "Name, Status, Completions, Duration, Age, Containers*, Images*, Selector*",
+    "ingresses": "Name, Class, Hosts, Address, Ports, Age",
+    "ingressclasses": "Name, Controller, Parameters, Age",
+    "servicecidrs": "Name, CIDRs, Age",
+    "ipaddresses": "Name, ParentRef",
+    "roles": "Name, Created At",
+    "clusterroles": "Name, Created At",
+    "rolebindings": "Name, Role, Age, Users*, Groups*, ServiceAccounts*",
+    "clusterrolebindings": "Name, Role, Age, Users*, Groups*, ServiceAccounts*",
 }
 
 
@@ -170,3 +184,50 @@ def test_events_count_and_say_since_when() -> None:
     assert printer.cells(event, NOW) == [
         "30s (x4 over 60m)", "Normal", "Started", "pod/p", "", "kubelet, node-1", "hello", "60m", 4, "e",
     ]  # fmt: skip
+
+
+TEMPLATE = {"spec": {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "i"}]}}
+CREATED = {"name": "x", "creationTimestamp": ago("11:00:00")}
+
+
+@pytest.mark.parametrize(
+    ("resource", "content", "cells"),
+    [
+        (rows.REPLICATION_CONTROLLERS,
+         {"spec": {"replicas": 3, "selector": {"a": "b"}, "template": TEMPLATE}, "status": {"replicas": 2, "readyReplicas": 1}},
+         ["x", 3, 2, 1, "60m", "c", "i", "a=b"]),
+        (rows.STATEFUL_SETS, {"spec": {"replicas": 3, "template": TEMPLATE}, "status": {"readyReplicas": 1}},
+         ["x", "1/3", "60m", "c", "i"]),
+        (rows.DAEMON_SETS,
+         {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE},
+          "status": {"desiredNumberScheduled": 5, "currentNumberScheduled": 4, "numberReady": 3,
+                     "updatedNumberScheduled": 2, "numberAvailable": 1}},
+         ["x", 5, 4, 3, 2, 1, "disk=ssd", "60m", "c", "i", "a=b"]),
+        (rows.JOBS,
+         {"spec": {"completions": 2, "selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE},
+          "status": {"succeeded": 2, "startTime": ago("11:00:00"), "completionTime": ago("11:01:10"),
+                     "conditions": [{"type": "Complete", "status": "True"}]}},
+         ["x", "Complete", "2/2", "70s", "60m", "c", "i", "a=b"]),
+        (rows.JOBS, {"spec": {"parallelism": 3}, "status": {"startTime": ago("11:59:00")}},
+         ["x", "Running", "0/1 of 3", "60s", "60m", "", "", "<none>"]),
+        (rows.INGRESSES,
+         {"spec": {"ingressClassName": "c", "tls": [{}], "rules": [{"host": f"{n}.example"} for n in "abcd"]},
+          "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "h.example"}]}}},
+         ["x", "c", "a.example,b.example,c.example + 1 more...", "192.0.2.1,h.example", "80, 443", "60m"]),
+        (rows.INGRESSES, {"spec": {"rules": [{}]}}, ["x", "<none>", "*", "", "80", "60m"]),
+        (rows.INGRESS_CLASSES,
+         {"spec": {"controller": "c.example/x", "parameters": {"apiGroup": "g.example", "kind": "P", "name": "p"}}},
+         ["x", "c.example/x", "P.g.example/p", "60m"]),
+        (rows.SERVICE_CIDRS, {"spec": {"cidrs": ["10.0.0.0/16", "fd00::/112"]}}, ["x", "10.0.0.0/16,fd00::/112", "60m"]),
+        (rows.IP_ADDRESSES, {"spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}},
+         ["x", "services/n/s"]),
+        (rows.ROLES, {}, ["x", ago("11:00:00")]),
+        (rows.ROLE_BINDINGS,
+         {"roleRef": {"kind": "Role", "name": "r"},
+          "subjects": [{"kind": "User", "name": "u"}, {"kind": "User", "name": "v"}, {"kind": "Group", "name": "g"},
+                       {"kind": "ServiceAccount", "namespace": "n", "name": "a"}]},
+         ["x", "Role/r", "60m", "u, v", "g", "n/a"]),
+    ],
+)  # fmt: skip
+def test_the_cells_of_kinds(resource: Any, content: Json, cells: list[str | int]) -> None:
+    assert printer_of(resource).cells({"metadata": CREATED, **content}, NOW) == cells

@@ -72,6 +72,14 @@ def since(moment: str | None, now: datetime) -> str:
         return UNKNOWN
 
 
+def span(start: str, end: str) -> str:
+    """The time between two moments, as kubectl shows it."""
+    try:
+        return since(start, parse_rfc3339(end))
+    except ValueError:
+        return UNKNOWN
+
+
 def pairs(labels: Mapping[str, str] | None) -> str:
     """``k=v,...`` in key order or ``<none>``."""
     return ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items())) or NONE

@@ -92,6 +92,49 @@ def _endpoint_slice(obj: JsonObject, now: datetime) -> Cells:
     ]  # fmt: skip
 
 
+def _ingress(obj: JsonObject, now: datetime) -> Cells:
+    spec = obj.get("spec") or {}
+    rules = spec.get("rules") or []
+    return [
+        name_of(obj), spec.get("ingressClassName") or NONE, ingress_hosts(rules), _balancer_addresses(obj),
+        "80, 443" if spec.get("tls") else "80", age(obj, now),
+    ]  # fmt: skip
+
+
+def ingress_hosts(rules: list[JsonObject]) -> str:
+    """Up to three hosts; ``*`` when no rule names one."""
+    hosts = [rule["host"] for rule in rules if rule.get("host")]
+    return _some(hosts) or "*"
+
+
+def _balancer_addresses(obj: JsonObject) -> str:
+    entries = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return ",".join(sorted({each.get("ip") or each.get("hostname") or "" for each in entries} - {""}))
+
+
+def _ingress_class(obj: JsonObject, now: datetime) -> Cells:
+    spec = obj.get("spec") or {}
+    parameters = spec.get("parameters")
+    shown = NONE
+    if parameters:
+        group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") is not None else ""
+        shown = f"{parameters.get('kind') or ''}{group}/{parameters.get('name') or ''}"
+    return [name_of(obj), spec.get("controller") or "", shown, age(obj, now)]
+
+
+def _service_cidr(obj: JsonObject, now: datetime) -> Cells:
+    return [name_of(obj), ",".join((obj.get("spec") or {}).get("cidrs") or []), age(obj, now)]
+
+
+def _ip_address(obj: JsonObject, now: datetime) -> Cells:
+    parent = (obj.get("spec") or {}).get("parentRef")
+    if not parent:
+        return [name_of(obj), NONE]
+    group = f".{parent['group']}" if parent.get("group") else ""
+    steps = (f"{parent.get('resource') or ''}{group}", parent.get("namespace"), parent.get("name"))
+    return [name_of(obj), "/".join(step for step in steps if step)]
+
+
 SERVICE = Printer(
     (
         NAME, Column("Type"), Column("Cluster-IP"), Column("External-IP"), Column("Port(s)"), AGE, wide("Selector"),
@@ -102,3 +145,7 @@ ENDPOINTS_PRINTER = Printer((NAME, Column("Endpoints"), AGE), _endpoints)
 ENDPOINT_SLICE = Printer(
     (NAME, Column("AddressType"), Column("Ports"), Column("Endpoints"), AGE), _endpoint_slice
 )
+INGRESS = Printer((NAME, Column("Class"), Column("Hosts"), Column("Address"), Column("Ports"), AGE), _ingress)
+INGRESS_CLASS = Printer((NAME, Column("Controller"), Column("Parameters"), AGE), _ingress_class)
+SERVICE_CIDR = Printer((NAME, Column("CIDRs"), AGE), _service_cidr)
+IP_ADDRESS = Printer((NAME, Column("ParentRef")), _ip_address)

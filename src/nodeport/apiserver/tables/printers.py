@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from nodeport.api.resources import (
-    CONFIG_MAPS,
-    DEPLOYMENTS,
-    ENDPOINT_SLICES,
-    ENDPOINTS,
-    EVENTS,
-    LEASES,
-    NAMESPACES,
-    NODES,
-    PODS,
-    REPLICA_SETS,
-    SECRETS,
-    SERVICE_ACCOUNTS,
-    SERVICES,
-    Resource,
-)
+from nodeport.api import resources as rows
+from nodeport.api.resources import Resource
+from nodeport.apiserver.tables import access, network, nodes, pods, small, workloads
 from nodeport.apiserver.tables.columns import AGE, NAME, Printer, age, name_of
-from nodeport.apiserver.tables.network import ENDPOINT_SLICE, ENDPOINTS_PRINTER, SERVICE
-from nodeport.apiserver.tables.nodes import NODE
-from nodeport.apiserver.tables.pods import POD
-from nodeport.apiserver.tables.small import CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT
-from nodeport.apiserver.tables.workloads import DEPLOYMENT, REPLICA_SET
 
 _GENERIC = Printer((NAME, AGE), lambda obj, now: [name_of(obj), age(obj, now)])
 
 _PRINTERS = {
-    NAMESPACES.qualified_name: NAMESPACE,
-    NODES.qualified_name: NODE,
-    PODS.qualified_name: POD,
-    SERVICES.qualified_name: SERVICE,
-    ENDPOINTS.qualified_name: ENDPOINTS_PRINTER,
-    EVENTS.qualified_name: EVENT,
-    CONFIG_MAPS.qualified_name: CONFIG_MAP,
-    SECRETS.qualified_name: SECRET,
-    SERVICE_ACCOUNTS.qualified_name: SERVICE_ACCOUNT,
-    ENDPOINT_SLICES.qualified_name: ENDPOINT_SLICE,
-    DEPLOYMENTS.qualified_name: DEPLOYMENT,
-    REPLICA_SETS.qualified_name: REPLICA_SET,
-    LEASES.qualified_name: LEASE,
+    rows.NAMESPACES.qualified_name: small.NAMESPACE,
+    rows.NODES.qualified_name: nodes.NODE,
+    rows.PODS.qualified_name: pods.POD,
+    rows.SERVICES.qualified_name: network.SERVICE,
+    rows.ENDPOINTS.qualified_name: network.ENDPOINTS_PRINTER,
+    rows.EVENTS.qualified_name: small.EVENT,
+    rows.CONFIG_MAPS.qualified_name: small.CONFIG_MAP,
+    rows.SECRETS.qualified_name: small.SECRET,
+    rows.SERVICE_ACCOUNTS.qualified_name: small.SERVICE_ACCOUNT,
+    rows.ENDPOINT_SLICES.qualified_name: network.ENDPOINT_SLICE,
+    rows.REPLICATION_CONTROLLERS.qualified_name: workloads.REPLICATION_CONTROLLER,
+    rows.DEPLOYMENTS.qualified_name: workloads.DEPLOYMENT,
+    rows.REPLICA_SETS.qualified_name: workloads.REPLICA_SET,
+    rows.STATEFUL_SETS.qualified_name: workloads.STATEFUL_SET,
+    rows.DAEMON_SETS.qualified_name: workloads.DAEMON_SET,
+    rows.JOBS.qualified_name: workloads.JOB,
+    rows.LEASES.qualified_name: small.LEASE,
+    rows.INGRESSES.qualified_name: network.INGRESS,
+    rows.INGRESS_CLASSES.qualified_name: network.INGRESS_CLASS,
+    rows.SERVICE_CIDRS.qualified_name: network.SERVICE_CIDR,
+    rows.IP_ADDRESSES.qualified_name: network.IP_ADDRESS,
+    rows.ROLES.qualified_name: access.ROLE,
+    rows.ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
+    rows.CLUSTER_ROLES.qualified_name: access.ROLE,
+    rows.CLUSTER_ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
 }
 
 

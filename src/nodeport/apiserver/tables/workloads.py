@@ -1,4 +1,4 @@
-"""Deployments and ReplicaSets."""
+"""Kinds that run pods."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from nodeport.apiserver.tables.columns import (
     containers_and_images,
     name_of,
     number,
+    pairs,
+    since,
+    span,
     wide,
 )
 
@@ -40,6 +43,61 @@ def _replica_set(obj: JsonObject, now: datetime) -> Cells:
     ]  # fmt: skip
 
 
+def _replication_controller(obj: JsonObject, now: datetime) -> Cells:
+    cells = _replica_set(obj, now)
+    return [*cells[:-1], pairs((obj.get("spec") or {}).get("selector"))]
+
+
+def _stateful_set(obj: JsonObject, now: datetime) -> Cells:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    ready = f"{status.get('readyReplicas') or 0}/{spec.get('replicas') or 0}"
+    return [name_of(obj), ready, age(obj, now), *containers_and_images(spec.get("template"))]
+
+
+def _daemon_set(obj: JsonObject, now: datetime) -> Cells:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    template = spec.get("template") or {}
+    return [
+        name_of(obj), status.get("desiredNumberScheduled") or 0, status.get("currentNumberScheduled") or 0,
+        status.get("numberReady") or 0, status.get("updatedNumberScheduled") or 0, status.get("numberAvailable") or 0,
+        pairs((template.get("spec") or {}).get("nodeSelector")), age(obj, now), *containers_and_images(template),
+        selector_text(spec.get("selector") or {}) or NONE,
+    ]  # fmt: skip
+
+
+def _job(obj: JsonObject, now: datetime) -> Cells:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    started = status.get("startTime")
+    ended = status.get("completionTime")
+    duration = "" if not started else span(started, ended) if ended else since(started, now)
+    return [
+        name_of(obj), job_status(obj), job_completions(spec, status), duration, age(obj, now),
+        *containers_and_images(spec.get("template")), selector_text(spec.get("selector") or {}) or NONE,
+    ]  # fmt: skip
+
+
+def job_completions(spec: JsonObject, status: JsonObject) -> str:
+    """``done/wanted``; a job without a number of completions is done with one success of its parallel pods."""
+    done, parallel = status.get("succeeded") or 0, spec.get("parallelism") or 0
+    if spec.get("completions") is not None:
+        return f"{done}/{spec['completions']}"
+    return f"{done}/1 of {parallel}" if parallel > 1 else f"{done}/1"
+
+
+def job_status(job: JsonObject) -> str:
+    """The strongest condition's word; deletion hides what has not ended yet."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    true = {each.get("type") for each in conditions if each.get("status") == "True"}
+    for ending in ("Complete", "Failed"):
+        if ending in true:
+            return ending
+    if job["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    return next(
+        (each for each in ("Suspended", "FailureTarget", "SuccessCriteriaMet") if each in true), "Running"
+    )
+
+
 _WIDE = (wide("Containers"), wide("Images"), wide("Selector"))
 DEPLOYMENT = Printer(
     (NAME, Column("Ready"), number("Up-to-date"), number("Available"), AGE, *_WIDE), _deployment
@@ -47,3 +105,13 @@ DEPLOYMENT = Printer(
 REPLICA_SET = Printer(
     (NAME, number("Desired"), number("Current"), number("Ready"), AGE, *_WIDE), _replica_set
 )
+REPLICATION_CONTROLLER = Printer(REPLICA_SET.columns, _replication_controller)
+STATEFUL_SET = Printer((NAME, Column("Ready"), AGE, *_WIDE[:2]), _stateful_set)
+DAEMON_SET = Printer(
+    (
+        NAME, number("Desired"), number("Current"), number("Ready"), number("Up-to-date"), number("Available"),
+        Column("Node Selector"), AGE, *_WIDE,
+    ),
+    _daemon_set,
+)  # fmt: skip
+JOB = Printer((NAME, Column("Status"), Column("Completions"), Column("Duration"), AGE, *_WIDE), _job)
