@@ -14,7 +14,7 @@ _NO_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _NO_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def sloppy_ip(text: str) -> Address | None:
     """The address, decimal parts with leading zeros allowed; None when ``text`` is none. No zones."""
     if "%" in text:
@@ -31,7 +31,7 @@ def sloppy_ip(text: str) -> Address | None:
         return None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def ip_complaints(text: str) -> tuple[str, ...]:
     """What is wrong with ``text`` as an address."""
     found = sloppy_ip(text)
@@ -42,6 +42,7 @@ def ip_complaints(text: str) -> tuple[str, ...]:
     return ("must not have leading 0s",) if str(found) != text else ()
 
 
+@lru_cache(maxsize=16384)
 def special_ip_complaints(text: str) -> tuple[str, ...]:
     """Why a well-formed address may not be an endpoint or an external IP."""
     address = sloppy_ip(text)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeport.api import ip, services
-from nodeport.api.meta import JsonObject
+from nodeport.api.meta import JsonObject, labels
 from nodeport.api.meta import annotations as annotations_of
 from nodeport.api.resources import Resource
 from nodeport.api.services import EXTERNAL_NAME
 
 _HINTS = "service.kubernetes.io/topology-aware-hints"
 _MODE = "service.kubernetes.io/topology-mode"
+_SLICE_MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
+_SLICE_MANAGERS = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
 
 
 def warnings(resource: Resource, new: JsonObject, old: JsonObject | None = None) -> list[str]:
@@ -21,6 +23,8 @@ def warnings(resource: Resource, new: JsonObject, old: JsonObject | None = None)
             return list(dict.fromkeys(_service(new)))
         case "discovery.k8s.io", "EndpointSlice":
             return list(dict.fromkeys(_endpoint_slice(new, old)))
+        case "", "Endpoints":
+            return list(dict.fromkeys(_endpoints(new)))
     return []
 
 
@@ -57,10 +61,30 @@ def _addresses(spec: JsonObject) -> Iterator[str]:
 
 def _not_canonical(text: str, path: str) -> Iterator[str]:
     address = ip.sloppy_ip(text)
-    if address is not None and address.version == 6 and str(address) != text:
+    if address is None or str(address) == text:
+        return
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    if address.version == 4 or mapped is not None:
+        yield f'{path}: non-standard IP address "{text}" is invalid: use "{mapped or address}"'
+    else:
         yield f'{path}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{address}")'
 
 
 def _endpoint_slice(obj: JsonObject, old: JsonObject | None) -> Iterator[str]:
+    """Our own controllers write addresses in canonical form: theirs are not looked at."""
     if obj.get("addressType") == "FQDN" and old is None:
         yield "spec.addressType: FQDN endpoints are deprecated"
+    if labels(obj).get(_SLICE_MANAGER_LABEL) in _SLICE_MANAGERS:
+        return
+    for index, endpoint in enumerate(obj.get("endpoints") or []):
+        for number, address in enumerate(endpoint.get("addresses") or []):
+            yield from _not_canonical(address, f"endpoints[{index}].addresses[{number}]")
+
+
+def _endpoints(obj: JsonObject) -> Iterator[str]:
+    if labels(obj).get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return
+    for index, subset in enumerate(obj.get("subsets") or []):
+        for field in ("addresses", "notReadyAddresses"):
+            for number, address in enumerate(subset.get(field) or []):
+                yield from _not_canonical(address.get("ip") or "", f"subsets[{index}].{field}[{number}].ip")

@@ -108,9 +108,23 @@ class EndpointSliceStrategy(Strategy):
     def __init__(self) -> None:
         super().__init__(ENDPOINT_SLICES)
 
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        super().prepare_create(obj, context)
+        _drop_topology(obj)
+
+    def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        super().prepare_update(new, old, context)
+        _drop_topology(new)
+
     def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
         labels = new["metadata"].get("labels") or {}
         return labels != (old["metadata"].get("labels") or {}) or super().generation_changes(new, old)
+
+
+def _drop_topology(endpoint_slice: JsonObject) -> None:
+    """v1 has the field of its predecessor, but nobody can write it."""
+    for endpoint in endpoint_slice.get("endpoints") or []:
+        endpoint.pop("deprecatedTopology", None)
 
 
 class SecretStrategy(Strategy):
