@@ -16,6 +16,7 @@ from nodeport.api.resources import Resource
 _CLIENT_IP_SECONDS = 10800
 _FILE_MODE = 0o644
 _TOKEN_SECONDS = 3600
+_NO_LIMIT = 2**31 - 1
 
 
 def apply_defaults(resource: Resource, obj: JsonObject) -> None:
@@ -204,6 +205,72 @@ def _replica_set(obj: JsonObject) -> None:
     _template(_spec(obj))
 
 
+def _replication_controller(obj: JsonObject) -> None:
+    """The template's labels are what selects its pods, and the object's own labels, unless it says otherwise."""
+    _replica_set(obj)
+    spec = obj["spec"]
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels:
+        _default(spec, "selector", dict(labels))
+        _default(metadata(obj), "labels", dict(labels))
+
+
+def _stateful_set(obj: JsonObject) -> None:
+    spec = _spec(obj)
+    _default(spec, "podManagementPolicy", "OrderedReady")
+    strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
+    _default(strategy, "type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy["rollingUpdate"] = strategy.get("rollingUpdate") or {}
+        for field, value in (("partition", 0), ("maxUnavailable", 1)):
+            if rolling.get(field) is None:
+                rolling[field] = value
+    policy = spec["persistentVolumeClaimRetentionPolicy"] = (
+        spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    )
+    for field in ("whenDeleted", "whenScaled"):
+        _default(policy, field, "Retain")
+    _replicas(spec)
+    if spec.get("revisionHistoryLimit") is None:
+        spec["revisionHistoryLimit"] = 10
+    _template(spec)
+
+
+def _daemon_set(obj: JsonObject) -> None:
+    spec = _spec(obj)
+    strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
+    _default(strategy, "type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy["rollingUpdate"] = strategy.get("rollingUpdate") or {}
+        for field, value in (("maxUnavailable", 1), ("maxSurge", 0)):
+            if rolling.get(field) is None:
+                rolling[field] = value
+    if spec.get("revisionHistoryLimit") is None:
+        spec["revisionHistoryLimit"] = 10
+    _template(spec)
+
+
+def _job(obj: JsonObject) -> None:
+    spec = _spec(obj)
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = spec["parallelism"] = 1
+    per_index = spec.get("backoffLimitPerIndex") is not None
+    fails = "Failed" if spec.get("podFailurePolicy") is not None else "TerminatingOrFailed"
+    for field, value in (
+        ("parallelism", 1), ("backoffLimit", _NO_LIMIT if per_index else 6), ("completionMode", "NonIndexed"),
+        ("suspend", False), ("manualSelector", False), ("podReplacementPolicy", fails),
+    ):  # fmt: skip
+        if spec.get(field) is None:
+            spec[field] = value
+    for rule in _each(spec.get("podFailurePolicy") or {}, "rules"):
+        for pattern in _each(rule, "onPodConditions"):
+            _default(pattern, "status", "True")
+    _template(spec)
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels:
+        _default(metadata(obj), "labels", dict(labels))
+
+
 def _endpoints(obj: JsonObject) -> None:
     for subset in _each(obj, "subsets"):
         for port in _each(subset, "ports"):
@@ -245,5 +312,9 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("", "Secret"): _secret,
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
+    ("", "ReplicationController"): _replication_controller,
+    ("apps", "StatefulSet"): _stateful_set,
+    ("apps", "DaemonSet"): _daemon_set,
+    ("batch", "Job"): _job,
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
 }

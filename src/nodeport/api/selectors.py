@@ -383,8 +383,8 @@ def _pod_ips(obj: Mapping[str, Any]) -> str:
     return ",".join(entry.get("ip", "") for entry in (obj.get("status") or {}).get("podIPs") or [])
 
 
-def _replicas(obj: Mapping[str, Any]) -> str:
-    return str((obj.get("status") or {}).get("replicas") or 0)
+def _status_count(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda obj: str((obj.get("status") or {}).get(name) or 0)
 
 
 _SPECIAL_FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -392,5 +392,6 @@ _SPECIAL_FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "spec.hostNetwork": _spec_flag("hostNetwork"),
     "source": _event_source,
     "status.podIPs": _pod_ips,
-    "status.replicas": _replicas,
+    "status.replicas": _status_count("replicas"),
+    "status.successful": _status_count("succeeded"),
 }

@@ -48,7 +48,8 @@ class Deleter:
         check_preconditions(resource, old, options)
         entry.strategy.check_delete(old)
         new = copy.deepcopy(old)
-        set_propagation_finalizers(new, options.propagation_policy)
+        policy = options.propagation_policy or default_propagation(entry, new)
+        set_propagation_finalizers(new, policy)
         self._mark(entry, new, options.grace_period_seconds)
         if is_finished(entry, new):
             gone = await self._writer.remove(entry, kv, new, [], dry_run=options.dry_run)
@@ -112,6 +113,12 @@ def check_preconditions(resource: Resource, obj: JsonObject, options: DeleteOpti
             f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
             f"ResourceVersion in object meta: {metadata['resourceVersion']}",
         )
+
+
+def default_propagation(entry: Entry, obj: JsonObject) -> str:
+    """The kind's own policy, unless an earlier deletion of the object has left a note about another."""
+    finalizers = obj["metadata"].get("finalizers") or []
+    return "" if FOREGROUND in finalizers or ORPHAN in finalizers else entry.strategy.default_propagation
 
 
 def set_propagation_finalizers(obj: JsonObject, policy: str) -> None:

@@ -9,6 +9,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.selectors import label_selector_of
 from nodeport.api.status import conflict, invalid, invalid_object
+from nodeport.api.workloads import label_selector_form
 from nodeport.apiserver.bodies import Body
 from nodeport.apiserver.encoding import decode, encode
 from nodeport.apiserver.options import WriteOptions
@@ -25,11 +26,11 @@ SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
 
 
 def scale_of(obj: JsonObject) -> JsonObject:
-    """The Scale that stands for a Deployment or ReplicaSet."""
+    """The Scale that stands for a workload; a ReplicationController's selector is a plain map."""
     metadata, spec = obj["metadata"], obj.get("spec") or {}
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     status: JsonObject = {"replicas": (obj.get("status") or {}).get("replicas") or 0}
-    if selector := selector_text(spec.get("selector") or {}):
+    if selector := selector_text(label_selector_form(spec.get("selector") or {})):
         status["selector"] = selector
     found: JsonObject = {
         "kind": "Scale",

@@ -187,7 +187,9 @@ class Verbs:
         wanted = call.representation(transformable=False)
         options = delete_options(call.address.query, await self._delete_body(call))
         body = await self._machinery.deleter.delete(call.target, options)
-        return self._object(call, body, wanted)
+        advice = self._machinery.registry.entry(call.target.resource).strategy.default_propagation_warning
+        warned = [advice] if advice and not options.propagation_policy else []
+        return self._object(call, body, wanted, warned=warned)
 
     async def _delete_collection(self, call: Call) -> web.Response:
         options = delete_options(call.address.query, await self._delete_body(call))

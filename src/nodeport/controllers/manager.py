@@ -17,6 +17,7 @@ from nodeport.api.resources import (
     NODES,
     PODS,
     REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
     RESOURCES,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -143,8 +144,12 @@ class ControllerManager:
                 clock=self._clock, recorder=self._recorder("deployment-controller"),
             ),
             "replicaset": ReplicaSetController(
-                self._client, replica_sets=replica_sets, pods=pods, clock=self._clock,
+                self._client, owners=replica_sets, pods=pods, clock=self._clock,
                 recorder=self._recorder("replicaset-controller"),
+            ),
+            "replicationcontroller": ReplicaSetController(
+                self._client, owners=self._informer(REPLICATION_CONTROLLERS), pods=pods, clock=self._clock,
+                recorder=self._recorder("replication-controller"),
             ),
             "scheduler": Scheduler(
                 self._client, pods=pods, nodes=self._informer(NODES), clock=self._clock,

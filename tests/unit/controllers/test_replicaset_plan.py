@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.resources import REPLICA_SETS
 from nodeport.api.selectors import label_selector_of
 from nodeport.controllers.ownership import claim
+from nodeport.controllers.podcontrol import pod_from_template
 from nodeport.controllers.replicaset.reconcile import (
     DELETION_COST,
     MAX_BURST,
     batches,
-    new_pod,
     plan_replicas,
     replica_status,
 )
@@ -98,7 +99,7 @@ def test_crowded_nodes_are_thinned_out() -> None:
 
 
 def test_a_new_pod_is_the_template_with_an_owner() -> None:
-    made = new_pod(replica_set())
+    made = pod_from_template(REPLICA_SETS, replica_set())
     assert made["metadata"]["generateName"] == "web-1-"
     assert made["metadata"]["labels"] == {"app": "web"}
     assert made["metadata"]["annotations"] == {"a": "b"}

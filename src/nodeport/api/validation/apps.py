@@ -1,4 +1,4 @@
-"""Rules on Deployments and ReplicaSets."""
+"""Rules on Deployments, ReplicaSets and ReplicationControllers, and what all workloads share."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def validate_deployment(obj: JsonObject) -> Iterator[FieldError]:
 
 def validate_deployment_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
     yield from validate_deployment(new)
-    yield from _selector_update(new, old)
+    yield from selector_update(new, old)
 
 
 def validate_replica_set(obj: JsonObject) -> Iterator[FieldError]:
@@ -78,10 +78,33 @@ def validate_replica_set(obj: JsonObject) -> Iterator[FieldError]:
 
 def validate_replica_set_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
     yield from validate_replica_set(new)
-    yield from _selector_update(new, old)
+    yield from selector_update(new, old)
 
 
-def _selector_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+def validate_replication_controller(obj: JsonObject) -> Iterator[FieldError]:
+    """Its selector is a plain map of labels."""
+    spec = obj.get("spec") or {}
+    yield from not_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
+    selector = spec.get("selector") or {}
+    if not selector:
+        yield required("spec.selector")
+    yield from not_negative(spec.get("replicas"), "spec.replicas")
+    template = spec.get("template")
+    if template is None:
+        yield required("spec.template")
+        return
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if not selector.items() <= labels.items():
+        yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from validate_template(template)
+    yield from always_restarted(template.get("spec") or {}, "ReplicationController")
+
+
+def validate_replication_controller_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return validate_replication_controller(new)
+
+
+def selector_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
     selector, before = (new.get("spec") or {}).get("selector"), (old.get("spec") or {}).get("selector")
     yield from immutable(selector, before, "spec.selector")
 
@@ -96,11 +119,12 @@ def _selector_and_template(spec: JsonObject, kind: str) -> Iterator[FieldError]:
             yield invalid("spec.selector", selector, f"empty selector is invalid for {kind}")
     template = spec.get("template") or {}
     if selector:
-        yield from _selects_template(selector, template)
-    yield from _template(template)
+        yield from selects_template(selector, template)
+    yield from validate_template(template)
+    yield from always_restarted(template.get("spec") or {}, "ReplicaSet")
 
 
-def _selects_template(selector: JsonObject, template: JsonObject) -> Iterator[FieldError]:
+def selects_template(selector: JsonObject, template: JsonObject) -> Iterator[FieldError]:
     labels = (template.get("metadata") or {}).get("labels") or {}
     try:
         matches = label_selector_of(selector).matches(labels)
@@ -111,16 +135,21 @@ def _selects_template(selector: JsonObject, template: JsonObject) -> Iterator[Fi
         yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
 
 
-def _template(template: JsonObject) -> Iterator[FieldError]:
+def validate_template(template: JsonObject) -> Iterator[FieldError]:
+    """A pod template at ``spec.template``, but for its restart policy."""
     meta, spec = template.get("metadata") or {}, template.get("spec") or {}
     yield from validate_labels(meta.get("labels") or {}, "spec.template.labels")
     yield from validate_annotations(meta.get("annotations") or {}, "spec.template.annotations")
     yield from validate_pod_spec(spec, "spec.template.spec")
+
+
+def always_restarted(spec: JsonObject, kind: str) -> Iterator[FieldError]:
+    """The pods of every kind but Job run until they are removed. ``spec`` is the template's; ``kind`` for the text."""
     policy = spec.get("restartPolicy")
     if policy and policy != "Always":
         yield not_supported("spec.template.spec.restartPolicy", policy, ("Always",))
     if spec.get("activeDeadlineSeconds") is not None:
-        detail = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        detail = f"activeDeadlineSeconds in {kind} is not Supported"
         yield forbidden("spec.template.spec.activeDeadlineSeconds", detail)
 
 
@@ -141,22 +170,26 @@ def _strategy(strategy: JsonObject) -> Iterator[FieldError]:
 def _rolling_update(rolling: JsonObject, path: str) -> Iterator[FieldError]:
     surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
     for field, value in (("maxUnavailable", unavailable), ("maxSurge", surge)):
-        yield from _count_or_percent(value, f"{path}.{field}")
-    if _amount(unavailable) == 0 and _amount(surge) == 0:
+        yield from count_or_percent(value, f"{path}.{field}")
+    if amount_of(unavailable) == 0 and amount_of(surge) == 0:
         yield invalid(f"{path}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0")
-    percent = _PERCENT.match(unavailable) if isinstance(unavailable, str) else None
-    if percent and int(percent.group(1)) > 100:
-        yield invalid(f"{path}.maxUnavailable", unavailable, "must not be greater than 100%")
+    yield from at_most_all(unavailable, f"{path}.maxUnavailable")
 
 
-def _count_or_percent(value: Any, path: str) -> Iterator[FieldError]:
+def count_or_percent(value: Any, path: str) -> Iterator[FieldError]:
     if isinstance(value, str) and not _PERCENT.match(value):
         yield invalid(path, value, _PERCENT_TEXT)
     elif isinstance(value, int):
         yield from not_negative(value, path)
 
 
-def _amount(value: Any) -> int:
+def at_most_all(value: Any, path: str) -> Iterator[FieldError]:
+    percent = _PERCENT.match(value) if isinstance(value, str) else None
+    if percent and int(percent.group(1)) > 100:
+        yield invalid(path, value, "must not be greater than 100%")
+
+
+def amount_of(value: Any) -> int:
     """The number of a count or a percentage; 0 of what is neither."""
     if isinstance(value, int):
         return value

@@ -9,7 +9,7 @@ from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.api.status import FieldError
-from nodeport.api.validation import apps, endpoints, others, pods, services
+from nodeport.api.validation import apps, daemonsets, endpoints, jobs, others, pods, services, statefulsets
 from nodeport.api.validation.meta import NameRule, validate_meta, validate_meta_update
 
 Check = Callable[[JsonObject], Iterable[FieldError]]
@@ -59,6 +59,24 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=apps.validate_replica_set,
         update=apps.validate_replica_set_update,
         status=apps.validate_replica_set_status,
+    ),
+    ("", "ReplicationController"): Rules(
+        create=apps.validate_replication_controller,
+        update=apps.validate_replication_controller_update,
+        status=apps.validate_replica_set_status,
+    ),
+    ("apps", "StatefulSet"): Rules(
+        create=statefulsets.validate_stateful_set,
+        update=statefulsets.validate_stateful_set_update,
+        status=statefulsets.validate_stateful_set_status,
+    ),
+    ("apps", "DaemonSet"): Rules(
+        create=daemonsets.validate_daemon_set,
+        update=daemonsets.validate_daemon_set_update,
+        status=daemonsets.validate_daemon_set_status,
+    ),
+    ("batch", "Job"): Rules(
+        create=jobs.validate_job, update=jobs.validate_job_update, status=jobs.validate_job_status
     ),
     ("", "Namespace"): Rules(names.dns_label, others.validate_namespace, others.validate_namespace_update),
     ("", "Node"): Rules(create=others.validate_node, update=others.validate_node_update),

@@ -23,6 +23,10 @@ class Strategy:
 
     unconditional_update = True
     """PUT without a resourceVersion overwrites whatever is there."""
+    default_propagation = ""
+    """The propagation policy of a DELETE that names none; empty: dependents are removed in the background."""
+    default_propagation_warning = ""
+    """What a client that left the choice to ``default_propagation`` is told."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource

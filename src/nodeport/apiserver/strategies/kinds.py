@@ -6,22 +6,32 @@ import base64
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    JOBS,
     LEASES,
     NAMESPACES,
     NODES,
     PODS,
     REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
     RESOURCES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STATEFUL_SETS,
 )
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
 from nodeport.apiserver.strategies.pods import PodStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
+from nodeport.apiserver.strategies.workloads import (
+    DaemonSetStrategy,
+    JobStrategy,
+    ReplicationControllerStrategy,
+    StatefulSetStrategy,
+)
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 NAMESPACE_FINALIZER = "kubernetes"
@@ -164,6 +174,10 @@ def all_strategies(services: ServiceStrategy) -> list[Strategy]:
         SERVICES.qualified_name: services,
         DEPLOYMENTS.qualified_name: DeploymentStrategy(),
         REPLICA_SETS.qualified_name: ReplicaSetStrategy(),
+        REPLICATION_CONTROLLERS.qualified_name: ReplicationControllerStrategy(),
+        STATEFUL_SETS.qualified_name: StatefulSetStrategy(),
+        DAEMON_SETS.qualified_name: DaemonSetStrategy(),
+        JOBS.qualified_name: JobStrategy(),
         ENDPOINT_SLICES.qualified_name: EndpointSliceStrategy(),
         SECRETS.qualified_name: SecretStrategy(),
         LEASES.qualified_name: ConditionalStrategy(LEASES),

@@ -1,4 +1,4 @@
-"""Which pods a ReplicaSet makes or removes, and what its status says: pure.
+"""Which pods a ReplicaSet or ReplicationController makes or removes, and what its status says: pure.
 
 Order of deletion and batch sizes: the ReplicaSet controller of Kubernetes 1.36.
 """
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nodeport.api.meta import JsonObject, is_being_deleted, labels
-from nodeport.api.resources import REPLICA_SETS
 from nodeport.controllers import conditions
-from nodeport.controllers.ownership import controller_reference
-from nodeport.controllers.selection import is_finished, is_ready, ready_condition
+from nodeport.controllers.podcontrol import is_active
+from nodeport.controllers.selection import is_ready, ready_condition
 from nodeport.kit.clock import parse_rfc3339, rfc3339
 
 MAX_BURST = 500
@@ -45,10 +44,6 @@ def plan_replicas(replica_set: JsonObject, pods: Iterable[JsonObject], now: date
     return ReplicaPlan(delete=tuple(_worst_first(active, now)[: min(-missing, MAX_BURST)]))
 
 
-def is_active(pod: JsonObject) -> bool:
-    return not is_finished(pod) and not is_being_deleted(pod)
-
-
 def batches(count: int) -> Iterator[int]:
     """1, 2, 4, …: a template that the API refuses costs one refusal, not five hundred."""
     size = FIRST_BATCH
@@ -56,20 +51,6 @@ def batches(count: int) -> Iterator[int]:
         yield min(size, count)
         count -= size
         size *= 2
-
-
-def new_pod(replica_set: JsonObject) -> JsonObject:
-    template = replica_set["spec"]["template"]
-    asked = template.get("metadata") or {}
-    metadata: JsonObject = {
-        "generateName": f"{replica_set['metadata']['name']}-",
-        "namespace": replica_set["metadata"]["namespace"],
-        "ownerReferences": [controller_reference(REPLICA_SETS, replica_set)],
-    }
-    for field in ("labels", "annotations", "finalizers"):
-        if asked.get(field):
-            metadata[field] = asked[field]
-    return {"metadata": metadata, "spec": template["spec"]}
 
 
 # --- deletion
@@ -131,7 +112,7 @@ def replica_status(
     template_labels = (replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}
     minimum = timedelta(seconds=replica_set["spec"].get("minReadySeconds") or 0)
     ready = [pod for pod in active if is_ready(pod)]
-    waits = [_until_available(pod, minimum, now) for pod in ready]
+    waits = [until_available(pod, minimum, now) for pod in ready]
     status: JsonObject = {"replicas": len(active)}
     counts = {
         "fullyLabeledReplicas": sum(template_labels.items() <= labels(pod).items() for pod in active),
@@ -146,7 +127,7 @@ def replica_status(
     return status, min((wait for wait in waits if wait), default=None)
 
 
-def _until_available(pod: JsonObject, minimum: timedelta, now: datetime) -> timedelta:
+def until_available(pod: JsonObject, minimum: timedelta, now: datetime) -> timedelta:
     since = ready_condition(pod).get("lastTransitionTime")
     if not minimum or not since:
         return timedelta()
