@@ -52,16 +52,23 @@ class Maker:
         self.api, self.machinery, self.definitions = api, machinery, definitions
         self.packages: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {}
 
+    def source(self, package: str) -> str:
+        """The text of the package's message definitions."""
+        git_dir, folder = self.place(package)
+        return show(git_dir, f"{folder}/generated.proto")
+
+    def place(self, package: str) -> tuple[str, str]:
+        if package.startswith("io.k8s.api."):
+            return self.api, package.removeprefix("io.k8s.api.").replace(".", "/")
+        return self.machinery, package.removeprefix("io.k8s.apimachinery.").replace(".", "/")
+
     def package(self, name: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
         """(messages, structs, named types) of ``io.k8s.api.core.v1``: name -> body."""
         if name not in self.packages:
-            if name.startswith("io.k8s.api."):
-                git_dir, folder = self.api, name.removeprefix("io.k8s.api.").replace(".", "/")
-            else:
-                git_dir, folder = self.machinery, name.removeprefix("io.k8s.apimachinery.").replace(".", "/")
+            git_dir, folder = self.place(name)
             go = show(git_dir, f"{folder}/types.go")
             self.packages[name] = (
-                dict(MESSAGE.findall(show(git_dir, f"{folder}/generated.proto"))),
+                dict(MESSAGE.findall(self.source(name))),
                 dict(STRUCT.findall(go)),
                 dict(NAMED.findall(go)),
             )
@@ -101,7 +108,8 @@ class Maker:
             if name in made or name in SPECIAL:
                 continue
             fields = self.fields(name)
-            if not fields and name not in self.definitions:
+            package, _, message = name.rpartition(".")
+            if name not in self.definitions and f"message {message} {{" not in self.source(package):
                 raise SystemExit(f"no message {name}")
             made[name] = fields
             kinds = {kind.lstrip("[]{}<") for _, kind in fields.values()}

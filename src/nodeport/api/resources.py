@@ -184,6 +184,7 @@ DAEMON_SETS = _row(
     "apps", "v1", "DaemonSet", "daemonsets", "apps", short_names=("ds",), categories=("all",),
     subresources=(STATUS,), has_generation=True,
 )  # fmt: skip
+CONTROLLER_REVISIONS = _row("apps", "v1", "ControllerRevision", "controllerrevisions", "apps")
 JOBS = _row(
     "batch", "v1", "Job", "jobs", "batch", categories=("all",), subresources=(STATUS,), has_generation=True,
     field_selectors=("status.successful",),
@@ -204,6 +205,19 @@ SERVICE_CIDRS = _row(
 IP_ADDRESSES = _row(
     "networking.k8s.io", "v1", "IPAddress", "ipaddresses", "networking", namespaced=False, short_names=("ip",),
     )  # fmt: skip
+RESOURCE_QUOTAS = _core(
+    "ResourceQuota", "resourcequotas", short_names=("quota",), subresources=(STATUS,), returns_deleted=True
+)
+LIMIT_RANGES = _core("LimitRange", "limitranges", short_names=("limits",))
+POD_DISRUPTION_BUDGETS = _row(
+    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "policy", short_names=("pdb",),
+    subresources=(STATUS,), has_generation=True,
+)  # fmt: skip
+PRIORITY_CLASSES = _row(
+    "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "scheduling", namespaced=False,
+    short_names=("pc",), has_generation=True,
+)  # fmt: skip
+RUNTIME_CLASSES = _row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "node", namespaced=False)
 ROLES = _row("rbac.authorization.k8s.io", "v1", "Role", "roles", "rbac")
 ROLE_BINDINGS = _row("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rbac")
 CLUSTER_ROLES = _row(
@@ -217,7 +231,8 @@ RESOURCES: tuple[Resource, ...] = (
     NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
-    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,
+    PRIORITY_CLASSES, RUNTIME_CLASSES,
 )  # fmt: skip
 
 

@@ -9,7 +9,18 @@ from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.api.status import FieldError
-from nodeport.api.validation import apps, daemonsets, endpoints, jobs, others, pods, services, statefulsets
+from nodeport.api.validation import (
+    apps,
+    daemonsets,
+    endpoints,
+    ingresses,
+    jobs,
+    others,
+    pods,
+    policies,
+    services,
+    statefulsets,
+)
 from nodeport.api.validation.meta import NameRule, validate_meta, validate_meta_update
 
 Check = Callable[[JsonObject], Iterable[FieldError]]
@@ -84,6 +95,36 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
     ("", "ServiceAccount"): Rules(),
     ("", "Event"): Rules(name=names.path_segment, create=others.validate_event),
+    ("", "ResourceQuota"): Rules(
+        create=policies.validate_quota,
+        update=policies.validate_quota_update,
+        status=policies.validate_quota_status,
+    ),
+    ("", "LimitRange"): Rules(
+        create=policies.validate_limit_range, update=policies.validate_limit_range_update
+    ),
+    ("policy", "PodDisruptionBudget"): Rules(
+        create=policies.validate_disruption_budget,
+        update=policies.validate_disruption_budget_update,
+        status=policies.validate_disruption_budget_status,
+    ),
+    ("scheduling.k8s.io", "PriorityClass"): Rules(
+        create=policies.validate_priority_class, update=policies.validate_priority_class_update
+    ),
+    ("node.k8s.io", "RuntimeClass"): Rules(
+        create=policies.validate_runtime_class, update=policies.validate_runtime_class_update
+    ),
+    ("apps", "ControllerRevision"): Rules(
+        create=policies.validate_controller_revision, update=policies.validate_controller_revision_update
+    ),
+    ("networking.k8s.io", "Ingress"): Rules(
+        create=ingresses.validate_ingress,
+        update=ingresses.validate_ingress_update,
+        status=ingresses.validate_ingress_status,
+    ),
+    ("networking.k8s.io", "IngressClass"): Rules(
+        create=ingresses.validate_ingress_class, update=ingresses.validate_ingress_class_update
+    ),
     ("coordination.k8s.io", "Lease"): Rules(
         create=others.validate_lease, update=others.validate_lease_update
     ),

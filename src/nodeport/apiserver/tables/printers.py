@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeport.api import resources as rows
 from nodeport.api.resources import Resource
-from nodeport.apiserver.tables import access, network, nodes, pods, small, workloads
+from nodeport.apiserver.tables import access, network, nodes, pods, policies, small, workloads
 from nodeport.apiserver.tables.columns import AGE, NAME, Printer, age, name_of
 
 _GENERIC = Printer((NAME, AGE), lambda obj, now: [name_of(obj), age(obj, now)])
@@ -35,6 +35,12 @@ _PRINTERS = {
     rows.ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
     rows.CLUSTER_ROLES.qualified_name: access.ROLE,
     rows.CLUSTER_ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
+    rows.CONTROLLER_REVISIONS.qualified_name: policies.CONTROLLER_REVISION,
+    rows.RESOURCE_QUOTAS.qualified_name: policies.QUOTA,
+    rows.LIMIT_RANGES.qualified_name: policies.LIMIT_RANGE,
+    rows.POD_DISRUPTION_BUDGETS.qualified_name: policies.DISRUPTION_BUDGET,
+    rows.PRIORITY_CLASSES.qualified_name: policies.PRIORITY_CLASS,
+    rows.RUNTIME_CLASSES.qualified_name: policies.RUNTIME_CLASS,
 }
 
 

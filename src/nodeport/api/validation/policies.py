@@ -1,0 +1,186 @@
+"""Rules on quotas, limits, disruption budgets, priorities, runtimes and controller revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nodeport.api import names
+from nodeport.api.meta import JsonObject
+from nodeport.api.quantity import parse_quantity, quantity_error
+from nodeport.api.status import FieldError, duplicate, forbidden, invalid, not_supported, required
+from nodeport.api.validation.apps import at_most_all, count_or_percent, not_negative, validate_label_selector
+from nodeport.api.validation.meta import immutable
+from nodeport.api.validation.others import validate_resource_list
+
+HIGHEST_USER_PRIORITY = 1_000_000_000
+SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
+           "VolumeAttributesClass")  # fmt: skip
+_WHOLE = frozenset((
+    "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims",
+    "services.nodeports", "services.loadbalancers",
+))  # fmt: skip
+_LIMIT_TYPES_FORBIDDING_DEFAULTS = ("Pod", "PersistentVolumeClaim")
+_IMMUTABLE = "field is immutable"
+
+
+def validate_quota(obj: JsonObject) -> Iterator[FieldError]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    for path, amounts in (("spec.hard", spec.get("hard")), ("status.hard", status.get("hard")),
+                          ("status.used", status.get("used"))):  # fmt: skip
+        yield from _quota_amounts(amounts or {}, path)
+    for index, scope in enumerate(spec.get("scopes") or []):
+        if scope not in _SCOPES:
+            yield invalid("spec.scopes", spec["scopes"], "unsupported scope")
+            return
+        if scope in spec["scopes"][:index]:
+            yield duplicate("spec.scopes", scope)
+
+
+def _quota_amounts(amounts: JsonObject, path: str) -> Iterator[FieldError]:
+    yield from validate_resource_list(amounts, path)
+    for name, amount in amounts.items():
+        is_count = name in _WHOLE or name.startswith("count/")
+        if is_count and quantity_error(str(amount)) is None and parse_quantity(str(amount)) % 1:
+            yield invalid(f"{path}[{name}]", str(amount), "must be an integer")
+
+
+def validate_quota_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    yield from validate_quota(new)
+    scopes, before = ((each.get("spec") or {}).get("scopes") or [] for each in (new, old))
+    if sorted(scopes) != sorted(before):
+        yield invalid("spec.scopes", scopes, _IMMUTABLE)
+
+
+def validate_quota_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return validate_quota(new)
+
+
+def validate_limit_range(obj: JsonObject) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, item in enumerate((obj.get("spec") or {}).get("limits") or []):
+        path, kind = f"spec.limits[{index}]", item.get("type") or ""
+        yield from (invalid(f"{path}.type", kind, why) for why in names.qualified_name(kind))
+        if kind in seen:
+            yield duplicate(f"{path}.type", kind)
+        seen.add(kind)
+        yield from _limits(item, kind, path)
+
+
+def _limits(item: JsonObject, kind: str, path: str) -> Iterator[FieldError]:
+    for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
+        yield from validate_resource_list(item.get(field) or {}, f"{path}.{field}")
+    if kind in _LIMIT_TYPES_FORBIDDING_DEFAULTS:
+        for field in ("default", "defaultRequest"):
+            if item.get(field):
+                yield forbidden(f"{path}.{field}", f"may not be specified when `type` is '{kind}'")
+    if kind == "PersistentVolumeClaim" and not (
+        {"storage"} & {*(item.get("min") or {}), *(item.get("max") or {})}
+    ):
+        why = "either minimum or maximum storage value is required, but neither was provided"
+        yield required(f"{path}.limits", why)
+    yield from _orders(item, path)
+
+
+def _orders(item: JsonObject, path: str) -> Iterator[FieldError]:
+    """min <= defaultRequest <= default <= max, resource by resource."""
+    order = (
+        ("min", "minimum"),
+        ("defaultRequest", "default request"),
+        ("default", "default"),
+        ("max", "max"),
+    )
+    amounts = {field: item.get(field) or {} for field, _ in order}
+    for resource in sorted({name for found in amounts.values() for name in found}):
+        known = [(field, word) for field, word in order if resource in amounts[field]]
+        for at, (lower, lower_word) in enumerate(known):
+            for higher, higher_word in known[at + 1 :]:
+                low, high = str(amounts[lower][resource]), str(amounts[higher][resource])
+                if quantity_error(low) or quantity_error(high) or parse_quantity(low) <= parse_quantity(high):
+                    continue
+                why = f"{lower_word} value {low} is greater than {higher_word} value {high}"
+                yield invalid(f"{path}.{lower}[{resource}]", low, why)
+
+
+def validate_limit_range_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return validate_limit_range(new)
+
+
+def validate_disruption_budget(obj: JsonObject) -> Iterator[FieldError]:
+    spec = obj.get("spec") or {}
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        yield invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set")
+    for field in ("minAvailable", "maxUnavailable"):
+        if spec.get(field) is not None:
+            yield from count_or_percent(spec[field], f"spec.{field}")
+            yield from at_most_all(spec[field], f"spec.{field}")
+    if spec.get("selector") is not None:
+        yield from validate_label_selector(spec["selector"], "spec.selector")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in ("AlwaysAllow", "IfHealthyBudget"):
+        yield not_supported("spec.unhealthyPodEvictionPolicy", policy, ("AlwaysAllow", "IfHealthyBudget"))
+
+
+def validate_disruption_budget_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    return validate_disruption_budget(new)
+
+
+def validate_disruption_budget_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    status = new.get("status") or {}
+    for field in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"):
+        yield from not_negative(status.get(field), f"status.{field}")
+
+
+def validate_priority_class(obj: JsonObject) -> Iterator[FieldError]:
+    name, value = (obj.get("metadata") or {}).get("name") or "", obj.get("value") or 0
+    if name.startswith("system-"):
+        why = _not_the_system_class(name, value, obj)
+        if why:
+            head = "priority class names with 'system-' prefix are reserved for system use only. error: "
+            yield forbidden("metadata.name", head + why)
+    elif value > HIGHEST_USER_PRIORITY:
+        why = f"maximum allowed value of a user defined priority is {HIGHEST_USER_PRIORITY}"
+        yield forbidden("value", why)
+    policy = obj.get("preemptionPolicy")
+    if policy is not None and policy not in ("Never", "PreemptLowerPriority"):
+        yield not_supported("preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))
+
+
+def _not_the_system_class(name: str, value: int, obj: JsonObject) -> str:
+    known = SYSTEM_PRIORITIES.get(name)
+    if known is None:
+        return f"{name} is not a known system priority class"
+    if value != known:
+        return f"value of {name} PriorityClass must be {known}"
+    return f"globalDefault of {name} PriorityClass must be false" if obj.get("globalDefault") else ""
+
+
+def validate_priority_class_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    if (new.get("value") or 0) != (old.get("value") or 0):
+        yield forbidden("value", "may not be changed in an update.")
+    yield from immutable(new.get("preemptionPolicy"), old.get("preemptionPolicy"), "preemptionPolicy")
+
+
+def validate_runtime_class(obj: JsonObject) -> Iterator[FieldError]:
+    handler = obj.get("handler") or ""
+    if not handler:
+        yield required("handler")
+    else:
+        yield from (invalid("handler", handler, why) for why in names.dns_label(handler))
+    overhead = (obj.get("overhead") or {}).get("podFixed") or {}
+    yield from validate_resource_list(overhead, "overhead.podFixed")
+
+
+def validate_runtime_class_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    yield from immutable(new.get("handler"), old.get("handler"), "handler")
+
+
+def validate_controller_revision(obj: JsonObject) -> Iterator[FieldError]:
+    if obj.get("data") is None:
+        yield required("data", "data is mandatory")
+    yield from not_negative(obj.get("revision"), "revision")
+
+
+def validate_controller_revision_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
+    yield from validate_controller_revision(new)
+    yield from immutable(new.get("data"), old.get("data"), "data")

@@ -1,0 +1,91 @@
+"""Quotas, limits, disruption budgets, priorities, runtimes, revisions: what they may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nodeport.api import resources as rows
+from nodeport.api.defaulting import apply_defaults
+from nodeport.api.resources import Resource
+from nodeport.api.validation import validate_create, validate_update
+
+Json = dict[str, Any]
+
+
+def whole(resource: Resource, content: Json, name: str = "x") -> Json:
+    metadata = {"name": name} | ({"namespace": "default"} if resource.namespaced else {})
+    return {"metadata": metadata, **content}
+
+
+@pytest.mark.parametrize(
+    ("resource", "content", "errors"),
+    [
+        (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"pods": "5", "requests.cpu": "500m", "count/ingresses.networking.k8s.io": "1"}}}, []),
+        (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"services.nodeports": "1500m"}}}, [
+            'spec.hard[services.nodeports]: Invalid value: "1500m": must be an integer']),
+        (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"pods": "-1"}}}, [
+            'spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0']),
+        (rows.RESOURCE_QUOTAS, {"spec": {"scopes": ["Best"]}}, ['spec.scopes: Invalid value: ["Best"]: unsupported scope']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}]}}, []),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}, "min": {"cpu": "2"}}, {"type": "Pod"}]}}, [
+            'spec.limits[0].min[cpu]: Invalid value: "2": minimum value 2 is greater than max value 1',
+            'spec.limits[1].type: Duplicate value: "Pod"']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "default": {"cpu": "1"}}]}}, [
+            "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"]),
+        (rows.POD_DISRUPTION_BUDGETS, {"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}, []),
+        (rows.POD_DISRUPTION_BUDGETS, {"spec": {"minAvailable": 1, "maxUnavailable": "101%"}}, [
+            'spec: Invalid value: {"minAvailable":1,"maxUnavailable":"101%"}: minAvailable and maxUnavailable cannot be both set',
+            'spec.maxUnavailable: Invalid value: "101%": must not be greater than 100%']),
+        (rows.PRIORITY_CLASSES, {"value": 1000}, []),
+        (rows.PRIORITY_CLASSES, {"value": 1_000_000_001}, [
+            "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]),
+        (rows.RUNTIME_CLASSES, {}, ["handler: Required value"]),
+        (rows.CONTROLLER_REVISIONS, {"revision": -1}, [
+            "data: Required value: data is mandatory", "revision: Invalid value: -1: must be greater than or equal to 0"]),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_new_objects(resource: Resource, content: Json, errors: list[str]) -> None:
+    assert [str(error) for error in validate_create(resource, whole(resource, content))] == errors
+
+
+def test_only_the_system_has_system_priorities() -> None:
+    def found(name: str, value: int) -> list[str]:
+        obj = whole(rows.PRIORITY_CLASSES, {"value": value}, name)
+        return [str(error) for error in validate_create(rows.PRIORITY_CLASSES, obj)]
+
+    assert found("system-node-critical", 2_000_001_000) == []
+    assert found("system-mine", 1) == [
+        "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: "
+        "system-mine is not a known system priority class"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resource", "before", "after", "error"),
+    [
+        (rows.PRIORITY_CLASSES, {"value": 1}, {"value": 2}, "value: Forbidden: may not be changed in an update."),
+        (rows.RUNTIME_CLASSES, {"handler": "a"}, {"handler": "b"}, 'handler: Invalid value: "b": field is immutable'),
+        (rows.CONTROLLER_REVISIONS, {"data": {"a": 1}}, {"data": {"a": 2}},
+         'data: Invalid value: {"a":2}: field is immutable'),
+        (rows.RESOURCE_QUOTAS, {"spec": {}}, {"spec": {"scopes": ["BestEffort"]}},
+         'spec.scopes: Invalid value: ["BestEffort"]: field is immutable'),
+    ],
+)  # fmt: skip
+def test_what_stays(resource: Resource, before: Json, after: Json, error: str) -> None:
+    found = validate_update(resource, whole(resource, after), whole(resource, before))
+    assert [str(each) for each in found] == [error]
+
+
+def test_container_limits_default_from_one_another() -> None:
+    item = {
+        "type": "Container",
+        "max": {"cpu": "2"},
+        "min": {"memory": "1Mi"},
+        "defaultRequest": {"cpu": "1"},
+    }
+    obj = whole(rows.LIMIT_RANGES, {"spec": {"limits": [item]}})
+    apply_defaults(rows.LIMIT_RANGES, obj)
+    assert obj["spec"]["limits"][0]["default"] == {"cpu": "2"}
+    assert obj["spec"]["limits"][0]["defaultRequest"] == {"cpu": "1", "memory": "1Mi"}
