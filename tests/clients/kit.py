@@ -63,6 +63,12 @@ class Kit:
     def path(self, kind: str, name: str, path: str) -> str:
         return self("get", kind, name, "-o", f"jsonpath={{{path}}}")
 
+    def endpoints(self, service: str) -> str:
+        """The addresses behind a Service, blank separated; empty while there are none."""
+        found = self("get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o",
+                     "jsonpath={.items[*].endpoints[*].addresses[0]}")  # fmt: skip
+        return found.strip()
+
     def apply(self, *objects: dict[str, Any]) -> str:
         return self("apply", "-f", "-", stdin="\n---\n".join(json.dumps(obj) for obj in objects))
 

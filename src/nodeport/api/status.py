@@ -125,7 +125,11 @@ class Cause:
 
 
 class ApiError(Exception):
-    """A request that the API refuses; carries all that its ``Status`` body says."""
+    """A request that the API refuses; carries all that its ``Status`` body says.
+
+    ``details`` None: the body has none unless there are causes; empty: it has an empty one, which clients that look
+    into a 404 count on.
+    """
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = "InternalError"
@@ -141,6 +145,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.message = message
         self.details = dict(details or {})
+        self._has_details = details is not None
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
 
@@ -154,7 +159,7 @@ class ApiError(Exception):
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason,
         }  # fmt: skip
-        if details:
+        if details or self._has_details:
             status["details"] = details
         status["code"] = self.code
         return status

@@ -52,7 +52,7 @@ def too_large_revision(asked: int, current: int) -> Timeout:
 
 
 def unknown_path() -> NotFound:
-    return NotFound("the server could not find the requested resource")
+    return NotFound("the server could not find the requested resource", details={})
 
 
 def method_not_allowed(resource: Resource, verb: str) -> MethodNotAllowed:

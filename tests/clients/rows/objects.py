@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from clients.kit import Kit, row, wait_for
 
@@ -282,8 +283,10 @@ def delete_cascades(k: Kit) -> None:
 def wait_conditions(k: Kit) -> None:
     k("create", "deployment", "web", "--image=nodeport/echo")
     k("wait", "--for=condition=Available", "deployment/web", "--timeout=30s")
-    k("delete", "deployment", "web", "--wait=false")
-    k("wait", "--for=delete", "deployment/web", "--timeout=30s")
+    with k.running("wait", "--for=delete", "deployment/web", "--timeout=30s") as waiting:
+        time.sleep(1)
+        k("delete", "deployment", "web")
+        assert waiting.wait(timeout=30) == 0
     assert "timed out" in k("wait", "--for=condition=Nothing", "namespace/default", "--timeout=1s", code=1)
 
 

@@ -135,7 +135,7 @@ def proxy_everything(k: Kit) -> None:
     k.deployment("web")
     k("expose", "deployment", "web", "--port=80", "--target-port=8080")
     pod = k("get", "pods", "-o", "jsonpath={.items[0].metadata.name}")
-    wait_for(lambda: k.path("endpoints", "web", ".subsets[0].addresses[0].ip"), "endpoints of web")
+    wait_for(lambda: k.endpoints("web"), "endpoints of web")
     with k.running("proxy", "--port=0") as proxying:
         assert proxying.stdout is not None
         address = proxying.stdout.readline().split()[-1]

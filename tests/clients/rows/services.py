@@ -32,7 +32,7 @@ def expose_everything(k: Kit) -> None:
     k("create", "deployment", "web", "--image=nodeport/echo")
     k("expose", "deployment", "web", "--type=NodePort", "--port=80", "--target-port=8080")
     assert k.path("svc", "web", ".spec.selector.app") == "web"
-    wait_for(lambda: k.path("endpoints", "web", ".subsets[*].addresses[*].ip"), "endpoints of web")
+    wait_for(lambda: k.endpoints("web"), "endpoints of web")
     k("expose", "service", "web", "--name=web2", "--port=81", "--target-port=8080")
     k("run", "solo", "--image=nodeport/echo", "--labels=app=solo", "--port=8080")
     k("expose", "pod", "solo")
@@ -61,14 +61,14 @@ def get_services(k: Kit) -> None:
 def describe_service(k: Kit) -> None:
     k.deployment("web")
     k("expose", "deployment", "web", "--type=NodePort", "--port=80", "--target-port=8080")
-    address = wait_for(lambda: k.path("endpoints", "web", ".subsets[0].addresses[0].ip"), "endpoints of web")
+    address = wait_for(lambda: k.endpoints("web"), "endpoints of web")
     text = k("describe", "svc", "web")
     assert f"Endpoints:                {address}:8080" in text
     assert "Type:                     NodePort" in text
     assert "Session Affinity:         None" in text
 
 
-@row("describe", "endpoints, endpointslices, an ingress")
+@row("describe", "endpoints, endpointslices, an ingress", since="1.21")
 def describe_endpoints(k: Kit) -> None:
     k("create", "service", "clusterip", "web", "--tcp=80:8080")
     wait_for(lambda: k("get", "endpointslices", "-o", "name"), "a slice")
