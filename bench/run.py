@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+SHARED = frozenset({"run", "served"})
 
 
 def main() -> int:
-    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "run")
+    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}")
     failed = []

@@ -466,6 +466,63 @@ async def test_a_hundred_watchers_all_see_everything(store: Store) -> None:
     assert sorted(results[0]) == [f"/{number:02}" for number in range(50)]
 
 
+# Watching without a task
+
+
+async def test_a_watch_can_be_taken_from_as_its_changes_are_announced(store: Store) -> None:
+    await put(store, "/a", "before")
+    taken: list[list[str]] = []
+    async with store.watch("/", Revision(0)) as watch:
+        assert [event.key for event in watch.take()] == ["/a"]
+        assert watch.take() == ()
+        watch.notify(lambda: taken.append([event.key for event in watch.take()]))
+        await put(store, "/b", "1")
+        await put(store, "/c", "1")
+    await put(store, "/d", "1")
+    assert taken == [["/b"], ["/c"]]
+
+
+async def test_what_is_not_taken_waits_and_is_taken_whole_and_in_order(opener: Opener) -> None:
+    announced = 0
+
+    def count() -> None:
+        nonlocal announced
+        announced += 1
+
+    async with opener(watch_buffer=10_000) as store, store.watch("/", Revision(0)) as watch:
+        watch.notify(count)
+        for number in range(2_500):
+            await put(store, "/a", str(number))
+        assert announced == 2_500
+        seen: list[int] = []
+        while batch := watch.take():
+            assert len(batch) <= 1_000
+            seen += [event.revision for event in batch]
+    assert seen == list(range(1, 2_501))
+
+
+async def test_history_that_is_owed_does_not_count_as_falling_behind(opener: Opener) -> None:
+    async with opener(watch_buffer=5) as store:
+        for number in range(20):
+            await put(store, "/a", str(number))
+        async with store.watch("/", Revision(0)) as watch:
+            for number in range(5):
+                await put(store, "/b", str(number))
+            assert [event.revision for event in await events(watch, 25)] == list(range(1, 26))
+
+
+async def test_taking_from_a_slow_watch_and_from_a_closed_store_is_refused(opener: Opener) -> None:
+    async with opener(watch_buffer=5) as store, store.watch("/", Revision(0)) as watch:
+        for number in range(10):
+            await put(store, "/a", str(number))
+        with pytest.raises(SlowWatcher):
+            watch.take()
+        async with store.watch("/", store.revision) as late:
+            await store.close()
+            with pytest.raises(Closed):
+                late.take()
+
+
 # Closing
 
 

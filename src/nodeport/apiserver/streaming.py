@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from nodeport.apiserver.negotiation import Representation
 from nodeport.apiserver.options import ListOptions
 from nodeport.apiserver.presenting import render
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.routes import Target
-from nodeport.apiserver.watch import WatchRequest, WatchSource
+from nodeport.apiserver.watch import WatchSource
+from nodeport.apiserver.watchviews import WatchRequest, unframed
 
 WRITE_PATIENCE_SECONDS = 60.0
+
+
+def chunked(lines: bytes) -> bytes:
+    """Lines, which are not empty, as a chunk of a chunked body (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(lines), lines)
+
+
+class ConnectionSink:
+    """A response's connection, written to past the response: frames are made once for all who get them."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._protocol = request.protocol
+        self._writer = request.writer
+
+    @property
+    def full(self) -> bool:
+        return self._protocol.writing_paused
+
+    def write(self, data: bytes) -> None:
+        self._transport().write(data)
+
+    async def drain(self) -> None:
+        if self.full:
+            async with asyncio.timeout(WRITE_PATIENCE_SECONDS):
+                await self._writer.drain()
+            self._transport()
+
+    def _transport(self) -> asyncio.WriteTransport:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the watcher hung up")
+        return transport
 
 
 class Streamer:
@@ -41,24 +74,25 @@ class Streamer:
         wanted: Representation,
         include: str,
     ) -> web.StreamResponse:
-        clock = self._registry.clock
-        show = render(target.resource, wanted.form, include, clock.now)
-        watch = WatchRequest(target.resource, target.namespace, target.name, options, show)
+        show = render(target.resource, wanted.form, include, self._registry.clock.now)
+        chunks = request.version >= HttpVersion11
+        frame = chunked if chunks else unframed
+        watch = WatchRequest(target.resource, target.namespace, target.name, options, show, frame)
         splicer = self._registry.entry(target.resource).splicer
         await self._source.check(watch)
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
-        response.enable_chunked_encoding()
+        if chunks:
+            response.enable_chunked_encoding()
         await response.prepare(request)
-        await response.write(b"")
+        if request.method == "HEAD":
+            return response
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
         try:
-            async for chunk in self._source.lines(watch, splicer):
-                async with asyncio.timeout(WRITE_PATIENCE_SECONDS):
-                    await response.write(chunk)
+            await self._source.send(watch, splicer, ConnectionSink(request))
         except (TimeoutError, ConnectionError):
             if request.transport is not None:
                 request.transport.abort()

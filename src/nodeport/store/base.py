@@ -16,10 +16,10 @@ given twice, not even after a crash, and start at 1. What is read is committed a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from types import TracebackType
+from typing import NewType, Protocol, Self
 
 Revision = NewType("Revision", int)
 
@@ -112,6 +112,31 @@ class Closed(StoreError):
     """The store is closed."""
 
 
+class Watch(Protocol):
+    """One watcher's place in the log, from entering to leaving. Read it by iterating, or by ``notify`` and ``take``."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Sequence[Event]: ...
+
+    def take(self) -> Sequence[Event]:
+        """What has arrived, empty when nothing has; call it until it is empty.
+
+        Raises ``SlowWatcher``, or ``Closed`` once the store is and everything before has been taken.
+        """
+        ...
+
+    def notify(self, ready: Callable[[], None]) -> None:
+        """Have ``ready`` called whenever ``take`` has news: as a commit is published, so quickly and never raising."""
+        ...
+
+
 class Store(Protocol):
     """What the apiserver needs of a store. All methods may be called concurrently from one event loop."""
 
@@ -137,9 +162,7 @@ class Store(Protocol):
         """Do all operations at one new revision, or none; returns once that is durable. No key may occur twice."""
         ...
 
-    def watch(
-        self, prefix: str, after: Revision
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def watch(self, prefix: str, after: Revision) -> Watch:
         """Every change below ``prefix`` with a revision greater than ``after``, in order, in batches.
 
         Starting below ``compacted_revision`` raises ``Compacted`` on entering; falling behind raises ``SlowWatcher``

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 
-from nodeport.store.base import Closed, Event, KeyValue, Listing, Operation, Revision
+from nodeport.store.base import Closed, KeyValue, Listing, Operation, Revision, Watch
 from nodeport.store.state import State
 from nodeport.store.watchers import Watchers
 
@@ -52,9 +51,7 @@ class MemoryStore:
             self._state.compact(Revision(self._state.revision - self._history))
         return commit.revision
 
-    def watch(
-        self, prefix: str, after: Revision
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def watch(self, prefix: str, after: Revision) -> Watch:
         return self._watchers.watch(prefix, after)
 
     async def compact(self, revision: Revision) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from nodeport.store.base import (
     Revision,
     StoreError,
     Unavailable,
+    Watch,
 )
 from nodeport.store.memory import HISTORY, WATCH_BUFFER
 from nodeport.store.sqlite_file import MAX_OPERATIONS, Compaction, SqliteFile, Synchronous, Write
@@ -127,9 +127,7 @@ class SqliteStore:
         await self._write(commit)
         return commit.revision
 
-    def watch(
-        self, prefix: str, after: Revision
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def watch(self, prefix: str, after: Revision) -> Watch:
         return self._watchers.watch(prefix, after)
 
     async def compact(self, revision: Revision) -> None:

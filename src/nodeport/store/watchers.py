@@ -8,58 +8,82 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Self
 
 from nodeport.store.base import Closed, Event, Revision, SlowWatcher
 from nodeport.store.state import State
 
 Batch = Sequence[Event]
 
+MERGED_EVENTS = 1_000
+"""Batches that wait are handed over together up to about this many events."""
 
-class Watch(AbstractAsyncContextManager[AsyncIterator[Batch]], AsyncIterator[Batch]):
+
+class Watch:
     """One watcher: entering takes its place in the log, leaving gives it up. For one consumer."""
 
     def __init__(self, hub: Watchers, prefix: str, after: Revision) -> None:
         self._hub = hub
         self._prefix = prefix
         self._after = after
+        self._owed: Batch = ()
         self._batches: deque[Batch] = deque()
         self._unread = 0
         self._ended = False
         self._slow = False
         self._waiter: asyncio.Future[None] | None = None
+        self._ready: Callable[[], None] | None = None
 
-    async def __aenter__(self) -> AsyncIterator[Batch]:
-        backlog = self._hub.enter(self, self._prefix, self._after)
-        if backlog:
-            self._batches.append(backlog)
+    async def __aenter__(self) -> Self:
+        self._owed = self._hub.enter(self, self._prefix, self._after)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ready = None
         self._hub.leave(self, self._prefix)
         self.end()
 
+    def __aiter__(self) -> Self:
+        return self
+
     async def __anext__(self) -> Batch:
-        while not self._batches:
+        while True:
+            try:
+                batch = self.take()
+            except Closed:
+                raise StopAsyncIteration from None
+            if batch:
+                return batch
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def take(self) -> Batch:
+        if self._owed:
+            owed, self._owed = self._owed, ()
+            return owed
+        batches = self._batches
+        if not batches:
             if self._slow:
                 raise SlowWatcher(
                     f"the watcher of {self._prefix!r} fell more than {self._hub.buffer} events behind"
                 )
             if self._ended:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        batches = self._batches
-        self._unread = 0
-        if len(batches) == 1:
-            return batches.popleft()
-        merged = [event for batch in batches for event in batch]
-        batches.clear()
-        return merged
+                raise Closed("the store is closed")
+            return ()
+        batch = batches.popleft()
+        if batches and len(batch) < MERGED_EVENTS:
+            batch = list(batch)
+            while batches and len(batch) < MERGED_EVENTS:
+                batch += batches.popleft()
+        self._unread -= len(batch)
+        return batch
+
+    def notify(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
 
     def offer(self, batch: Batch) -> None:
         if self._slow:
@@ -79,6 +103,8 @@ class Watch(AbstractAsyncContextManager[AsyncIterator[Batch]], AsyncIterator[Bat
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._ready is not None:
+            self._ready()
 
 
 class Watchers:

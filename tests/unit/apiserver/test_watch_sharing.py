@@ -1,10 +1,6 @@
-"""A change is encoded once, however many watch it; readers with patience lose nothing."""
+"""A change is encoded once, however many watch it."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -12,7 +8,7 @@ from nodeport.api.resources import CONFIG_MAPS
 from nodeport.api.selectors import parse_field_selector, parse_label_selector
 from nodeport.apiserver.encoding import Splicer, decode, encode_stored, key_of, stored_labels
 from nodeport.apiserver.options import ListOptions
-from nodeport.apiserver.watch import BatchReader, ChangeCache, visible_kind
+from nodeport.apiserver.watchviews import ChangeCache, visible_kind
 from nodeport.store.base import Event, KeyValue, Revision
 
 SPLICER = Splicer(CONFIG_MAPS)
@@ -82,23 +78,5 @@ def test_what_a_selective_watcher_sees(before: str | None, after: str | None, se
     current = state(5, color=after) if after else None
     previous = state(4, color=before) if before else None
     change = ChangeCache(SPLICER).change(event(5, current, previous))
-    assert visible_kind(change, SPLICER, options("color=red")) == seen
-    assert visible_kind(change, SPLICER, options(fields="metadata.name=other")) == ""
-
-
-async def test_a_batch_that_comes_too_late_is_the_next_answer() -> None:
-    gate = asyncio.Event()
-
-    async def batches() -> AsyncIterator[Sequence[Any]]:
-        await gate.wait()
-        yield ["first"]
-        yield ["second"]
-
-    reader = BatchReader(batches())
-    assert await reader.read(0.01) == ()
-    gate.set()
-    assert await reader.read(1) == ["first"]
-    assert await reader.read(1) == ["second"]
-    with pytest.raises(StopAsyncIteration):
-        await reader.read(1)
-    reader.close()
+    assert visible_kind(change, options("color=red")) == seen
+    assert visible_kind(change, options(fields="metadata.name=other")) == ""
