@@ -14,6 +14,7 @@ from nodeport.store.base import (
     Compacted,
     Delete,
     Event,
+    Expect,
     FutureRevision,
     PreconditionFailed,
     Put,
@@ -179,6 +180,34 @@ async def test_one_failed_precondition_undoes_the_whole_commit(store: Store) -> 
     assert store.revision == 1
     assert await values(store, "/") == {"/taken": b"1"}
     assert await put(store, "/a", "1", expect=0) == 2
+
+
+async def test_a_commit_may_depend_on_a_key_that_it_does_not_write(store: Store) -> None:
+    first = await put(store, "namespace", "open")
+    second = await store.commit([Put("a", b"1", 0), Expect("namespace", first)])
+    assert (await store.get("namespace")).mod_revision == first  # type: ignore[union-attr]
+    async with store.watch("", first) as watch:
+        [event] = await events(watch, 1)
+        assert (event.key, event.revision) == ("a", second)
+    closed = await put(store, "namespace", "closed")
+    with pytest.raises(PreconditionFailed) as failed:
+        await store.commit([Put("b", b"1", 0), Expect("namespace", first)])
+    assert (failed.value.key, failed.value.expected) == ("namespace", first)
+    assert await store.get("b") is None
+    assert await store.commit([Expect("none", 0), Expect("namespace", closed)]) == closed + 1
+
+
+async def test_of_writers_that_depend_on_a_key_none_comes_after_its_change(store: Store) -> None:
+    first = await put(store, "namespace", "open")
+    made = [store.commit([Put(f"n{n}", b"1", 0), Expect("namespace", first)]) for n in range(50)]
+    late = [store.commit([Put(f"m{n}", b"1", 0), Expect("namespace", first)]) for n in range(50)]
+    found = await asyncio.gather(
+        *made, put(store, "namespace", "closed", first), *late, return_exceptions=True
+    )
+    closed = found[50]
+    assert isinstance(closed, int)
+    assert all(isinstance(each, int) and each < closed for each in found[:50])
+    assert all(isinstance(each, PreconditionFailed) for each in found[51:])
 
 
 async def test_of_a_thousand_concurrent_creates_one_wins(store: Store) -> None:

@@ -15,7 +15,7 @@ from nodeport.apiserver.encoding import Splicer, decode, key_of
 from nodeport.apiserver.locks import KeyLocks
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import Clock
-from nodeport.store.base import KeyValue, Operation, Revision, Store
+from nodeport.store.base import Expect, KeyValue, Operation, PreconditionFailed, Revision, Store
 
 RETRY_SECONDS = 0.002
 
@@ -27,6 +27,17 @@ class Entry:
     resource: Resource
     strategy: Strategy
     splicer: Splicer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNamespace:
+    """A namespace that was found open for ``name`` of ``resource``; a commit that carries ``expectation`` fails
+    when it changed since."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    expectation: Expect
 
 
 class Registry:
@@ -55,15 +66,13 @@ class Registry:
             raise not_found(resource, name)
         return found
 
-    async def require_open_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+    async def require_open_namespace(self, resource: Resource, namespace: str, name: str) -> OpenNamespace:
         """Refuse to create in a namespace that does not exist or is going away."""
         found = await self.store.get(key_of(NAMESPACES, "", namespace))
         if found is None:
             raise not_found(NAMESPACES, namespace)
-        if b'"phase":"Terminating"' not in found.value:
-            return
-        if (decode(found.value).get("status") or {}).get("phase") != "Terminating":
-            return
+        if not is_terminating(found):
+            return OpenNamespace(resource, namespace, name, Expect(found.key, found.mod_revision))
         details = {"name": name, "group": resource.group, "kind": resource.plural}
         raise Forbidden(
             f'{resource.qualified_name} "{name}" is forbidden: unable to create new content in namespace '
@@ -80,25 +89,48 @@ class Registry:
         """Wait a moment before trying again: what was in the way may not be readable yet."""
         await self.clock.sleep(RETRY_SECONDS * (attempt + 1))
 
-    async def commit(self, operations: Sequence[Operation], reservation: Reservation) -> Revision:
+    async def commit(
+        self, operations: Sequence[Operation], reservation: Reservation, within: OpenNamespace | None = None
+    ) -> Revision:
         """Commit object and reservation together, and settle the reservation by the outcome.
 
-        A caller that is cancelled meanwhile does not undo what may already be on disk: the commit runs to its end.
+        ``within``: only if that namespace is still open in the very same moment. A caller that is cancelled meanwhile
+        does not undo what may already be on disk: the commit runs to its end.
         """
         reservation.hand_over()
-        task = asyncio.ensure_future(self._commit(operations, reservation))
+        task = asyncio.ensure_future(self._commit(operations, reservation, within))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         return await asyncio.shield(task)
 
-    async def _commit(self, operations: Sequence[Operation], reservation: Reservation) -> Revision:
+    async def _commit(
+        self, operations: Sequence[Operation], reservation: Reservation, within: OpenNamespace | None
+    ) -> Revision:
         try:
-            revision = await self.store.commit([*operations, *reservation.operations])
+            revision = await self._commit_within([*operations, *reservation.operations], within)
         except BaseException:
             reservation.release()
             raise
         reservation.commit()
         return revision
+
+    async def _commit_within(self, operations: Sequence[Operation], within: OpenNamespace | None) -> Revision:
+        """A namespace that only changed is looked at again; one that is going away refuses."""
+        while within is not None:
+            try:
+                return await self.store.commit([*operations, within.expectation])
+            except PreconditionFailed as error:
+                if error.key != within.expectation.key:
+                    raise
+            within = await self.require_open_namespace(within.resource, within.namespace, within.name)
+        return await self.store.commit(operations)
+
+
+def is_terminating(namespace: KeyValue) -> bool:
+    """Decodes the stored namespace only when it may be."""
+    if b'"phase":"Terminating"' not in namespace.value:
+        return False
+    return bool((decode(namespace.value).get("status") or {}).get("phase") == "Terminating")
 
 
 def check_identity(obj: JsonObject, resource: Resource, namespace: str, name: str) -> None:

@@ -30,7 +30,7 @@ from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import encode_stored, key_of
 from nodeport.apiserver.errors import PlainError
 from nodeport.apiserver.options import WriteOptions
-from nodeport.apiserver.registry import Entry, Registry, check_identity
+from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_identity
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy, WriteContext
 from nodeport.kit.clock import rfc3339
@@ -69,9 +69,10 @@ class Writer:
         if metadata.get("resourceVersion"):
             raise PlainError("resourceVersion should not be set on objects to be created")
         base = "" if metadata.get("name") else metadata.get("generateName") or ""
+        within: OpenNamespace | None = None
         if target.resource.namespaced:
             shown = metadata.get("name") or ""
-            await self._registry.require_open_namespace(target.resource, target.namespace, shown)
+            within = await self._registry.require_open_namespace(target.resource, target.namespace, shown)
         apply_defaults(target.resource, obj)
         now = self._registry.clock.now()
         begin_metadata(target.resource, metadata, now)
@@ -80,7 +81,8 @@ class Writer:
                 metadata["name"] = generate_name(base, self._registry.rng)
             try:
                 candidate = copy.deepcopy(obj) if base and attempt < NAME_ATTEMPTS - 1 else obj
-                return await self._create_once(entry, candidate, options, WriteContext(now, options.dry_run))
+                context = WriteContext(now, options.dry_run)
+                return await self._create_once(entry, candidate, options, context, within)
             except AlreadyExists:
                 if not base:
                     raise
@@ -91,7 +93,12 @@ class Writer:
         )
 
     async def _create_once(
-        self, entry: Entry, obj: JsonObject, options: WriteOptions, context: WriteContext
+        self,
+        entry: Entry,
+        obj: JsonObject,
+        options: WriteOptions,
+        context: WriteContext,
+        within: OpenNamespace | None,
     ) -> Written:
         resource, strategy = entry.resource, entry.strategy
         metadata = obj["metadata"]
@@ -108,7 +115,7 @@ class Writer:
                     raise already_exists(resource, name)
                 return Written(entry.splicer.serve_without_revision(stored), created=True, warnings=warned)
             try:
-                revision = await self._registry.commit([Put(key, stored, expect=0)], reservation)
+                revision = await self._registry.commit([Put(key, stored, expect=0)], reservation, within)
             except PreconditionFailed as error:
                 raise already_exists(resource, name) from error
             return Written(entry.splicer.serve(stored, revision), created=True, warnings=warned)

@@ -288,9 +288,18 @@ class RestClient:
         return await self._json("DELETE", resource.path(namespace, name), body=options)
 
     async def delete_collection(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        propagation_policy: str = "",
     ) -> JsonObject:
-        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {
+            "labelSelector": label_selector, "fieldSelector": field_selector,
+            "propagationPolicy": propagation_policy,
+        }  # fmt: skip
         return await self._json("DELETE", resource.path(namespace), query=query)
 
     # --- the wire

@@ -163,7 +163,8 @@ class ControllerManager:
         pods, nodes, namespaces = self._informer(PODS), self._informer(NODES), self._informer(NAMESPACES)
         return {
             "garbagecollector": GarbageCollector(
-                self._client, {**self.informers, LEASES: self._leases}, clock=self._clock
+                self._client, {**self.informers, LEASES: self._leases}, clock=self._clock,
+                recorder=self._recorder("garbage-collector-controller"),
             ),
             "namespace": NamespaceController(
                 self._client, namespaces=namespaces, pods=pods, clock=self._clock

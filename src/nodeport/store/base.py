@@ -61,7 +61,15 @@ class Delete:
     expect: int | None = None
 
 
-Operation = Put | Delete
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Write nothing, but let the commit fail unless ``key`` has the mod revision ``expect``; 0: does not exist."""
+
+    key: str
+    expect: int
+
+
+Operation = Put | Delete | Expect
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from nodeport.store.base import (
     Compacted,
     Delete,
     Event,
+    Expect,
     FutureRevision,
     KeyValue,
     Listing,
@@ -100,6 +101,8 @@ class State:
                 return None
             case Delete():
                 return Event(revision, key, None, previous)
+            case Expect():
+                return None
 
     def publish(self, commit: Commit) -> None:
         """Make a staged commit visible; commits are published in the order in which they were staged."""

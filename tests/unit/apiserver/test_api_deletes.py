@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+import pytest
+
+from nodeport.api.resources import NAMESPACES
+from nodeport.api.resources import SERVICES as SERVICE_ROW
+from nodeport.api.status import Forbidden
+from nodeport.client.rest import RestClient
+from nodeport.store.base import Expect, Operation, Revision
+from nodeport.store.memory import MemoryStore
+from nodeport.testing.apiserver import running_apiserver
 
 Json = dict[str, Any]
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -140,6 +151,70 @@ async def test_a_namespace_waits_for_its_finalizer(raw: Any) -> None:
     done = await raw("PUT", "/api/v1/namespaces/n/finalize", {"metadata": {"name": "n"}, "spec": {}})
     assert done.status == 200
     assert (await raw("GET", "/api/v1/namespaces/n")).status == 404
+
+
+class RacingStore(MemoryStore):
+    """Something else is committed in the instant before the next commit that depends on the namespace."""
+
+    race: Callable[[], Awaitable[None]] | None = None
+
+    async def commit(self, operations: Sequence[Operation]) -> Revision:
+        if self.race is not None and any(isinstance(each, Expect) for each in operations):
+            race, self.race = self.race, None
+            await race()
+        return await super().commit(operations)
+
+
+async def test_nothing_is_created_in_the_instant_a_namespace_turns_to_go() -> None:
+    store = RacingStore()
+    async with running_apiserver(store) as api, RestClient(api.admin_config, user_agent="test") as client:
+        await client.create(NAMESPACES, {"metadata": {"name": "n"}})
+
+        async def end() -> None:
+            await client.delete(NAMESPACES, "n")
+
+        store.race = end
+        service = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"ports": [{"port": 80}]}}
+        pinned = {**service, "spec": {**service["spec"], "clusterIP": "10.96.7.7"}}
+        with pytest.raises(Forbidden, match="unable to create new content in namespace n"):
+            await client.create(SERVICE_ROW, pinned)
+        assert (await client.list(SERVICE_ROW, "n"))["items"] == []
+        pinned["metadata"] = {"name": "s", "namespace": "default"}
+        made = await client.create(SERVICE_ROW, pinned)
+        assert made["spec"]["clusterIP"] == "10.96.7.7", "what was reserved is free again"
+    await store.close()
+
+
+async def test_a_namespace_that_only_changes_refuses_nobody() -> None:
+    store = RacingStore()
+    async with running_apiserver(store) as api, RestClient(api.admin_config, user_agent="test") as client:
+        await client.create(NAMESPACES, {"metadata": {"name": "n"}})
+
+        async def label() -> None:
+            await client.patch(NAMESPACES, "n", {"metadata": {"labels": {"x": "y"}}})
+
+        store.race = label
+        made = await client.create(
+            SERVICE_ROW,
+            {"metadata": {"generateName": "s-", "namespace": "n"}, "spec": {"ports": [{"port": 80}]}},
+        )
+        assert made["metadata"]["name"].startswith("s-")
+        assert store.race is None
+    await store.close()
+
+
+async def test_a_large_collection_goes_whole_and_once(raw: Any) -> None:
+    for number in range(100):
+        await raw.create(
+            CONFIG_MAPS, config_map(f"c{number}", finalizers=["example.com/f"] if number < 3 else [])
+        )
+    dry = await raw("DELETE", f"{CONFIG_MAPS}?dryRun=All")
+    assert (dry.status, len((await raw.get(CONFIG_MAPS))["items"])) == (200, 100)
+    answer = await raw("DELETE", CONFIG_MAPS)
+    assert (answer.status, len(answer.json["items"])) == (200, 100)
+    left = (await raw.get(CONFIG_MAPS))["items"]
+    assert sorted(each["metadata"]["name"] for each in left) == ["c0", "c1", "c2"]
+    assert all(each["metadata"]["deletionTimestamp"] for each in left)
 
 
 async def test_the_system_namespaces_cannot_be_deleted(raw: Any) -> None:

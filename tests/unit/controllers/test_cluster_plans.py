@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject, NamespacedName
+from nodeport.api.resources import CONFIG_MAPS, DEPLOYMENTS, PODS, SECRETS
 from nodeport.controllers.endpoints.reconcile import MAX_ADDRESSES, OVER_CAPACITY, plan_endpoints
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
-from nodeport.controllers.garbagecollector.reconcile import Fate, OwnerState, judge
+from nodeport.controllers.garbagecollector.reconcile import (
+    Fate,
+    OwnerState,
+    judge,
+    policy_of,
+    unblocking,
+)
+from nodeport.controllers.namespace.reconcile import Remaining, deletion_conditions, remaining_of
 from nodeport.controllers.nodelifecycle.reconcile import (
     NOT_READY,
     UNREACHABLE,
@@ -35,12 +43,70 @@ PRESENT, ABSENT, WAITING = OwnerState.PRESENT, OwnerState.ABSENT, OwnerState.WAI
         ([WAITING, PRESENT], Fate.DROP_REFERENCES),
         ([WAITING], Fate.DELETE_FOREGROUND),
         ([WAITING, ABSENT], Fate.DELETE_FOREGROUND),
+        ([OwnerState.UNRESOLVABLE, ABSENT], Fate.KEEP),
     ],
 )
 def test_the_fate_of_an_object_by_the_state_of_its_owners(owners: list[OwnerState], fate: Fate) -> None:
     references = [({"uid": str(n), "blockOwnerDeletion": True}, state) for n, state in enumerate(owners)]
-    assert judge({"metadata": {}}, references).fate is fate
-    assert judge({"metadata": {"deletionTimestamp": "x"}}, references).fate is Fate.KEEP
+    assert judge({"metadata": {}}, references, has_dependents=True).fate is fate
+    alone = judge({"metadata": {}}, references, has_dependents=False).fate
+    assert alone is (Fate.DELETE if fate is Fate.DELETE_FOREGROUND else fate)
+    dying: JsonObject = {"metadata": {"deletionTimestamp": "x"}}
+    assert judge(dying, references, has_dependents=True).fate is Fate.KEEP
+
+
+def test_an_object_goes_the_way_its_own_finalizers_say() -> None:
+    policies = {
+        name: policy_of({"metadata": {"finalizers": [name]}})
+        for name in ("orphan", "foregroundDeletion", "x/y")
+    }
+    assert policies == {"orphan": "Orphan", "foregroundDeletion": "Foreground", "x/y": "Background"}
+
+
+def test_a_circle_is_cut_by_waiting_for_nobody() -> None:
+    references = [{"uid": "a", "blockOwnerDeletion": True}, {"uid": "b"}]
+    meta: JsonObject = {"uid": "o", "resourceVersion": "7", "ownerReferences": references}
+    patch = unblocking({"metadata": meta})
+    assert patch is not None
+    assert patch["metadata"]["resourceVersion"] == "7"
+    assert [ref["blockOwnerDeletion"] for ref in patch["metadata"]["ownerReferences"]] == [False, False]
+    assert unblocking({"metadata": {**meta, "ownerReferences": [{"uid": "b"}]}}) is None
+
+
+# --- namespaces
+
+
+def test_a_dying_namespace_tells_what_is_left_and_what_holds_it() -> None:
+    held = {"metadata": {"finalizers": ["example.com/a", "example.com/b"]}}
+    left = [
+        remaining_of(CONFIG_MAPS, [held, held]),
+        remaining_of(DEPLOYMENTS, [{"metadata": {}}]),
+        Remaining(PODS),
+        Remaining(SECRETS, failure="no"),
+    ]
+    told = deletion_conditions([], left, NOW)
+    assert {c["type"]: (c["status"], c["reason"], c["message"]) for c in told} == {
+        "NamespaceDeletionDiscoveryFailure": (
+            "False", "ResourcesDiscovered", "All resources successfully discovered"),
+        "NamespaceDeletionGroupVersionParsingFailure": (
+            "False", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        "NamespaceDeletionContentFailure": (
+            "True", "ContentDeletionFailed", "Failed to delete all resource types, 1 remaining: no"),
+        "NamespaceContentRemaining": (
+            "True", "SomeResourcesRemain",
+            "Some resources are remaining: configmaps. has 2 resource instances, "
+            "deployments.apps has 1 resource instances"),
+        "NamespaceFinalizersRemaining": (
+            "True", "SomeFinalizersRemain",
+            "Some content in the namespace has finalizers remaining: example.com/a in 2 resource instances, "
+            "example.com/b in 2 resource instances"),
+    }  # fmt: skip
+    later = NOW + timedelta(seconds=5)
+    assert deletion_conditions(told, left, later) == told
+    fewer = deletion_conditions(told, [remaining_of(CONFIG_MAPS, [held])], later)
+    changed = {c["type"]: (c["status"], c["lastTransitionTime"]) for c in fewer}
+    assert changed["NamespaceContentRemaining"] == ("True", rfc3339(NOW))
+    assert changed["NamespaceDeletionContentFailure"] == ("False", rfc3339(later))
 
 
 def node(ready: str | None = "True", taints: list[JsonObject] | None = None, **spec: Any) -> JsonObject:

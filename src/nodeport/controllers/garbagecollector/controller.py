@@ -13,8 +13,9 @@ from datetime import timedelta
 
 from nodeport.api.meta import JsonObject, NamespacedName, owner_references
 from nodeport.api.resources import Resource, by_kind
-from nodeport.api.status import Conflict, NotFound
+from nodeport.api.status import NotFound
 from nodeport.client.cache import Change, uid
+from nodeport.client.events import WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Handler, Informer
 from nodeport.client.rest import MERGE_PATCH, RestClient
 from nodeport.controllers.garbagecollector.reconcile import (
@@ -26,6 +27,8 @@ from nodeport.controllers.garbagecollector.reconcile import (
     is_orphaning,
     is_waiting_for_dependents,
     judge,
+    policy_of,
+    unblocking,
     without_finalizer,
     without_references,
 )
@@ -50,8 +53,16 @@ class _Key:
 class GarbageCollector:
     """``informers``: every resource that can own or be owned."""
 
-    def __init__(self, client: RestClient, informers: Mapping[Resource, Informer], *, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: RestClient,
+        informers: Mapping[Resource, Informer],
+        *,
+        clock: Clock,
+        recorder: EventRecorder,
+    ) -> None:
         self._client = client
+        self._recorder = recorder
         self._informers = informers
         self._absent: OrderedDict[str, None] = OrderedDict()
         self.loop: ReconcileLoop[_Key] = ReconcileLoop(
@@ -110,36 +121,72 @@ class GarbageCollector:
 
     async def _judge(self, key: _Key, obj: JsonObject) -> None:
         owners = [(ref, await self._state_of(key, obj, ref)) for ref in owner_references(obj)]
-        verdict = judge(obj, owners)
+        dependents = self._dependents(uid(obj))
+        verdict = judge(obj, owners, has_dependents=bool(dependents))
         match verdict.fate:
             case Fate.KEEP:
                 return
             case Fate.DROP_REFERENCES:
                 await self._patch(key, without_references(obj, verdict.gone))
             case Fate.DELETE:
-                await self._delete(key, obj, "Background")
+                await self._delete(key, obj, policy_of(obj))
             case Fate.DELETE_FOREGROUND:
-                await self._delete(key, obj, "Foreground")
+                await self._delete_foreground(key, obj, dependents)
+
+    async def _delete_foreground(
+        self, key: _Key, obj: JsonObject, dependents: list[tuple[Resource, JsonObject]]
+    ) -> None:
+        """A dependent that is waiting itself may wait for ``obj``: such a circle is cut first."""
+        patch = unblocking(obj) if any(is_waiting_for_dependents(found) for _, found in dependents) else None
+        if patch is not None:
+            answer = await self._patch(key, patch)
+            if answer is None:
+                return
+            obj = answer
+        await self._delete(key, obj, "Foreground")
 
     async def _state_of(self, key: _Key, obj: JsonObject, reference: JsonObject) -> OwnerState:
         resource = by_kind(reference["apiVersion"], reference["kind"])
         if resource is None or resource not in self._informers:
             return OwnerState.PRESENT  # of a kind we cannot judge: leave what it owns alone
+        if resource.namespaced and not key.resource.namespaced:
+            self._tell_invalid(key, obj, reference)
+            return OwnerState.UNRESOLVABLE
         name = _owner_name(resource, obj, reference)
         cached = self._informers[resource].get(name)
         if cached is not None and uid(cached) == reference["uid"]:
             return OwnerState.WAITING if is_waiting_for_dependents(cached) else OwnerState.PRESENT
         if reference["uid"] in self._absent:
             return OwnerState.ABSENT
+        live = await self._live(resource, name)
+        if live is not None and uid(live) == reference["uid"]:
+            return OwnerState.WAITING if is_waiting_for_dependents(live) else OwnerState.PRESENT
+        if any(uid(other) == reference["uid"] for other in self._informers[resource].list()):
+            self._tell_invalid(key, obj, reference)  # it lives in another namespace: absent from here
+        else:
+            self._remember_absent(reference["uid"])
+        return OwnerState.ABSENT
+
+    async def _live(self, resource: Resource, name: NamespacedName) -> JsonObject | None:
         try:
-            live = await self._client.get(resource, name.name, name.namespace)
+            return await self._client.get(resource, name.name, name.namespace)
         except NotFound:
-            self._remember_absent(reference["uid"])
-            return OwnerState.ABSENT
-        if uid(live) != reference["uid"]:
-            self._remember_absent(reference["uid"])
-            return OwnerState.ABSENT
-        return OwnerState.WAITING if is_waiting_for_dependents(live) else OwnerState.PRESENT
+            return None
+
+    def _tell_invalid(self, key: _Key, obj: JsonObject, reference: JsonObject) -> None:
+        shown = ", ".join(
+            f"{word}: {text}"
+            for word, text in (
+                ("namespace", key.name.namespace), ("name", reference["name"]), ("uid", reference["uid"]),
+            )
+            if text
+        )  # fmt: skip
+        text = (
+            f"ownerRef [{reference['apiVersion']}/{reference['kind']}, {shown}] does not exist in namespace "
+            f'"{key.name.namespace}"'
+        )
+        target = object_reference(key.resource, obj)
+        self._recorder.event(target, WARNING, "OwnerRefInvalidNamespace", text)
 
     def _remember_absent(self, gone: str) -> None:
         """A uid never comes back."""
@@ -162,21 +209,26 @@ class GarbageCollector:
             await self._patch(_Key(resource, NamespacedName.of(dependent)), patch)
         await self._patch(key, without_finalizer(owner, ORPHAN))
 
-    async def _patch(self, key: _Key, patch: JsonObject) -> None:
+    async def _patch(self, key: _Key, patch: JsonObject) -> JsonObject | None:
         try:
-            await self._client.patch(
+            return await self._client.patch(
                 key.resource, key.name.name, patch, key.name.namespace, content_type=MERGE_PATCH
             )
         except NotFound:
-            return
+            return None
 
     async def _delete(self, key: _Key, obj: JsonObject, policy: str) -> None:
+        """Only as it was judged: an owner that lets it live may have taken its reference away meanwhile. A conflict
+        brings the key back.
+        """
+        version = obj["metadata"]["resourceVersion"]
         try:
             await self._client.delete(
-                key.resource, key.name.name, key.name.namespace, uid=uid(obj), propagation_policy=policy
-            )
-        except (NotFound, Conflict):
-            return  # gone, or another object by now
+                key.resource, key.name.name, key.name.namespace, uid=uid(obj), resource_version=version,
+                propagation_policy=policy,
+            )  # fmt: skip
+        except NotFound:
+            return
 
 
 def _owner_name(resource: Resource, dependent: JsonObject, reference: JsonObject) -> NamespacedName:

@@ -18,11 +18,13 @@ ORPHAN = "orphan"
 
 
 class OwnerState(Enum):
-    """``WAITING``: it is there, being deleted in the foreground."""
+    """``WAITING``: it is there, being deleted in the foreground. ``UNRESOLVABLE``: a cluster-scoped object cannot
+    have a namespaced owner, so nobody can ever tell."""
 
     PRESENT = "present"
     ABSENT = "absent"
     WAITING = "waiting"
+    UNRESOLVABLE = "unresolvable"
 
 
 class Fate(Enum):
@@ -52,19 +54,31 @@ def is_orphaning(obj: JsonObject) -> bool:
     return is_being_deleted(obj) and ORPHAN in finalizers_of(obj)
 
 
-def judge(obj: JsonObject, owners: Sequence[tuple[JsonObject, OwnerState]]) -> Verdict:
+def judge(
+    obj: JsonObject, owners: Sequence[tuple[JsonObject, OwnerState]], *, has_dependents: bool
+) -> Verdict:
     """``owners``: each of its owner references with what is known of that owner."""
     if is_being_deleted(obj) or not owners:
         return Verdict(Fate.KEEP)
     by_state = {state: [ref for ref, found in owners if found is state] for state in OwnerState}
     absent, waiting = by_state[OwnerState.ABSENT], by_state[OwnerState.WAITING]
+    if by_state[OwnerState.UNRESOLVABLE]:
+        return Verdict(Fate.KEEP)
     if by_state[OwnerState.PRESENT]:
         if not (absent or waiting):
             return Verdict(Fate.KEEP)
         return Verdict(Fate.DROP_REFERENCES, tuple(ref["uid"] for ref in (*absent, *waiting)))
-    if any(ref.get("blockOwnerDeletion") for ref in waiting):
+    if waiting and has_dependents:
         return Verdict(Fate.DELETE_FOREGROUND)
     return Verdict(Fate.DELETE)
+
+
+def policy_of(obj: JsonObject) -> str:
+    """How to delete ``obj`` when no owner waits for it: as a finalizer it already has would have it."""
+    finalizers = finalizers_of(obj)
+    if ORPHAN in finalizers:
+        return "Orphan"
+    return "Foreground" if FOREGROUND in finalizers else "Background"
 
 
 def blocking(owner: JsonObject, dependents: Iterable[JsonObject]) -> list[JsonObject]:
@@ -91,7 +105,27 @@ def without_references(obj: JsonObject, uids: Iterable[str]) -> JsonObject:
     }
 
 
+def unblocking(obj: JsonObject) -> JsonObject | None:
+    """A merge patch after which no owner waits for ``obj``; None when none does."""
+    references = owner_references(obj)
+    if not any(ref.get("blockOwnerDeletion") for ref in references):
+        return None
+    meta = obj["metadata"]
+    changed = [{**ref, "blockOwnerDeletion": False} for ref in references]
+    return {
+        "metadata": {
+            "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"],
+            "ownerReferences": changed,
+        }
+    }
+
+
 def without_finalizer(obj: JsonObject, finalizer: str) -> JsonObject:
     left = [found for found in finalizers_of(obj) if found != finalizer]
     meta = obj["metadata"]
-    return {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": left or None}}
+    return {
+        "metadata": {
+            "uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "finalizers": left or None,
+        }
+    }  # fmt: skip

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
 from nodeport.api.resources import NAMESPACES, PODS, RESOURCES, Resource
-from nodeport.api.status import MethodNotAllowed, NotFound
+from nodeport.api.status import ApiError, MethodNotAllowed, NotFound
 from nodeport.client.cache import Change
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.controllers.loop import ReconcileLoop
+from nodeport.controllers.namespace.reconcile import Remaining, deletion_conditions, remaining_of
 from nodeport.kit.clock import Clock
 
 FINALIZER = "kubernetes"
@@ -29,6 +31,7 @@ class NamespaceController:
     def __init__(self, client: RestClient, *, namespaces: Informer, pods: Informer, clock: Clock) -> None:
         self._client = client
         self._namespaces = namespaces
+        self._clock = clock
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "namespace",
             self.reconcile,
@@ -61,33 +64,54 @@ class NamespaceController:
         finalizers = (namespace.get("spec") or {}).get("finalizers") or []
         if FINALIZER not in finalizers:
             return None
-        left = await asyncio.gather(*(self._empty(row, key.name) for row in CONTENT))
-        if any(left):
-            return _WAIT
-        await self._finalize(namespace, finalizers)
-        return None
+        left = await self._empty_all(key.name)
+        if all(each.is_nothing for each in left):
+            await self._finalize(namespace, finalizers)
+            return None
+        await self._tell(namespace, left)
+        return _WAIT
 
-    async def _empty(self, resource: Resource, namespace: str) -> bool:
-        """Delete all there is; whether something is left, on its way out or held by a finalizer."""
+    async def _empty_all(self, namespace: str) -> list[Remaining]:
+        """Pods first, so that whatever they still need is there while they end."""
+        pods = await self._empty(PODS, namespace)
+        if not pods.is_nothing:
+            return [pods]
+        return await asyncio.gather(*(self._empty(row, namespace) for row in CONTENT if row is not PODS))
+
+    async def _empty(self, resource: Resource, namespace: str) -> Remaining:
+        """Delete all there is; what is left is on its way out or held by a finalizer."""
         listed = await self._client.list(resource, namespace, limit=1)
         if not listed.get("items"):
-            return False
+            return Remaining(resource)
         try:
-            await self._client.delete_collection(resource, namespace)
+            await self._delete_all(resource, namespace)
+        except ApiError as error:
+            return Remaining(resource, failure=str(error))
+        left = await self._client.list_all(resource, namespace)
+        return remaining_of(resource, left["items"])
+
+    async def _delete_all(self, resource: Resource, namespace: str) -> None:
+        """In the background: no kind's default may orphan what has to go with the namespace."""
+        try:
+            await self._client.delete_collection(resource, namespace, propagation_policy="Background")
         except (MethodNotAllowed, NotFound):
             await self._delete_each(resource, namespace)
-        if resource is PODS:
-            return True  # their own end tells when to look again
-        left = await self._client.list(resource, namespace, limit=1)
-        return bool(left.get("items"))
 
     async def _delete_each(self, resource: Resource, namespace: str) -> None:
         listed = await self._client.list_all(resource, namespace)
         for obj in listed["items"]:
-            try:
-                await self._client.delete(resource, obj["metadata"]["name"], namespace)
-            except NotFound:
-                continue
+            with suppress(NotFound):
+                await self._client.delete(
+                    resource, obj["metadata"]["name"], namespace, propagation_policy="Background"
+                )
+
+    async def _tell(self, namespace: JsonObject, left: list[Remaining]) -> None:
+        status = namespace.get("status") or {}
+        before = status.get("conditions") or []
+        told = deletion_conditions(before, left, self._clock.now())
+        if told != before:
+            changed = {**namespace, "status": {**status, "conditions": told}}
+            await self._client.update(NAMESPACES, changed, subresource="status")
 
     async def _finalize(self, namespace: JsonObject, finalizers: list[str]) -> None:
         left = [found for found in finalizers if found != FINALIZER]
