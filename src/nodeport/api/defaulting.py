@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nodeport.api import services
+from nodeport.api import rbac, services
 from nodeport.api.meta import JsonObject, metadata
 from nodeport.api.resources import Resource
 
@@ -324,6 +324,15 @@ def _ingress_class(obj: JsonObject) -> None:
         parameters["scope"] = "Cluster"
 
 
+def _role_binding(obj: JsonObject) -> None:
+    role = obj.get("roleRef")
+    if isinstance(role, dict):
+        _default(role, "apiGroup", rbac.GROUP)
+    for subject in _each(obj, "subjects"):
+        if subject.get("kind") in (rbac.USER, rbac.GROUP_KIND):
+            _default(subject, "apiGroup", rbac.GROUP)
+
+
 _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("", "Service"): _service,
     ("", "Pod"): _pod,
@@ -341,4 +350,6 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("", "LimitRange"): _limit_range,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
     ("networking.k8s.io", "IngressClass"): _ingress_class,
+    (rbac.GROUP, "RoleBinding"): _role_binding,
+    (rbac.GROUP, "ClusterRoleBinding"): _role_binding,
 }

@@ -1,90 +1,101 @@
-"""Who asks, and whether they may.
-
-A client is known by the certificate that TLS verified (common name: user, organizations: groups) or by a bearer token.
-Authorization is a seam: ``Authorizer``.
-"""
+"""Who asks, and for what: the words that authentication and authorization share."""
 
 from __future__ import annotations
 
-import hmac
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
-from nodeport.api.resources import Resource
+from nodeport.api.resources import NAMESPACES, Resource
 from nodeport.api.status import Forbidden, Unauthorized
 
 AUTHENTICATED = "system:authenticated"
+UNAUTHENTICATED = "system:unauthenticated"
+MASTERS = "system:masters"
+NODES_GROUP = "system:nodes"
+NODE_PREFIX = "system:node:"
+LOCAL_NODES = "system:nodeport:local-nodes"
+"""The user that runs all nodes of a local cluster in one process."""
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/version"})
 """What anyone may read: clients ask it before they know who they are."""
 
-_MASTERS = frozenset({"system:masters", "system:nodes"})
-_COMPONENTS = frozenset({"system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy"})
+Extra = tuple[tuple[str, tuple[str, ...]], ...]
+"""Further facts about a user, such as the pod that a token belongs to, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     name: str
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Extra = ()
+
+    @property
+    def is_master(self) -> bool:
+        """Whether nothing is refused to this user."""
+        return MASTERS in self.groups
+
+    @property
+    def node_name(self) -> str:
+        """The node that this user is; empty for everyone else."""
+        if self.name.startswith(NODE_PREFIX) and NODES_GROUP in self.groups:
+            return self.name.removeprefix(NODE_PREFIX)
+        return ""
+
+
+ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is asked for. ``resource`` None: a path that is no object, given in ``path``."""
+    """What is asked for. ``resource`` empty: a path that is no object, given in ``path``.
+
+    ``field_selector``: of list, watch and deletecollection, as it was sent.
+    """
 
     user: User
     verb: str
-    resource: Resource | None = None
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
     namespace: str = ""
     name: str = ""
-    subresource: str = ""
     path: str = ""
+    field_selector: str = ""
+
+    @property
+    def combined(self) -> str:
+        """``pods`` or ``pods/log``."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``reason`` says why, where there is more to say than that no rule allows it."""
+
+    allowed: bool
+    reason: str = ""
 
 
 class Authorizer(Protocol):
-    def allows(self, attributes: Attributes) -> bool: ...
+    async def decide(self, attributes: Attributes) -> Decision: ...
 
 
-class GroupAuthorizer:
-    """Administrators, nodes and the cluster's own components may do everything; others read non-object paths only."""
-
-    def allows(self, attributes: Attributes) -> bool:
-        user = attributes.user
-        if user.name in _COMPONENTS or not _MASTERS.isdisjoint(user.groups):
-            return True
-        return attributes.resource is None and attributes.verb == "get"
-
-
-class Authenticator:
-    """Turns a connection and its headers into a user."""
-
-    def __init__(self, tokens: Mapping[str, User]) -> None:
-        self._tokens = dict(tokens)
-        self._by_connection: WeakKeyDictionary[ssl.SSLObject, User] = WeakKeyDictionary()
-
-    def user(self, connection: ssl.SSLObject | None, authorization: str) -> User:
-        """401 when nothing proves who it is."""
-        if authorization:
-            scheme, _, token = authorization.partition(" ")
-            if scheme.lower() == "bearer" and (found := self._by_token(token.strip())) is not None:
-                return found
-            raise Unauthorized("Unauthorized")
-        if connection is None:
-            raise Unauthorized("Unauthorized")
-        known = self._by_connection.get(connection)
-        if known is None:
-            known = self._by_connection[connection] = user_of(connection)
-        return known
-
-    def _by_token(self, token: str) -> User | None:
-        asked = token.encode()
-        found = None
-        for candidate, user in self._tokens.items():
-            if hmac.compare_digest(candidate.encode(), asked):
-                found = user
-        return found
+def about(
+    user: User,
+    verb: str,
+    resource: Resource,
+    namespace: str = "",
+    name: str = "",
+    subresource: str = "",
+    field_selector: str = "",
+) -> Attributes:
+    """Attributes of a request for ``resource``. A namespace lies in itself."""
+    where = name if resource is NAMESPACES else namespace
+    return Attributes(
+        user, verb, resource.group, resource.plural, subresource, where, name, field_selector=field_selector
+    )
 
 
 def user_of(connection: ssl.SSLObject) -> User:
@@ -109,18 +120,22 @@ def _pairs(part: object) -> Iterable[tuple[str, str]]:
     return ((str(pair[0]), str(pair[1])) for pair in part)
 
 
-def forbidden(attributes: Attributes) -> Forbidden:
+def forbidden(attributes: Attributes, reason: str = "") -> Forbidden:
     """403 in the words of the Kubernetes API."""
     user = attributes.user.name
-    resource = attributes.resource
-    if resource is None:
-        return Forbidden(f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"')
-    shown = f"{resource.plural}/{attributes.subresource}" if attributes.subresource else resource.plural
-    subject = f'{resource.qualified_name} "{attributes.name}"' if attributes.name else resource.qualified_name
+    suffix = f": {reason}" if reason else ""
+    if not attributes.resource:
+        return Forbidden(
+            f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"{suffix}',
+            details={},
+        )
+    group = attributes.group
+    qualified = f"{attributes.resource}.{group}" if group else attributes.resource
+    subject = f'{qualified} "{attributes.name}"' if attributes.name else qualified
     where = f' in the namespace "{attributes.namespace}"' if attributes.namespace else " at the cluster scope"
-    details = {"name": attributes.name, "group": resource.group, "kind": resource.plural}
+    details = {"name": attributes.name, "group": group, "kind": attributes.resource}
     return Forbidden(
-        f'{subject} is forbidden: User "{user}" cannot {attributes.verb} resource "{shown}" in API group '
-        f'"{resource.group}"{where}',
+        f'{subject} is forbidden: User "{user}" cannot {attributes.verb} resource "{attributes.combined}" in API group '
+        f'"{group}"{where}{suffix}',
         details={key: value for key, value in details.items() if value},
     )

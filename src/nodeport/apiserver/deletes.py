@@ -41,14 +41,15 @@ class Deleter:
             for attempt in range(ATTEMPTS):
                 kv = await self._registry.find(target.resource, target.namespace, target.name)
                 try:
-                    return await self._delete_once(entry, kv, options)
+                    return await self._delete_once(entry, kv, target, options)
                 except PreconditionFailed:
                     await self._registry.pause(attempt)
         raise conflict(target.resource, target.name)
 
-    async def _delete_once(self, entry: Entry, kv: KeyValue, options: DeleteOptions) -> bytes:
+    async def _delete_once(self, entry: Entry, kv: KeyValue, target: Target, options: DeleteOptions) -> bytes:
         resource = entry.resource
         old = entry.splicer.read(kv)
+        await self._registry.admission.delete(options.user, target, old)
         check_preconditions(resource, old, options)
         entry.strategy.check_delete(old)
         new = copy.deepcopy(old)

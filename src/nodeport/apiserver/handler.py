@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from nodeport.api.selectors import parse_field_selector
 from nodeport.api.status import ApiError, BadRequest, MethodNotAllowed, Unauthorized
-from nodeport.apiserver.auth import OPEN_PATHS, Attributes, Authenticator, Authorizer, User, forbidden
+from nodeport.apiserver.auth import ANONYMOUS, OPEN_PATHS, Attributes, Authorizer, User, about, forbidden
+from nodeport.apiserver.authentication.authenticator import Authenticator
+from nodeport.apiserver.authentication.impersonation import claim_of
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
 from nodeport.apiserver.metrics import Metrics
@@ -20,7 +23,7 @@ from nodeport.kit.logs import get_logger
 from nodeport.store.base import StoreError
 
 _log = get_logger("nodeport.apiserver")
-ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+_SELECTING = ("list", "watch", "deletecollection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +70,37 @@ class Handler:
         self._metrics.count(verb, resource, response.status, time.perf_counter() - began)
         return response
 
-    def _user(self, request: web.BaseRequest) -> User:
+    async def _user(self, request: web.BaseRequest) -> User:
+        """Who asks, or whom he is allowed to speak for."""
         transport = request.transport
         connection = transport.get_extra_info("ssl_object") if transport is not None else None
         assert connection is None or isinstance(connection, ssl.SSLObject)
-        return self._doorkeepers.authenticator.user(connection, request.headers.get("Authorization", ""))
+        authorization = request.headers.get("Authorization", "")
+        user = await self._doorkeepers.authenticator.user(connection, authorization)
+        claim = claim_of(request.raw_headers)
+        if claim is None:
+            return user
+        for question in claim.questions(user):
+            await self._authorize(question)
+        return claim.user()
 
-    def _authorize(self, attributes: Attributes) -> None:
-        if not self._doorkeepers.authorizer.allows(attributes):
-            raise forbidden(attributes)
+    async def _authorize(self, attributes: Attributes) -> None:
+        if attributes.user.is_master:
+            return
+        decision = await self._doorkeepers.authorizer.decide(attributes)
+        if not decision.allowed:
+            raise forbidden(attributes, decision.reason)
 
     async def _serve_document(self, request: web.BaseRequest, address: Address) -> web.StreamResponse:
         top = "/" + address.path.split("/")[1]
         try:
-            user = self._user(request)
+            user = await self._user(request)
         except Unauthorized:
             if top not in OPEN_PATHS or "Authorization" in request.headers:
                 raise
             user = ANONYMOUS
         if top not in OPEN_PATHS:
-            self._authorize(Attributes(user, request.method.lower(), path=address.path))
+            await self._authorize(Attributes(user, request.method.lower(), path=address.path))
         if not self._documents.knows(address.path):
             raise unknown_path()
         if request.method not in ("GET", "HEAD"):
@@ -96,13 +110,30 @@ class Handler:
     async def _serve_object(
         self, request: web.BaseRequest, address: Address, target: Target, verb: str
     ) -> web.StreamResponse:
-        user = self._user(request)
+        user = await self._user(request)
         resource = target.resource
         asked = verb or request.method.lower()
-        self._authorize(Attributes(user, asked, resource, target.namespace, target.name, target.subresource))
+        if not user.is_master:
+            await self._authorize(attributes_of(user, asked, target, address))
         if not is_allowed(target, verb):
             raise method_not_allowed(resource, asked)
         return await self._verbs.serve(Call(request, address, target, verb, user))
+
+
+def attributes_of(user: User, verb: str, target: Target, address: Address) -> Attributes:
+    """What is asked for; a field selector of one name asks for that object."""
+    name, selector = target.name, ""
+    if verb in _SELECTING and (selector := address.query.get("fieldSelector", "")) and not name:
+        name = _selected_name(selector)
+    return about(user, verb, target.resource, target.namespace, name, target.subresource, selector)
+
+
+def _selected_name(selector: str) -> str:
+    try:
+        requirements = parse_field_selector(selector).requirements
+    except BadRequest:
+        return ""  # whoever reads the selector will say what is wrong
+    return next((value for path, word, value in requirements if path == "metadata.name" and word == "="), "")
 
 
 def target_verb(target: Target, request: web.BaseRequest, address: Address) -> str:

@@ -17,6 +17,7 @@ from nodeport.api.status import (
     invalid,
     not_supported,
 )
+from nodeport.apiserver.auth import User
 
 Query = Mapping[str, str]
 NOT_OLDER_THAN = "NotOlderThan"
@@ -46,23 +47,25 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """``field_validation``: Ignore, Warn or Strict."""
+    """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused."""
 
     dry_run: bool = False
     field_validation: str = "Warn"
     field_manager: str = ""
     force: bool = False
+    user: User | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """None: not given."""
+    """None: not given; ``user`` None: the server itself."""
 
     grace_period_seconds: int | None = None
     propagation_policy: str = ""
     uid: str | None = None
     resource_version: str | None = None
     dry_run: bool = False
+    user: User | None = None
 
 
 def invalid_options(kind: str, errors: list[FieldError]) -> Invalid:
@@ -173,7 +176,7 @@ def _list_errors(options: ListOptions) -> list[FieldError]:
     return found
 
 
-def write_options(query: Query, kind: str) -> WriteOptions:
+def write_options(query: Query, kind: str, user: User) -> WriteOptions:
     """``kind``: CreateOptions, UpdateOptions or PatchOptions, for the error text."""
     validation = query.get("fieldValidation") or "Warn"
     manager = query.get("fieldManager") or ""
@@ -188,7 +191,7 @@ def write_options(query: Query, kind: str) -> WriteOptions:
         errors.append(invalid("fieldManager", manager, "should only contain printable characters"))
     if errors:
         raise invalid_options(kind, errors)
-    return WriteOptions(bool(query.get("dryRun")), validation, manager, flag(query, "force"))
+    return WriteOptions(bool(query.get("dryRun")), validation, manager, flag(query, "force"), user)
 
 
 def _dry_run_errors(value: str | None) -> list[FieldError]:
@@ -197,7 +200,7 @@ def _dry_run_errors(value: str | None) -> list[FieldError]:
     return [not_supported("dryRun", [value], ["All"])]
 
 
-def delete_options(query: Query, body: JsonObject) -> DeleteOptions:
+def delete_options(query: Query, body: JsonObject, user: User) -> DeleteOptions:
     """Options from a DeleteOptions body, which wins, and from the query."""
     grace = body.get("gracePeriodSeconds")
     if grace is None and query.get("gracePeriodSeconds"):
@@ -224,5 +227,5 @@ def delete_options(query: Query, body: JsonObject) -> DeleteOptions:
         policy = "Orphan" if orphan else "Background"
     preconditions = body.get("preconditions") or {}
     return DeleteOptions(
-        grace, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run)
+        grace, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run), user
     )

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nodeport.apiserver.auth import LOCAL_NODES
+
 CA_LIFETIME = timedelta(days=3650)
 LIFETIME = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
@@ -88,6 +90,11 @@ class ClusterPki:
                 "kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)
             ),
         )
+
+    def local_nodes(self, stem: str, addresses: Iterable[Address] = ()) -> KeyPair:
+        """The certificate of all nodes of a local cluster, which share one process."""
+        make = _Maker(self.directory, _load_authority(self.ca))
+        return make.both(f"node-{stem}", LOCAL_NODES, (), (stem,), list(addresses))
 
     def node(self, name: str, addresses: Iterable[Address] = ()) -> KeyPair:
         """The certificate of a node: its client certificate here and its server certificate for logs."""
@@ -171,11 +178,11 @@ class _Maker:
         addresses: Sequence[Address],
     ) -> KeyPair:
         pair = _pair(self._directory, stem)
-        if self._still_good(pair, names, addresses):
-            return pair
-        key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        if self._still_good(pair, subject, names, addresses):
+            return pair
+        key = ec.generate_private_key(ec.SECP256R1())
         issuer = self._authority.cert.subject
         builder = (
             _builder(subject, issuer, key.public_key(), LIFETIME)
@@ -192,13 +199,15 @@ class _Maker:
         _write_pair(pair, builder.sign(self._authority.key, hashes.SHA256()), key)
         return pair
 
-    def _still_good(self, pair: KeyPair, names: Sequence[str], addresses: Sequence[Address]) -> bool:
+    def _still_good(
+        self, pair: KeyPair, subject: x509.Name, names: Sequence[str], addresses: Sequence[Address]
+    ) -> bool:
         if not (pair.cert.exists() and pair.key.exists()):
             return False
         cert = x509.load_pem_x509_certificate(pair.cert.read_bytes())
         if cert.not_valid_after_utc - RENEW_BEFORE < datetime.now(UTC):
             return False
-        if cert.issuer != self._authority.cert.subject:
+        if cert.issuer != self._authority.cert.subject or cert.subject != subject:
             return False
         if not names and not addresses:
             return True

@@ -6,13 +6,16 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import NAMESPACES, Resource
 from nodeport.api.status import BadRequest, Cause, Forbidden, not_found
 from nodeport.apiserver.allocators.reservation import Reservation
+from nodeport.apiserver.auth import User
 from nodeport.apiserver.encoding import Splicer, decode, key_of
 from nodeport.apiserver.locks import KeyLocks
+from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import Clock
 from nodeport.store.base import Expect, KeyValue, Operation, PreconditionFailed, Revision, Store
@@ -40,13 +43,31 @@ class OpenNamespace:
     expectation: Expect
 
 
+class Admission(Protocol):
+    """Refuses with 403 what a user may not write, by the object's content. ``user`` None: the server itself."""
+
+    async def create(self, user: User | None, target: Target, obj: JsonObject) -> None: ...
+
+    async def update(self, user: User | None, target: Target, new: JsonObject, old: JsonObject) -> None: ...
+
+    async def delete(self, user: User | None, target: Target, old: JsonObject) -> None: ...
+
+    async def may_create(self, user: User | None, resource: Resource, namespace: str, name: str) -> None: ...
+
+
 class Registry:
     """Where the verbs find entries, objects and the way to commit."""
 
     def __init__(
-        self, store: Store, clock: Clock, rng: random.Random, strategies: Iterable[Strategy]
+        self,
+        store: Store,
+        clock: Clock,
+        rng: random.Random,
+        strategies: Iterable[Strategy],
+        admission: Admission,
     ) -> None:
         self.store = store
+        self.admission = admission
         self.clock = clock
         self.rng = rng
         self._entries: Mapping[str, Entry] = {

@@ -13,10 +13,16 @@ from pathlib import Path
 from aiohttp import web
 
 from nodeport.api.resources import RESOURCES
+from nodeport.apiserver.admission.gate import AdmissionGate
 from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
 from nodeport.apiserver.allocators.repair import restore
-from nodeport.apiserver.auth import Authenticator, Authorizer, GroupAuthorizer, User
+from nodeport.apiserver.auth import User
+from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens
+from nodeport.apiserver.authorization.escalation import Escalation
+from nodeport.apiserver.authorization.keeper import RbacKeeper
+from nodeport.apiserver.authorization.nodes import NodeAuthorizer
+from nodeport.apiserver.authorization.rbac import RbacAuthorizer, RbacIndex
 from nodeport.apiserver.bootstrap import Advertised, Bootstrap
 from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.discovery import Discovery
@@ -76,7 +82,6 @@ class ApiServerConfig:
     node_port_range: range = DEFAULT_NODE_PORTS
     advertise: tuple[str, int] | None = None
     kubelet_client: TlsFiles | None = None
-    authorizer: Authorizer = field(default_factory=GroupAuthorizer)
     clock: Clock = field(default_factory=SystemClock)
     seed: int | None = None
 
@@ -100,6 +105,7 @@ class ApiServer:
     async def run(self) -> None:
         parts = self._build()
         await restore(self._config.store, parts.addresses, parts.ports)
+        await parts.rbac.load()
         server = web.Server(
             parts.handler,
             handler_cancellation=True,
@@ -113,9 +119,11 @@ class ApiServer:
             await self._listen(runner)
             bootstrap = self._bootstrap(parts)
             await bootstrap.ensure()
+            await parts.rbac.ensure()
             self._serving.set()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(bootstrap.run())
+                tasks.create_task(parts.rbac.run())
                 tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
         finally:
             self._serving.clear()
@@ -145,7 +153,10 @@ class ApiServer:
         addresses = ClusterIPAllocator(config.service_cidr, rng)
         ports = NodePortAllocator(config.node_port_range, rng)
         services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports))
-        registry = Registry(config.store, config.clock, rng, all_strategies(services))
+        index = RbacIndex()
+        authorizer = NodeAuthorizer(config.store, RbacAuthorizer(index))
+        admission = AdmissionGate(Escalation(index, authorizer), authorizer)
+        registry = Registry(config.store, config.clock, rng, all_strategies(services), admission)
         lister = Lister(config.store, config.clock)
         writer = Writer(registry)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
@@ -158,9 +169,10 @@ class ApiServer:
         metrics.add_source(lambda: allocator_metrics(addresses, ports))
         metrics.add_source(lambda: stream_metrics(streamer))
         documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
-        doorkeepers = Doorkeepers(Authenticator(config.tokens), config.authorizer)
+        doorkeepers = Doorkeepers(Authenticator([StaticTokens(config.tokens)]), authorizer)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
-        return _Parts(handler, registry, writer, streamer, addresses, ports)
+        rbac = RbacKeeper(registry, writer, index)
+        return _Parts(handler, registry, writer, streamer, addresses, ports, rbac)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +183,7 @@ class _Parts:
     streamer: Streamer
     addresses: ClusterIPAllocator
     ports: NodePortAllocator
+    rbac: RbacKeeper
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:

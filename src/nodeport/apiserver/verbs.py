@@ -163,7 +163,7 @@ class Verbs:
 
     async def _create(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "CreateOptions")
+        options = write_options(call.address.query, "CreateOptions", call.user)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.writer.create(call.target, obj, options)
@@ -171,7 +171,7 @@ class Verbs:
 
     async def _update(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "UpdateOptions")
+        options = write_options(call.address.query, "UpdateOptions", call.user)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.writer.update(call.target, obj, options)
@@ -179,20 +179,20 @@ class Verbs:
 
     async def _patch(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "PatchOptions")
+        options = write_options(call.address.query, "PatchOptions", call.user)
         written = await self._machinery.patcher.patch(call.target, await call.patch_body(), options)
         return self._written(call, written, wanted, [])
 
     async def _delete(self, call: Call) -> web.Response:
         wanted = call.representation(transformable=False)
-        options = delete_options(call.address.query, await self._delete_body(call))
+        options = delete_options(call.address.query, await self._delete_body(call), call.user)
         body = await self._machinery.deleter.delete(call.target, options)
         advice = self._machinery.registry.entry(call.target.resource).strategy.default_propagation_warning
         warned = [advice] if advice and not options.propagation_policy else []
         return self._object(call, body, wanted, warned=warned)
 
     async def _delete_collection(self, call: Call) -> web.Response:
-        options = delete_options(call.address.query, await self._delete_body(call))
+        options = delete_options(call.address.query, await self._delete_body(call), call.user)
         chosen = self._list_options(call)
         body = await self._machinery.deleter.delete_collection(call.target, chosen, options)
         return web.Response(body=body, content_type="application/json")
@@ -213,7 +213,7 @@ class Verbs:
         wanted = call.representation(transformable=False)
         if call.verb == "get":
             return self._object(call, await subresources.get_scale(call.target), wanted)
-        options = write_options(call.address.query, "UpdateOptions")
+        options = write_options(call.address.query, "UpdateOptions", call.user)
         if call.verb == "patch":
             written = await subresources.patch_scale(call.target, await call.patch_body(), options)
             return self._written(call, written, wanted, [])
@@ -223,13 +223,13 @@ class Verbs:
         )
 
     async def _bind(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "CreateOptions")
+        options = write_options(call.address.query, "CreateOptions", call.user)
         binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
         found = await self._machinery.subresources.bind(call.target, binding, options)
         return web.Response(status=201, body=encode(found), content_type="application/json")
 
     async def _finalize(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "UpdateOptions")
+        options = write_options(call.address.query, "UpdateOptions", call.user)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.subresources.finalize(call.target, obj, options)

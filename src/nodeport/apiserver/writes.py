@@ -74,6 +74,7 @@ class Writer:
             shown = metadata.get("name") or ""
             within = await self._registry.require_open_namespace(target.resource, target.namespace, shown)
         apply_defaults(target.resource, obj)
+        await self._registry.admission.create(options.user, target, obj)
         now = self._registry.clock.now()
         begin_metadata(target.resource, metadata, now)
         for attempt in range(NAME_ATTEMPTS if base else 1):
@@ -131,6 +132,7 @@ class Writer:
         if current is None:
             if not resource.upsert or target.subresource or asked or obj["metadata"].get("uid"):
                 raise not_found(resource, target.name)
+            await self._registry.admission.may_create(options.user, resource, target.namespace, target.name)
             return await self.create(target, obj, options)
         if not asked and not self._registry.entry(resource).strategy.unconditional_update:
             error = invalid("metadata.resourceVersion", 0, MUST_BE_SPECIFIED)
@@ -175,6 +177,7 @@ class Writer:
         resource, strategy = entry.resource, entry.strategy
         context = WriteContext(self._registry.clock.now(), options.dry_run)
         carry_metadata(resource, new, old)
+        await self._registry.admission.update(options.user, target, new, old)
         whole = not target.subresource
         with strategy.begin_update(new, old, context) if whole else Reservation() as claim:
             errors = self._prepare(target.subresource, strategy, new, old, context)

@@ -7,7 +7,7 @@ import sys
 from nodeport.node.local import Paths
 
 NODES_IDENTITY = "local"
-"""The nodes share one process and one key: a certificate of the group system:nodes that is valid on all of them."""
+"""The nodes share one process and one key: a certificate that is valid on all of them, and a user of its own."""
 
 
 def command_line(part: str, paths: Paths) -> list[str]:

@@ -211,7 +211,7 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
 
     addresses = [plan.fabric[1]]
     pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_network[1])
-    pki.node(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
+    pki.local_nodes(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
     local.ensure_token(paths)
     local.write_private(paths.prepared, "")
 

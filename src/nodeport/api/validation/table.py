@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nodeport.api import names
 from nodeport.api.meta import JsonObject
+from nodeport.api.rbac import GROUP
 from nodeport.api.resources import Resource
 from nodeport.api.status import FieldError
 from nodeport.api.validation import (
@@ -18,6 +19,7 @@ from nodeport.api.validation import (
     others,
     pods,
     policies,
+    rbac,
     services,
     statefulsets,
 )
@@ -127,6 +129,16 @@ _RULES: dict[tuple[str, str], Rules] = {
     ),
     ("coordination.k8s.io", "Lease"): Rules(
         create=others.validate_lease, update=others.validate_lease_update
+    ),
+    (GROUP, "Role"): Rules(names.path_segment, rbac.validate_role, rbac.validate_role_update),
+    (GROUP, "ClusterRole"): Rules(
+        names.path_segment, rbac.validate_cluster_role, rbac.validate_cluster_role_update
+    ),
+    (GROUP, "RoleBinding"): Rules(
+        names.path_segment, rbac.validate_role_binding, rbac.validate_role_binding_update
+    ),
+    (GROUP, "ClusterRoleBinding"): Rules(
+        names.path_segment, rbac.validate_cluster_role_binding, rbac.validate_cluster_role_binding_update
     ),
 }
 

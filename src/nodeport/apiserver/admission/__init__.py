@@ -1,0 +1,1 @@
+"""What a request's content must not do, whoever is allowed to send it."""

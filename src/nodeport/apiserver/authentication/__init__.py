@@ -1,0 +1,1 @@
+"""Who asks: client certificates, tokens of several kinds, and users who speak for others."""
