@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable
 
@@ -69,21 +70,29 @@ class Documents:
             or any(path == health or path.startswith(f"{health}/") for health in HEALTH_PATHS)
         )
 
-    def answer(self, request: web.BaseRequest, address: Address) -> web.Response:
+    async def answer(self, request: web.BaseRequest, address: Address) -> web.Response:
         path = address.path
         if path in ("/api", "/apis"):
             wanted = wants_discovery(request.headers.get("Accept", ""))
             if wanted:
-                body = encode(self._discovery.aggregated(wanted, core=path == "/api"))
-                content_type = f"application/json;g=apidiscovery.k8s.io;v={wanted};as=APIGroupDiscoveryList"
-                return web.Response(body=body, headers={"Content-Type": content_type})
+                return self._aggregated(request, wanted, core=path == "/api")
         if path in self._fixed:
-            return web.Response(body=self._fixed[path], content_type="application/json")
+            headers = {"Vary": "Accept"} if path in ("/api", "/apis") else None
+            return web.Response(body=self._fixed[path], content_type="application/json", headers=headers)
         if path == "/metrics":
             return web.Response(text=self._metrics.render())
         if self._openapi.knows(path):
-            return self._openapi.answer(path, request.headers.get("Accept", ""))
+            return await self._openapi.answer(request, path, address.query.get("hash", ""))
         return self._health(path, verbose="verbose" in address.query)
+
+    def _aggregated(self, request: web.BaseRequest, wanted: str, *, core: bool) -> web.Response:
+        """Clients keep it by its ETag and ask only whether it still holds."""
+        body = encode(self._discovery.aggregated(wanted, core=core))
+        headers = {"ETag": f'"{hashlib.sha512(body).hexdigest().upper()}"', "Vary": "Accept"}
+        if headers["ETag"] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        kind = f"application/json;g=apidiscovery.k8s.io;v={wanted};as=APIGroupDiscoveryList"
+        return web.Response(body=body, headers={**headers, "Content-Type": kind})
 
     def _health(self, path: str, *, verbose: bool) -> web.Response:
         good = path.startswith("/livez") or self._is_ready()

@@ -66,7 +66,7 @@ class Handler:
             _log.exception("%s %s failed", request.method, request.raw_path)
             response = answer_of(bug(error))
         if not response.prepared:
-            response.headers["Cache-Control"] = "no-cache, private"
+            response.headers.setdefault("Cache-Control", "no-cache, private")
         self._metrics.count(verb, resource, response.status, time.perf_counter() - began)
         return response
 
@@ -105,7 +105,7 @@ class Handler:
             raise unknown_path()
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"the server does not allow {request.method} on {address.path}")
-        return self._documents.answer(request, address)
+        return await self._documents.answer(request, address)
 
     async def _serve_object(
         self, request: web.BaseRequest, address: Address, target: Target, verb: str
