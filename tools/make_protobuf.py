@@ -8,6 +8,8 @@ Dev-time only. Takes facts: message and field names, numbers and types; which fi
 protobuf.json: ``{message: {number: [JSON field, type]}}``; a type is ``string int bool bytes double`` or a message,
 after ``[]`` for a list, ``{}`` for a map with string keys, ``<`` for a message whose fields belong to the parent.
 gotypes.json: ``{definition: {"kept": [fields whose empty values Go keeps], "types": {field: Go type}}}``.
+emptystructs.json: ``{definition: {field: value}}``, what Go prints of a struct that nobody filled; ``{}`` stands for
+the empty struct of the field's own type.
 """
 
 from __future__ import annotations
@@ -147,6 +149,34 @@ class Maker:
             made["types"] = dict(sorted(odd.items()))
         return made
 
+    def empty(self, definition: str) -> dict[str, Any]:
+        """The fields that an empty struct prints all the same: those without omitempty, and structs."""
+        package, _, name = definition.rpartition(".")
+        made: dict[str, Any] = {}
+        for member, go_type, tags in MEMBER.findall(self.package(package)[1].get(name, "")):
+            found = re.search(r'json:"([^"]*)"', tags)
+            if found is None:
+                continue
+            key, *options = found.group(1).split(",")
+            is_struct = not go_type.startswith("*") and self.is_struct(go_type, package)
+            if "inline" in options or (not member and not key):
+                made.update(self.empty(self.qualified(go_type, package)))
+            elif "omitzero" not in options and ("omitempty" not in options or is_struct):
+                made[key] = self.empty_value(go_type, package)
+        return made
+
+    def empty_value(self, go_type: str, package: str) -> Any:
+        if go_type.startswith(("*", "[", "map")):
+            return None
+        definition = self.qualified(go_type, package)
+        if definition in SPECIAL:
+            return {"Quantity": "0", "IntOrString": 0}.get(definition.rpartition(".")[2])
+        if self.is_struct(go_type, package):
+            return {}
+        known: dict[str, Any] = {"bool": False, "int": 0, "int32": 0, "int64": 0, "float64": 0}
+        named = self.package(package)[2].get(go_type, "")
+        return None if named.startswith(("[", "map")) else known.get(named or go_type, "")
+
     def qualified(self, go_type: str, package: str) -> str:
         alias, dot, name = go_type.lstrip("*").rpartition(".")
         return f"{IMPORTS.get(alias, alias)}.{name}" if dot else f"{package}.{name}"
@@ -191,7 +221,9 @@ def main(api: str, machinery: str, folder: str = "src/nodeport/api/data") -> Non
     maker = Maker(api, machinery, definitions)
     messages = maker.messages()
     go_types = {name: found for name in definitions if (found := maker.go(name))}
-    for name, content in (("protobuf.json", messages), ("gotypes.json", go_types)):
+    empty = {name: found for name in definitions if (found := maker.empty(name))}
+    made = (("protobuf.json", messages), ("gotypes.json", go_types), ("emptystructs.json", empty))
+    for name, content in made:
         (Path(folder) / name).write_text(json.dumps(content, separators=(",", ":")) + "\n")
     report(messages, definitions)
 

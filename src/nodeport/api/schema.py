@@ -2,7 +2,7 @@
 
 The facts come from ``data/schema.json`` (OpenAPI v3 component schemas without prose; made by ``tools/make_schema.py``)
 and ``data/gotypes.json`` (which zero values Go's encoder omits, and the named Go types that error texts mention; made
-by ``tools/make_protobuf.py``). Both are read on first use and compiled, type by type, into walkers.
+by ``tools/make_protobuf.py``, as is ``data/emptystructs.json``). They are read on first use and compiled, type by type.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.walkers import Compiler, Walker
 
 __all__ = [
-    "FieldReport", "check", "decode_json", "decode_yaml", "definitions", "field_schema", "prune", "resolve",
-    "schema_of",
+    "FieldReport", "check", "decode_json", "decode_yaml", "definitions", "empty_structs", "field_schema", "prune",
+    "resolve", "schema_of",
 ]  # fmt: skip
 
 _REFERENCE = "#/components/schemas/"
@@ -52,6 +52,13 @@ def definitions() -> dict[str, Any]:
 @cache
 def _go_types() -> dict[str, Any]:
     found: dict[str, Any] = _data("gotypes.json")
+    return found
+
+
+@cache
+def empty_structs() -> dict[str, Any]:
+    """What Go prints of a struct that nobody filled, by definition; ``{}`` is an empty struct. Do not change it."""
+    found: dict[str, Any] = _data("emptystructs.json")
     return found
 
 

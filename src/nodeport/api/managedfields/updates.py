@@ -1,0 +1,121 @@
+"""What a write that is no apply makes of the managers: it takes the fields that it changed.
+
+Rules: Kubernetes' field manager. The one who writes owns what it added or changed, everyone else loses that, and what
+was removed is nobody's. An object that nobody's fields are kept of stays so until something is applied to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from nodeport.api.managedfields.entries import Manager, Owned, Owners, capped, updater
+from nodeport.api.managedfields.sets import EMPTY, Tree, difference, tree_of, union
+from nodeport.api.managedfields.types import Type
+from nodeport.api.meta import JsonObject
+
+_NEVER_MANAGED = ("apiVersion", "kind")
+_NEVER_MANAGED_METADATA = (
+    "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
+    "resourceVersion",
+)  # fmt: skip
+STRIPPED: Tree = tree_of(
+    ("f:metadata",),
+    *((f"f:{name}",) for name in _NEVER_MANAGED),
+    *(("f:metadata", f"f:{name}") for name in _NEVER_MANAGED_METADATA),
+)
+"""Fields that are no manager's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One way to write a kind. ``top`` and ``metadata``: the fields that this way resets, so that nobody gets them.
+
+    ``type``: of the document that is written; ``subresource``: empty for the object itself.
+    """
+
+    type: Type
+    api_version: str
+    subresource: str = ""
+    top: frozenset[str] = frozenset(_NEVER_MANAGED)
+    metadata: frozenset[str] = frozenset(_NEVER_MANAGED_METADATA)
+
+    @classmethod
+    def of(cls, kind: Type, api_version: str, subresource: str = "", resets: Iterable[str] = ()) -> Scope:
+        """``resets``: dotted paths of one or two names (``status``, ``metadata.labels``)."""
+        top, metadata = set(_NEVER_MANAGED), set(_NEVER_MANAGED_METADATA)
+        for path in resets:
+            name, dot, below = path.partition(".")
+            (metadata if dot else top).add(below if dot else name)
+        return cls(kind, api_version, subresource, frozenset(top), frozenset(metadata))
+
+    def managed_part(self, obj: JsonObject) -> JsonObject:
+        """The object without what no manager gets by this way; shares what is left."""
+        top, hidden = self.top, self.metadata
+        part = {name: value for name, value in obj.items() if name not in top}
+        metadata = part.get("metadata")
+        if metadata:
+            part["metadata"] = {name: value for name, value in metadata.items() if name not in hidden}
+        return part
+
+    @property
+    def reset(self) -> Tree:
+        """The fields that this way resets, as a set."""
+        return tree_of(
+            *((f"f:{name}",) for name in self.top if name not in _NEVER_MANAGED),
+            *(("f:metadata", f"f:{name}") for name in self.metadata if name not in _NEVER_MANAGED_METADATA),
+        )
+
+
+def created(
+    scope: Scope, obj: JsonObject, manager: Manager, time: str, owners: Owners | None = None
+) -> Owners:
+    """The owners of a new object: whoever made it. ``owners``: what the object came with."""
+    _, modified, added = scope.type.compare({"metadata": {}}, scope.managed_part(obj))
+    return _taken(owners or {}, EMPTY, union(modified or EMPTY, added or EMPTY), manager, time)
+
+
+def updated(
+    scope: Scope, old: JsonObject, new: JsonObject, owners: Owners, manager: Manager, time: str
+) -> Owners:
+    """The owners after ``new`` was put in the place of ``old``; the same owners when that changes none."""
+    if not owners:
+        return owners
+    known = of_version(owners, scope.api_version)
+    removed, modified, added = scope.type.compare(scope.managed_part(old), scope.managed_part(new))
+    if removed is None and modified is None and added is None:
+        return known
+    return _taken(known, removed or EMPTY, union(modified or EMPTY, added or EMPTY), manager, time)
+
+
+def of_version(owners: Owners, api_version: str) -> Owners:
+    """The owners whose fields are those of a version that is served; the object itself when all are."""
+    if all(owned.api_version == api_version for owned in owners.values()):
+        return owners
+    return {manager: owned for manager, owned in owners.items() if owned.api_version == api_version}
+
+
+def without(owners: Owners, changed: Tree, removed: Tree, spared: Manager | None = None) -> Owners:
+    """The owners after a change: nobody but ``spared`` keeps what was changed or removed."""
+    made: Owners = {}
+    for manager, owned in owners.items():
+        if manager == spared:
+            made[manager] = owned
+            continue
+        left = difference(difference(owned.fields, changed), removed)
+        if left:
+            made[manager] = owned if left == owned.fields else replace(owned, fields=left)
+    return made
+
+
+def _taken(owners: Owners, removed: Tree, changed: Tree, manager: Manager, time: str) -> Owners:
+    made = without(owners, changed, removed)
+    taken = difference(changed, STRIPPED)
+    if taken:
+        previous = made.get(manager)
+        fields = union(previous.fields, taken) if previous else taken
+        made[manager] = Owned(fields, manager.api_version, time)
+    return capped(made)
+
+
+__all__ = ["Scope", "created", "of_version", "updated", "updater", "without"]
