@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from nodeport.api.managedfields.sets import Tree, ordered, read, union
+from nodeport.kit.clock import parse_rfc3339, rfc3339
 
 APPLY, UPDATE = "Apply", "Update"
 FIELDS_V1 = "FieldsV1"
@@ -58,10 +59,12 @@ def applier(name: str, subresource: str = "") -> Manager:
 
 def is_reset(entries: Any) -> bool:
     """Whether a client asks to forget all managers: an empty list, or a list of one empty entry."""
-    return isinstance(entries, list) and (not entries or (len(entries) == 1 and not any_value(entries[0])))
+    return isinstance(entries, list) and (
+        not entries or (len(entries) == 1 and not _says_something(entries[0]))
+    )
 
 
-def any_value(entry: Mapping[str, Any] | None) -> bool:
+def _says_something(entry: Mapping[str, Any] | None) -> bool:
     return any(value not in (None, "") for value in (entry or {}).values())
 
 
@@ -82,7 +85,10 @@ def decode(entries: Iterable[Mapping[str, Any]] | None, *, trusted: bool = True)
             entry.get("subresource") or "",
         )
         fields = entry.get("fieldsV1")
-        owners[manager] = Owned(fields or {} if trusted else _read(fields), version, entry.get("time"))
+        time = entry.get("time")
+        owners[manager] = (
+            Owned(fields or {}, version, time) if trusted else Owned(_read(fields), version, _in_utc(time))
+        )
     return owners
 
 
@@ -103,6 +109,16 @@ def _read(fields: Any) -> Tree:
         return read(fields)
     except (TypeError, ValueError) as error:
         raise Unreadable(f"error decoding set: {error}") from error
+
+
+def _in_utc(time: Any) -> str | None:
+    """A client's time as we write it: whole seconds, ``Z``."""
+    if time is None:
+        return None
+    try:
+        return rfc3339(parse_rfc3339(time))
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"no time: {time}") from error
 
 
 def encode(owners: Owners) -> Entries:
