@@ -1,4 +1,5 @@
-"""Whether a cache already shows what we wrote: acting on an older picture would do everything twice.
+"""Whether a cache already shows what we wrote: acting on an older picture would do everything twice; and which
+changes are not ours.
 
 Resource versions grow across the cluster, and an informer tells how far it has come, so a write has arrived
 when the informer passed its version. Deletions answer without a version; they have arrived when the uid left
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
-from nodeport.client.cache import revision, uid
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, resource_version
+from nodeport.client.cache import Change, revision, uid
 from nodeport.client.informer import Informer
 from nodeport.kit.clock import Clock
 
@@ -69,3 +70,46 @@ class WriteGuard(Generic[K]):
     def _is_still_there(self, key: NamespacedName, gone: str) -> bool:
         cached = self._informer.get(key)
         return cached is not None and uid(cached) == gone and not is_being_deleted(cached)
+
+
+class OwnWrites(Generic[K]):
+    """Tells what others did to the objects of a key from the echo of our own writes.
+
+    An echo may come before the answer, so changes during a write are judged when it is over.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[str, str] = {}
+        self._deleted: set[str] = set()
+        self._open: dict[K, list[Change]] = {}
+
+    def begin(self, key: K) -> None:
+        """Writing the objects of ``key`` from now on."""
+        self._open.setdefault(key, [])
+
+    def wrote(self, answer: JsonObject) -> None:
+        self._versions[uid(answer)] = resource_version(answer)
+
+    def deleted(self, obj: JsonObject) -> None:
+        self._deleted.add(uid(obj))
+
+    def end(self, key: K) -> bool:
+        """Whether somebody else changed something meanwhile."""
+        judged = [self._judge(change) for change in self._open.pop(key, [])]
+        return any(judged)
+
+    def is_foreign(self, key: K, change: Change) -> bool:
+        if key in self._open:
+            self._open[key].append(change)
+            return False
+        return self._judge(change)
+
+    def _judge(self, change: Change) -> bool:
+        if change.new is not None:
+            return self._versions.get(uid(change.new)) != resource_version(change.new)
+        gone = uid(change.object)
+        self._versions.pop(gone, None)
+        if gone not in self._deleted:
+            return True
+        self._deleted.discard(gone)
+        return False

@@ -95,7 +95,7 @@ def _facts(pod: JsonObject) -> tuple[object, ...]:
         spec.get("hostname"),
         spec.get("subdomain"),
         status.get("phase") in ("Succeeded", "Failed"),
-        status.get("podIPs"),
+        status.get("podIPs") or status.get("podIP"),
         ready_condition(pod),
     )
 

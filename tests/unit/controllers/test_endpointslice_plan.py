@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeport.api.meta import JsonObject
+from nodeport.controllers.endpointslice.changes import SlicePlan
 from nodeport.controllers.endpointslice.desired import Port, desired_endpoints, key_of
 from nodeport.controllers.endpointslice.reconcile import (
     HEADLESS_LABEL,
     MANAGED_BY_LABEL,
     SERVICE_NAME_LABEL,
     TRIGGER_TIME,
-    SlicePlan,
+    name_prefix,
     plan_slices,
 )
 
@@ -169,7 +170,9 @@ def test_finished_pods_and_pods_without_an_address_are_left_out(phase: str) -> N
 
 def test_a_pod_on_an_unknown_node_waits_unless_not_ready_ones_are_published() -> None:
     stray = pod(1, node="elsewhere")
-    assert plan_slices(service(), [stray], ZONES, []).is_missing_nodes
+    assert plan_slices(service(), [stray, pod(2)], ZONES, []).nodeless == (
+        "skipping Pod web-1 for Service ns/web: Node elsewhere Not Found",
+    )
     published = plan_slices(service(publishNotReadyAddresses=True), [stray], ZONES, [])
     assert addresses(published.create[0]["endpoints"]) == ["10.244.0.2"]
 
@@ -308,7 +311,7 @@ def test_slices_hold_what_is_desired_once_after_any_history(history: list[Any], 
             ports = tuple(Port.of(port) for port in found["ports"])
             shown.setdefault(ports, []).extend(found["endpoints"])
         for ports, group in desired.items():
-            assert sorted(map(str, shown.pop(ports))) == sorted(map(str, group.values()))
+            assert sorted(map(str, shown.pop(ports))) == sorted(map(str, group.endpoints.values()))
         assert not any(shown.values())
         keys = [key_of(endpoint) for endpoint in cluster.endpoints()]
         assert len(keys) == len(set(keys))
@@ -322,3 +325,151 @@ def test_five_thousand_pods_are_planned_in_time() -> None:
     cluster = Cluster()
     cluster.settle(service(), pods)
     assert cluster.sizes() == [100] * 50
+
+
+def test_what_is_left_over_after_full_new_slices_goes_where_it_fits_best() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(n) for n in range(60)])
+    plan = cluster.settle(service(), [pod(n) for n in range(200)])
+    assert (len(plan.create), len(plan.update)) == (1, 1)
+    assert cluster.sizes() == [100, 100]
+
+
+def test_exactly_a_slices_worth_makes_a_new_slice() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(0)], max_endpoints=10)
+    plan = cluster.settle(service(), [pod(n) for n in range(11)], max_endpoints=10)
+    assert (len(plan.create), len(plan.update)) == (1, 0)
+    assert cluster.sizes() == [10, 1]
+
+
+def test_slices_of_a_former_service_of_that_name_are_deleted_and_never_used() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(1)])
+    reborn = service()
+    reborn["metadata"]["uid"] = "another"
+    plan = cluster.settle(reborn, [pod(1)])
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == (1, 0, 1)
+
+
+def test_slices_on_their_way_out_are_not_counted() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(1)])
+    for found in cluster.slices.values():
+        found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    plan = plan_slices(service(), [pod(1)], ZONES, list(cluster.slices.values()))
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == (1, 0, 0)
+
+
+def test_a_service_that_is_being_deleted_gets_no_new_slice_but_true_ones() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(1), pod(2)])
+    going = service()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    plan = cluster.settle(going, [pod(2)])
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == (0, 1, 0)
+    assert not plan_slices(going, [pod(1)], ZONES, [])
+
+
+def test_a_change_of_the_services_labels_reaches_every_slice() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(n) for n in range(150)])
+    relabelled = service()
+    relabelled["metadata"]["labels"] = {"team": "y"}
+    plan = cluster.settle(relabelled, [pod(n) for n in range(150)])
+    assert len(plan.update) == 2
+    assert {changed["metadata"]["labels"]["team"] for changed in plan.update} == {"y"}
+
+
+def test_reserved_labels_on_the_service_change_nothing() -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(1)])
+    odd = service()
+    odd["metadata"]["labels"] |= {HEADLESS_LABEL: "", SERVICE_NAME_LABEL: "other", MANAGED_BY_LABEL: "x"}
+    assert not plan_slices(odd, [pod(1)], ZONES, list(cluster.slices.values()))
+
+
+def test_the_order_of_ports_is_no_difference() -> None:
+    one, two = {"name": "a", "port": 1, "protocol": "TCP"}, {"name": "b", "port": 2, "protocol": "TCP"}
+    cluster = Cluster()
+    cluster.settle(service(ports=[one, two]), [pod(1)])
+    [found] = cluster.slices.values()
+    assert [port["name"] for port in found["ports"]] == ["a", "b"]
+    assert not plan_slices(service(ports=[two, one]), [pod(1)], ZONES, [found])
+
+
+def test_a_named_port_may_be_a_sidecars_but_not_an_init_containers() -> None:
+    svc = service(ports=[{"name": "m", "port": 80, "targetPort": "metrics", "protocol": "TCP"}])
+    ports = [{"name": "metrics", "containerPort": 9000}]
+    sidecar = pod(1, containers=[{}], initContainers=[{"restartPolicy": "Always", "ports": ports}])
+    once = pod(2, containers=[{}], initContainers=[{"ports": ports}])
+    shown = {
+        addresses(new["endpoints"])[0]: [port["port"] for port in new["ports"]]
+        for new in plan_slices(svc, [sidecar, once], ZONES, []).create
+    }
+    assert shown == {"10.244.0.2": [9000], "10.244.0.3": []}
+
+
+def test_a_headless_service_without_ports_has_slices_without_ports() -> None:
+    [new] = plan_slices(service(clusterIP="None", ports=[]), [pod(1)], ZONES, []).create
+    assert (new["ports"], addresses(new["endpoints"])) == ([], ["10.244.0.2"])
+
+
+def test_addresses_are_written_in_their_usual_form() -> None:
+    odd = pod(1)
+    odd["status"]["podIPs"] = [{"ip": "010.001.0.7"}, {"ip": "FD00:0:0::A"}, {"ip": "::ffff:1.2.3.4"}]
+    plan = plan_slices(service(ipFamilies=["IPv6", "IPv4"]), [odd], ZONES, [])
+    shown = {new["addressType"]: new["endpoints"][0]["addresses"] for new in plan.create}
+    assert shown == {"IPv4": ["10.1.0.7", "1.2.3.4"], "IPv6": ["fd00::a"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p["spec"].update(nodeName="n2"),
+        lambda p: p["metadata"].update(uid="another"),
+        lambda p: p["status"]["conditions"][0].update(status="False"),
+        lambda p: p["spec"].update(hostname="h", subdomain="web"),
+    ],
+)
+def test_whatever_an_endpoint_says_of_its_pod_is_kept_true_in_one_write(change: Any) -> None:
+    cluster = Cluster()
+    cluster.settle(service(), [pod(1), pod(2)])
+    changed = pod(1)
+    change(changed)
+    plan = cluster.settle(service(), [changed, pod(2)])
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == (0, 1, 0)
+    expected = desired_endpoints(service(), [changed, pod(2)], ZONES, "IPv4").groups
+    [group] = expected.values()
+    assert sorted(map(str, cluster.endpoints())) == sorted(map(str, group.endpoints.values()))
+
+
+def test_a_name_that_leaves_no_room_goes_without_the_dash() -> None:
+    assert name_prefix("web") == "web-"
+    assert name_prefix("x" * 251) == "x" * 251 + "-"
+    assert name_prefix("x" * 253) == "x" * 253
+
+
+def test_a_rolling_replacement_rewrites_each_slice_a_few_times_at_most() -> None:
+    """2,000 pods are replaced 250 at a time: each step is one pass, and no pass writes more than it must."""
+    cluster = Cluster()
+    alive = [pod(n) for n in range(2000)]
+    cluster.settle(service(), alive)
+    writes = 0
+    for step in range(8):
+        fresh = [pod(2000 + step * 250 + n) for n in range(250)]
+        alive = alive[250:] + fresh
+        plan = cluster.settle(service(), alive)
+        writes += len(plan.create) + len(plan.update) + len(plan.delete)
+    assert sum(cluster.sizes()) == 2000
+    assert writes <= 8 * 4, "250 leave two or three slices, and the same number take their places"
+
+
+def test_one_change_among_five_thousand_pods_is_one_write_of_one_slice() -> None:
+    pods = [pod(n) for n in range(5000)]
+    cluster = Cluster()
+    plan = cluster.settle(service(), pods)
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == (50, 0, 0)
+    for changed in ([pod(0, ready=False), *pods[1:]], pods[1:], [*pods[1:], pod(5000)], pods[1:]):
+        plan = cluster.settle(service(), changed)
+        assert (len(plan.create), len(plan.update), len(plan.delete)) == (0, 1, 0)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from nodeport.api.meta import NamespacedName, is_being_deleted, labels
-from nodeport.api.resources import ENDPOINTS, SERVICES
-from nodeport.api.status import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
+from nodeport.api.resources import ENDPOINTS
+from nodeport.api.status import AlreadyExists, ApiError, Conflict, NotFound
 from nodeport.client.cache import Change
 from nodeport.client.events import WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
-from nodeport.controllers.endpoints.reconcile import MANAGED_BY_LABEL, MANAGER, plan_endpoints
+from nodeport.controllers.endpoints.reconcile import plan_endpoints
+from nodeport.controllers.endpointslice.failures import is_ending_namespace
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
@@ -36,12 +37,14 @@ class EndpointsController:
         endpoints: Informer,
         clock: Clock,
         recorder: EventRecorder,
+        batch_period: timedelta = timedelta(),
     ) -> None:
         self._client = client
         self._services = services
         self._pods = pods
         self._endpoints = endpoints
         self._recorder = recorder
+        self._burst = max(_BURST, batch_period)
         self._guard: WriteGuard[NamespacedName] = WriteGuard(endpoints, clock)
         self._times = TriggerTimes()
         self._pacer: Pacer[NamespacedName] = Pacer()
@@ -57,8 +60,7 @@ class EndpointsController:
         for informer in (self._services, self._endpoints):
             await informer.wait_until_synced()
         for existing in self._endpoints.list():
-            if labels(existing).get(MANAGED_BY_LABEL) == MANAGER:
-                self.loop.queue.add(NamespacedName.of(existing))
+            self.loop.queue.add(NamespacedName.of(existing))
         await self.loop.run()
 
     def _service_changed(self, change: Change) -> None:
@@ -72,7 +74,7 @@ class EndpointsController:
 
     def _pod_changed(self, change: Change) -> None:
         for key in services_to_look_at(self._services, change):
-            self.loop.queue.add_after(key, max(_BURST, self._pacer.pause(key)))
+            self.loop.queue.add_after(key, max(self._burst, self._pacer.pause(key)))
 
     async def reconcile(self, key: NamespacedName) -> timedelta | None:
         if not self._guard.is_caught_up(key):
@@ -84,7 +86,7 @@ class EndpointsController:
             self._pacer.forget(key)
             await self._delete_orphan(key)
             return None
-        if not selector_of(service) or is_being_deleted(service):
+        if not selector_of(service):
             return None
         started = time.perf_counter()
         pods = selected_pods(self._pods, service)
@@ -93,21 +95,23 @@ class EndpointsController:
         self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
         if wanted is None:
             return None
-        is_new = existing is None
+        await self._write(key, wanted, is_new=existing is None)
+        return None
+
+    async def _write(self, key: NamespacedName, wanted: JsonObject, *, is_new: bool) -> None:
         try:
             write = self._client.create if is_new else self._client.update
             self._guard.wrote(key, await write(ENDPOINTS, wanted))
         except (Conflict, NotFound, AlreadyExists):
             raise
         except ApiError as error:
-            if isinstance(error, Forbidden) and is_new:
-                return None  # the namespace is being deleted
+            if is_new and is_ending_namespace(error):
+                return
             reason = "FailedToCreateEndpoint" if is_new else "FailedToUpdateEndpoint"
-            verb = "create" if is_new else "update"
-            message = f"Failed to {verb} endpoint {key}: {error}"
-            self._recorder.event(object_reference(SERVICES, service), WARNING, reason, message)
+            which = "create endpoint for service" if is_new else "update endpoint"
+            about = object_reference(ENDPOINTS, wanted)
+            self._recorder.event(about, WARNING, reason, f"Failed to {which} {key}: {error}")
             raise
-        return None
 
     async def _delete_orphan(self, key: NamespacedName) -> None:
         """Endpoints go with their Service, hand-made ones too; leader election kept its records here once."""

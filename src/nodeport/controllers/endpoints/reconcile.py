@@ -6,18 +6,16 @@ out are left out unless not-ready addresses are published; at most 1,000 address
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterable
-from typing import NamedTuple
-
-import msgspec
 
 from nodeport.api.meta import JsonObject, is_being_deleted, labels
 from nodeport.controllers.endpointslice.desired import (
+    Port,
     Ports,
     hostname_of,
     pod_addresses,
-    resolve_ports,
+    port_resolver,
     target_reference,
 )
 from nodeport.controllers.selection import is_finished, is_ready
@@ -30,21 +28,16 @@ TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_ADDRESSES = 1000
 
 
-class _Address(NamedTuple):
-    ports: Ports
-    is_ready: bool
-    address: JsonObject
+_READY, _NOT_READY = "addresses", "notReadyAddresses"
+_Addresses = dict[str, list[JsonObject]]
+"""By ``_READY`` and ``_NOT_READY``."""
 
 
 def plan_endpoints(
     service: JsonObject, pods: Iterable[JsonObject], existing: JsonObject | None, *, trigger_time: str = ""
 ) -> JsonObject | None:
     """The object to write, or None when ``existing`` is as it should be."""
-    addresses = _addresses(service, pods)
-    truncated = len(addresses) > MAX_ADDRESSES
-    if truncated:
-        addresses = sorted(addresses, key=lambda entry: not entry.is_ready)[:MAX_ADDRESSES]
-    subsets = _repack(addresses)
+    subsets, truncated = _truncated(_repack(_by_ports(service, pods)))
     wanted_labels = _labels(service)
     notes = dict((existing or {"metadata": {}})["metadata"].get("annotations") or {})
     was_truncated = notes.pop(OVER_CAPACITY, "") == "truncated"
@@ -79,41 +72,84 @@ def _labels(service: JsonObject) -> dict[str, str]:
     return own
 
 
-def _addresses(service: JsonObject, pods: Iterable[JsonObject]) -> list[_Address]:
+def _by_ports(service: JsonObject, pods: Iterable[JsonObject]) -> dict[Ports, _Addresses]:
+    """The pods' addresses by the ports they serve; a pod that lacks every port of the Service serves nothing."""
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     family = (service["spec"].get("ipFamilies") or ["IPv4"])[0]
-    found = []
+    is_portless = not service["spec"].get("ports")
+    ports_of = port_resolver(service)
+    found: dict[Ports, _Addresses] = {}
     for pod in pods:
         ips = pod_addresses(pod, family)
         if not ips or is_finished(pod) or (is_being_deleted(pod) and not publish):
             continue
-        address: JsonObject = {"ip": ips[0]}
-        optional = {"hostname": hostname_of(service, pod), "nodeName": pod["spec"].get("nodeName")}
-        address.update((name, value) for name, value in optional.items() if value)
-        address["targetRef"] = target_reference(pod)
-        ports = tuple(resolve_ports(service, pod))
-        found.append(_Address(ports, publish or is_ready(pod), address))
+        ports = ports_of(pod)
+        if not ports and not is_portless:
+            continue
+        kind = _READY if publish or is_ready(pod) else _NOT_READY
+        group = found.setdefault(tuple(sorted(ports)), {})
+        group.setdefault(kind, []).append(_address(service, pod, ips[0]))
     return found
 
 
-def _repack(addresses: Iterable[_Address]) -> list[JsonObject]:
-    """One subset per set of ports, all in an order that does not depend on the pods' order."""
-    by_ports: dict[Ports, dict[str, list[JsonObject]]] = {}
-    for entry in addresses:
-        kind = "addresses" if entry.is_ready else "notReadyAddresses"
-        by_ports.setdefault(tuple(sorted(entry.ports)), {}).setdefault(kind, []).append(entry.address)
-    subsets: list[JsonObject] = []
-    for ports, groups in by_ports.items():
-        subset: JsonObject = {
-            kind: sorted(groups[kind], key=lambda address: (address["ip"], address["targetRef"]["uid"]))
-            for kind in ("addresses", "notReadyAddresses")
-            if kind in groups
-        }
-        if ports:
-            # the name of a Service's only port is empty, and Endpoints leave an empty name out
-            shown = [port.to_json() for port in ports]
-            subset["ports"] = [{key: value for key, value in port.items() if value != ""} for port in shown]
-        subsets.append(subset)
-    return sorted(
-        subsets, key=lambda subset: hashlib.sha256(msgspec.json.encode(subset.get("ports"))).digest()
+def _address(service: JsonObject, pod: JsonObject, ip: str) -> JsonObject:
+    address: JsonObject = {"ip": ip}
+    optional = {"hostname": hostname_of(service, pod), "nodeName": pod["spec"].get("nodeName")}
+    address.update((name, value) for name, value in optional.items() if value)
+    address["targetRef"] = target_reference(pod)
+    return address
+
+
+def _repack(by_ports: dict[Ports, _Addresses]) -> list[JsonObject]:
+    """One subset per set of addresses, with all the ports that exactly these serve: pods that differ in one named
+    port share the subset of their other ports. In an order that does not depend on the pods' order.
+    """
+    served_by: dict[Port | None, set[Ports]] = {}
+    for ports in by_ports:
+        for port in ports or (None,):
+            served_by.setdefault(port, set()).add(ports)
+    shared: dict[frozenset[Ports], list[Port]] = {}
+    for served, groups in served_by.items():
+        shared.setdefault(frozenset(groups), []).extend([served] if served is not None else [])
+    subsets = ((sorted(ports), [by_ports[group] for group in groups]) for groups, ports in shared.items())
+    return [_subset(ports, groups) for ports, groups in sorted(subsets, key=lambda subset: subset[0])]
+
+
+def _subset(ports: list[Port], groups: Iterable[_Addresses]) -> JsonObject:
+    subset: JsonObject = {}
+    for kind in (_READY, _NOT_READY):
+        addresses = [address for group in groups for address in group.get(kind, ())]
+        if addresses:
+            subset[kind] = sorted(addresses, key=lambda address: (address["ip"], address["targetRef"]["uid"]))
+    if ports:
+        # the name of a Service's only port is empty, and Endpoints leave an empty name out
+        shown = [port.to_json() for port in ports]
+        subset["ports"] = [{key: value for key, value in port.items() if value != ""} for port in shown]
+    return subset
+
+
+def _truncated(subsets: list[JsonObject]) -> tuple[list[JsonObject], bool]:
+    """At most ``MAX_ADDRESSES`` in all, each subset its proportion, ready ones first; and whether some were cut."""
+    ready, not_ready = (sum(len(subset.get(kind, ())) for subset in subsets) for kind in (_READY, _NOT_READY))
+    if ready + not_ready <= MAX_ADDRESSES:
+        return subsets, False
+    cut, total, room = (
+        (_READY, ready, MAX_ADDRESSES)
+        if ready > MAX_ADDRESSES
+        else (_NOT_READY, not_ready, MAX_ADDRESSES - ready)
     )
+    left = room
+    kept: list[JsonObject] = []
+    for subset in subsets:
+        addresses = subset.get(cut, [])
+        share = min(left, math.ceil(len(addresses) / total * room))
+        left -= min(share, len(addresses))
+        kept.append(_cut(subset, cut, addresses[:share]))
+    return [subset for subset in kept if subset.get(_READY) or subset.get(_NOT_READY)], True
+
+
+def _cut(subset: JsonObject, kind: str, addresses: list[JsonObject]) -> JsonObject:
+    """Where even the ready ones are too many, none that is not ready stays."""
+    dropped = (_READY, _NOT_READY) if kind == _READY else (_NOT_READY,)
+    rest = {key: value for key, value in subset.items() if key not in dropped}
+    return {kind: addresses, **rest} if addresses else rest

@@ -6,23 +6,33 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
+from nodeport.api.meta import JsonObject, NamespacedName, labels
 from nodeport.api.resources import ENDPOINT_SLICES, SERVICES
-from nodeport.api.status import ApiError, Conflict, Forbidden, NotFound
+from nodeport.api.status import Conflict, NotFound
 from nodeport.client.cache import Change
 from nodeport.client.events import WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
+from nodeport.controllers.endpointslice.changes import SlicePlan
+from nodeport.controllers.endpointslice.failures import SliceWriteError, failing_to
+from nodeport.controllers.endpointslice.hints import wants_auto
 from nodeport.controllers.endpointslice.reconcile import (
     DEFAULT_MAX_ENDPOINTS,
+    LARGEST_MAX_ENDPOINTS,
     MANAGED_BY_LABEL,
     MANAGER,
     SERVICE_NAME_LABEL,
-    SlicePlan,
     plan_slices,
 )
+from nodeport.controllers.endpointslice.topology import (
+    Shares,
+    TopologyMemory,
+    cpu_shares,
+    is_node_ready,
+    zone_of,
+)
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
-from nodeport.controllers.freshness import WriteGuard
+from nodeport.controllers.freshness import OwnWrites, WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.selection import (
@@ -32,13 +42,14 @@ from nodeport.controllers.selection import (
     selector_of,
     services_to_look_at,
 )
+from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 
 BY_SERVICE = "service"
-ZONE_LABEL = "topology.kubernetes.io/zone"
 
 _STALE = timedelta(milliseconds=20)
 _FOREIGN_CHANGE = timedelta(seconds=1)
+_LONGEST_WAIT_FOR_NODE = timedelta(seconds=1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,8 @@ def service_of(found: JsonObject) -> NamespacedName | None:
 
 class EndpointSliceController:
     """Bursts are met by looking at a Service at most for a tenth of the time: a Service of 5,000 pods that
-    all turn ready in one second is computed a few times, one of three pods at once.
+    all turn ready in one second is computed a few times, one of three pods at once. ``batch_period`` is how long
+    pods' changes are collected in any case.
     """
 
     def __init__(
@@ -77,13 +89,25 @@ class EndpointSliceController:
         clock: Clock,
         recorder: EventRecorder,
         max_endpoints: int = DEFAULT_MAX_ENDPOINTS,
+        batch_period: timedelta = timedelta(),
     ) -> None:
+        if not 1 <= max_endpoints <= LARGEST_MAX_ENDPOINTS:
+            raise ValueError(
+                f"max_endpoints: {max_endpoints}: a slice holds 1 to {LARGEST_MAX_ENDPOINTS} endpoints"
+            )
         self._client = client
         self._informers = informers
         self._recorder = recorder
         self._max_endpoints = max_endpoints
+        self._batch_period = batch_period
         self._guard: WriteGuard[NamespacedName] = WriteGuard(informers.slices, clock)
+        self._own: OwnWrites[NamespacedName] = OwnWrites()
         self._times = TriggerTimes()
+        self._topology = TopologyMemory()
+        self._waits: dict[NamespacedName, Backoff] = {}
+        self._zones: dict[str, str] = {}
+        self._shares: Shares | None = None
+        self._shares_are_current = False
         self._pacer: Pacer[NamespacedName] = Pacer()
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "endpointslice", self.reconcile, clock=clock,
@@ -107,67 +131,104 @@ class EndpointSliceController:
             self._look_again(key)
 
     def _slice_changed(self, change: Change) -> None:
-        """Most such changes are our own; those of others are looked at after a second, as Kubernetes does."""
-        for found in (change.old, change.new):
-            key = service_of(found) if found is not None else None
-            if key is not None:
-                self.loop.queue.add_after(key, _FOREIGN_CHANGE)
+        """Only what others did is looked at, after a second, as Kubernetes does."""
+        for key in {service_of(found) for found in (change.old, change.new) if found is not None}:
+            if key is not None and self._own.is_foreign(key, change):
+                self._mend(key)
 
     def _node_changed(self, change: Change) -> None:
         """A node appeared, left or moved to another zone: its pods' endpoints change."""
-        if change.old is not None and change.new is not None and _zone(change.old) == _zone(change.new):
+        name = change.object["metadata"]["name"]
+        if change.new is None:
+            self._zones.pop(name, None)
+        else:
+            self._zones[name] = zone_of(change.new)
+        old, new = _node_facts(change.old), _node_facts(change.new)
+        if old == new:
             return
-        for pod in self._informers.pods.by_index(BY_NODE, change.object["metadata"]["name"]):
-            for key in selecting_services(self._informers.services, pod):
-                self._look_again(key)
+        self._shares_are_current = False
+        for key in self._topology.overloaded(self._cpu_shares()):
+            self.loop.queue.add(key)
+        if old[0] != new[0]:
+            for pod in self._informers.pods.by_index(BY_NODE, name):
+                for key in selecting_services(self._informers.services, pod):
+                    self._look_again(key)
 
     def _look_again(self, key: NamespacedName) -> None:
-        self.loop.queue.add_after(key, self._pacer.pause(key))
+        self.loop.queue.add_after(key, max(self._batch_period, self._pacer.pause(key)))
+
+    def _mend(self, key: NamespacedName) -> None:
+        self.loop.queue.add_after(key, max(self._batch_period, _FOREIGN_CHANGE))
+
+    def _cpu_shares(self) -> Shares | None:
+        if not self._shares_are_current:
+            self._shares = cpu_shares(self._informers.nodes.list())
+            self._shares_are_current = True
+        return self._shares
 
     # --- looking
 
     async def reconcile(self, key: NamespacedName) -> timedelta | None:
         service = self._informers.services.get(key)
         if service is None:
-            self._times.forget(key)
-            self._pacer.forget(key)
+            self._forget(key)
             return None
-        if not selector_of(service) or is_being_deleted(service):
+        if not selector_of(service):
             return None
         if not self._guard.is_caught_up(key):
             return _STALE
         started = time.perf_counter()
         plan = self._plan(key, service)
         self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
-        if plan:
-            await self._write(key, service, plan)
-        return _FOREIGN_CHANGE if plan.is_missing_nodes else None
+        try:
+            if plan:
+                await self._write(key, service, plan)
+        finally:
+            for event in self._topology.note(key, plan.zone_hints):
+                self._recorder.event(_reference(service), *event)
+        return self._wait_for_nodes(key, service, plan)
+
+    def _forget(self, key: NamespacedName) -> None:
+        for memory in (self._times, self._pacer, self._topology):
+            memory.forget(key)
+        self._waits.pop(key, None)
 
     def _plan(self, key: NamespacedName, service: JsonObject) -> SlicePlan:
         pods = selected_pods(self._informers.pods, service)
-        zones = {node["metadata"]["name"]: _zone(node) for node in self._informers.nodes.list()}
         return plan_slices(
-            service, pods, zones, self._informers.slices.by_index(BY_SERVICE, str(key)),
+            service, pods, self._zones, self._informers.slices.by_index(BY_SERVICE, str(key)),
+            shares=self._cpu_shares() if wants_auto(service) else None,
             trigger_time=self._times.oldest_new(key, service, pods), max_endpoints=self._max_endpoints,
         )  # fmt: skip
 
     async def _write(self, key: NamespacedName, service: JsonObject, plan: SlicePlan) -> None:
+        self._own.begin(key)
         try:
-            for new in plan.create:
-                self._guard.wrote(key, await self._client.create(ENDPOINT_SLICES, new))
-            for changed in plan.update:
-                self._guard.wrote(key, await self._client.update(ENDPOINT_SLICES, changed))
-            for old in plan.delete:
-                await self._delete(key, old)
+            await self._carry_out(key, plan)
         except (Conflict, NotFound):
             raise  # the cache was behind after all
-        except ApiError as error:
-            if isinstance(error, Forbidden) and _is_terminating(error):
-                return
-            message = f"Error updating Endpoint Slices for Service {key}: {error}"
-            reference = object_reference(SERVICES, service)
-            self._recorder.event(reference, WARNING, "FailedToUpdateEndpointSlices", message)
-            raise
+        except SliceWriteError as failure:
+            if not failure.is_terminating:
+                self._complain(key, service, str(failure))
+                raise failure.reason from None
+        finally:
+            if self._own.end(key):
+                self._mend(key)
+
+    async def _carry_out(self, key: NamespacedName, plan: SlicePlan) -> None:
+        for new in plan.create:
+            with failing_to("create", "", key):
+                self._note(key, await self._client.create(ENDPOINT_SLICES, new))
+        for changed in plan.update:
+            with failing_to("update", changed["metadata"]["name"], key):
+                self._note(key, await self._client.update(ENDPOINT_SLICES, changed))
+        for old in plan.delete:
+            with failing_to("delete", old["metadata"]["name"], key):
+                await self._delete(key, old)
+
+    def _note(self, key: NamespacedName, answer: JsonObject) -> None:
+        self._guard.wrote(key, answer)
+        self._own.wrote(answer)
 
     async def _delete(self, key: NamespacedName, old: JsonObject) -> None:
         meta = old["metadata"]
@@ -176,11 +237,26 @@ class EndpointSliceController:
         except NotFound:
             return
         self._guard.deleted(key, old)
+        self._own.deleted(old)
+
+    def _wait_for_nodes(self, key: NamespacedName, service: JsonObject, plan: SlicePlan) -> timedelta | None:
+        """A node that shows up is noticed; this is for one that never does, and for whoever asks why."""
+        if not plan.nodeless:
+            self._waits.pop(key, None)
+            return None
+        shown = plan.nodeless[0] if len(plan.nodeless) == 1 else f"[{', '.join(plan.nodeless)}]"
+        self._complain(key, service, shown)
+        return self._waits.setdefault(key, Backoff(_FOREIGN_CHANGE, _LONGEST_WAIT_FOR_NODE)).next()
+
+    def _complain(self, key: NamespacedName, service: JsonObject, why: str) -> None:
+        message = f"Error updating Endpoint Slices for Service {key}: {why}"
+        self._recorder.event(_reference(service), WARNING, "FailedToUpdateEndpointSlices", message)
 
 
-def _zone(node: JsonObject) -> str:
-    return labels(node).get(ZONE_LABEL, "")
+def _reference(service: JsonObject) -> JsonObject:
+    return object_reference(SERVICES, service)
 
 
-def _is_terminating(error: ApiError) -> bool:
-    return any(cause.reason == "NamespaceTerminating" for cause in error.causes)
+def _node_facts(node: JsonObject | None) -> tuple[str | None, bool]:
+    """Its zone, None for no node, and whether it counts for topology mode Auto."""
+    return (None, False) if node is None else (zone_of(node), is_node_ready(node))

@@ -5,12 +5,12 @@ Rules: the EndpointSlice controller of Kubernetes 1.36; also used for the older 
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from nodeport.api.meta import JsonObject, is_being_deleted
+from nodeport.api import ip
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
 from nodeport.controllers.selection import is_finished, is_ready
 
 EndpointKey = tuple[tuple[str, ...], str, str, str]
@@ -47,13 +47,22 @@ Ports = tuple[Port, ...]
 
 
 @dataclass(slots=True)
+class PortGroup:
+    """The endpoints that serve the same ``ports``, which are in the Service's order."""
+
+    ports: Ports
+    endpoints: dict[EndpointKey, JsonObject] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class DesiredEndpoints:
-    """Endpoints by the ports they serve, of one address type; ``is_missing_nodes``: a pod was left out for
-    that.
+    """Endpoints of one address type by the ports they serve, sorted: their order is no difference.
+
+    ``nodeless`` says which pods were left out because nobody knows their node.
     """
 
-    groups: dict[Ports, dict[EndpointKey, JsonObject]] = field(default_factory=dict)
-    is_missing_nodes: bool = False
+    groups: dict[Ports, PortGroup] = field(default_factory=dict)
+    nodeless: list[str] = field(default_factory=list)
 
 
 def desired_endpoints(
@@ -62,18 +71,26 @@ def desired_endpoints(
     """``zones``: every node's name with its zone, empty when it has none; ``family``: IPv4 or IPv6."""
     desired = DesiredEndpoints()
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
+    ports_of = port_resolver(service)
     for pod in pods:
         addresses = pod_addresses(pod, family)
         if is_finished(pod) or not addresses:
             continue
         if pod["spec"].get("nodeName", "") not in zones and not publish:
             # its node may not have reached our cache: look again rather than publish a half-known endpoint
-            desired.is_missing_nodes = True
+            desired.nodeless.append(_nodeless(service, pod))
             continue
-        ports = tuple(resolve_ports(service, pod))
+        ports = ports_of(pod)
         endpoint = _endpoint(service, pod, addresses, zones, publish=publish)
-        desired.groups.setdefault(ports, {})[key_of(endpoint)] = endpoint
+        group = desired.groups.setdefault(tuple(sorted(ports)), PortGroup(ports))
+        group.endpoints[key_of(endpoint)] = endpoint
     return desired
+
+
+def _nodeless(service: JsonObject, pod: JsonObject) -> str:
+    node = pod["spec"].get("nodeName") or ""
+    name, key = pod["metadata"]["name"], NamespacedName.of(service)
+    return f"skipping Pod {name} for Service {key}: Node {node} Not Found"
 
 
 def key_of(endpoint: JsonObject) -> EndpointKey:
@@ -89,26 +106,36 @@ def key_of(endpoint: JsonObject) -> EndpointKey:
 def pod_addresses(pod: JsonObject, family: str) -> list[str]:
     """The pod's addresses of that family, in canonical form."""
     status = pod.get("status") or {}
-    found = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
-    version = 6 if family == "IPv6" else 4
-    return [str(ip) for ip in (_parsed(text) for text in found) if ip is not None and ip.version == version]
+    listed = [entry.get("ip") or "" for entry in status.get("podIPs") or ()] or [status.get("podIP") or ""]
+    return [text for kind, text in map(canonical_ip, listed) if kind == family]
 
 
 @lru_cache(maxsize=65536)
-def _parsed(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text or "")
-    except ValueError:
-        return None
+def canonical_ip(text: str) -> tuple[str, str]:
+    """The address's family and its usual form: ``("IPv4", "10.0.0.1")``; both empty when it is none."""
+    found = ip.sloppy_ip(text)
+    if found is None:
+        return "", ""
+    plain = (found.ipv4_mapped if found.version == 6 else None) or found
+    return f"IPv{plain.version}", str(plain)
 
 
-def resolve_ports(service: JsonObject, pod: JsonObject) -> Iterator[Port]:
-    """The Service's ports as this pod serves them; a named port that the pod lacks is left out."""
-    for port in service["spec"].get("ports") or ():
-        protocol = port.get("protocol") or "TCP"
-        number = _target_number(port.get("targetPort") or port["port"], protocol, pod)
-        if number is not None:
-            yield Port(port.get("name") or "", protocol, number, port.get("appProtocol") or "")
+def port_resolver(service: JsonObject) -> Callable[[JsonObject], Ports]:
+    """The Service's ports as a pod serves them; a named port that the pod lacks is left out."""
+    wanted = [
+        (port.get("targetPort") or port["port"],
+         Port(port.get("name") or "", port.get("protocol") or "TCP", 0, port.get("appProtocol") or ""))
+        for port in service["spec"].get("ports") or ()
+    ]  # fmt: skip
+    if all(isinstance(target, int) for target, _ in wanted):
+        fixed = tuple(replace(port, number=int(target)) for target, port in wanted)
+        return lambda _pod: fixed
+
+    def resolve(pod: JsonObject) -> Ports:
+        named = ((_target_number(target, port.protocol, pod), port) for target, port in wanted)
+        return tuple(replace(port, number=number) for number, port in named if number is not None)
+
+    return resolve
 
 
 def _target_number(target: int | str, protocol: str, pod: JsonObject) -> int | None:
@@ -142,24 +169,11 @@ def _endpoint(
     serving, terminating = is_ready(pod), is_being_deleted(pod)
     ready = publish or (serving and not terminating)
     node = pod["spec"].get("nodeName") or ""
-    zone = zones.get(node, "")
     endpoint: JsonObject = {
         "addresses": addresses,
         "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
         "targetRef": target_reference(pod),
     }
-    hostname = hostname_of(service, pod)
-    hints = _hints(service["spec"].get("trafficDistribution") or "", node, zone) if ready else {}
-    optional = {"hostname": hostname, "nodeName": node, "zone": zone, "hints": hints}
+    optional = {"hostname": hostname_of(service, pod), "nodeName": node, "zone": zones.get(node, "")}
     endpoint.update((name, value) for name, value in optional.items() if value)
     return endpoint
-
-
-def _hints(distribution: str, node: str, zone: str) -> JsonObject:
-    """``trafficDistribution``: an endpoint is for its own zone, with PreferSameNode for its own node as well."""
-    if distribution not in ("PreferClose", "PreferSameZone", "PreferSameNode"):
-        return {}
-    hints: JsonObject = {"forZones": [{"name": zone}]} if zone else {}
-    if distribution == "PreferSameNode" and node:
-        hints["forNodes"] = [{"name": node}]
-    return hints

@@ -1,24 +1,31 @@
 """From the slices a Service has to the slices it should have, in as few writes as possible: pure.
 
-Per address type and list of ports: endpoints stay where they are; slices that change anyway are filled,
-fullest first; the rest goes into the one untouched slice it fills best, else into new ones. Slices are never
-rebalanced. New slices take over objects that would be deleted. An empty plan means settled.
+Per address type and set of ports: endpoints stay where they are; slices that change anyway are filled, fullest
+first; the rest goes into new slices as long as it fills them, and what is left over then into the one untouched
+slice that it fills best, else into a new one. Slices are never rebalanced. New slices take over objects that
+would be deleted. Whoever came from a former Service of the same name is left to nobody. An empty plan means
+settled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from nodeport.api.meta import JsonObject, labels
+from nodeport.api.meta import JsonObject, is_being_deleted, labels, owner_references
+from nodeport.api.names import dns_subdomain
 from nodeport.api.resources import SERVICES
+from nodeport.controllers.endpointslice.changes import SliceChanges, SlicePlan
 from nodeport.controllers.endpointslice.desired import (
     EndpointKey,
     Port,
+    PortGroup,
     Ports,
     desired_endpoints,
     key_of,
 )
+from nodeport.controllers.endpointslice.hints import apply_hints
+from nodeport.controllers.endpointslice.topology import Shares, ZoneHints
 from nodeport.controllers.ownership import controller_reference
 
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
@@ -27,32 +34,9 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MANAGER = "endpointslice-controller.k8s.io"
 DEFAULT_MAX_ENDPOINTS = 100
+LARGEST_MAX_ENDPOINTS = 1000
 
 _RESERVED_LABELS = (SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL)
-_NAME_ROOM = 58
-
-
-@dataclass(frozen=True, slots=True)
-class SlicePlan:
-    """What to write: create, then update, then delete."""
-
-    create: tuple[JsonObject, ...] = ()
-    update: tuple[JsonObject, ...] = ()
-    delete: tuple[JsonObject, ...] = ()
-    is_missing_nodes: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.create or self.update or self.delete)
-
-
-@dataclass(slots=True)
-class _Changes:
-    """The plan of one address type while it grows; ``kept`` are the slices that stay untouched."""
-
-    create: list[JsonObject] = field(default_factory=list)
-    update: list[JsonObject] = field(default_factory=list)
-    delete: list[JsonObject] = field(default_factory=list)
-    kept: list[JsonObject] = field(default_factory=list)
 
 
 def plan_slices(
@@ -61,28 +45,44 @@ def plan_slices(
     zones: Mapping[str, str],
     existing: Iterable[JsonObject],
     *,
+    shares: Shares | None = None,
     trigger_time: str = "",
     max_endpoints: int = DEFAULT_MAX_ENDPOINTS,
 ) -> SlicePlan:
-    """``existing``: this controller's slices for the Service; ``zones``: node name to zone, empty for none."""
-    families = service["spec"].get("ipFamilies") or ["IPv4"]
-    by_type: dict[str, list[JsonObject]] = {family: [] for family in families}
+    """``existing``: this controller's slices for the Service; ``zones``: node name to zone, empty for none;
+    ``shares``: what topology mode Auto goes by.
+    """
+    by_type: dict[str, list[JsonObject]] = {family: [] for family in families_of(service)}
     delete: list[JsonObject] = []
     for found in existing:
-        by_type.get(found["addressType"], delete).append(found)
+        if not is_being_deleted(found):
+            by_type.get(found["addressType"], delete).append(found)
     create: list[JsonObject] = []
     update: list[JsonObject] = []
-    missing = False
+    nodeless: dict[str, None] = {}
+    zone_hints: dict[str, ZoneHints | None] = {}
     for family, slices in by_type.items():
         desired = desired_endpoints(service, pods, zones, family)
-        missing |= desired.is_missing_nodes
-        packer = _Packer(service, family, max_endpoints)
-        changes = packer.pack(desired.groups, slices)
+        nodeless.update(dict.fromkeys(desired.nodeless))
+        changes = _Packer(service, family, max_endpoints).pack(desired.groups, slices)
+        zone_hints[family] = apply_hints(changes, service, shares)
         create += changes.create
         update += changes.update
-        delete += changes.delete
-    stamped = [[_stamp(written, trigger_time) for written in group] for group in (create, update)]
-    return SlicePlan(tuple(stamped[0]), tuple(stamped[1]), tuple(delete), is_missing_nodes=missing)
+        delete += changes.delete + changes.orphans
+    if is_being_deleted(service):
+        create = []  # the garbage collector would race with us
+    create, update = ([_stamp(written, trigger_time) for written in group] for group in (create, update))
+    return SlicePlan(tuple(create), tuple(update), tuple(delete), tuple(nodeless), zone_hints)
+
+
+def families_of(service: JsonObject) -> list[str]:
+    """The address types its slices are to have."""
+    return service["spec"].get("ipFamilies") or ["IPv4"]
+
+
+def name_prefix(owner: str) -> str:
+    """What the names of an owner's slices begin with: the dash only where a name can still be made of it."""
+    return f"{owner}-" if not dns_subdomain(f"{owner}a") else owner
 
 
 def slice_labels(service: JsonObject) -> dict[str, str]:
@@ -101,60 +101,56 @@ class _Packer:
     family: str
     maximum: int
 
-    def pack(
-        self, groups: Mapping[Ports, Mapping[EndpointKey, JsonObject]], slices: Iterable[JsonObject]
-    ) -> _Changes:
+    def pack(self, groups: Mapping[Ports, PortGroup], slices: Iterable[JsonObject]) -> SliceChanges:
         """All groups of one address type, and the placeholder that stands for none."""
         by_ports: dict[Ports, list[JsonObject]] = {ports: [] for ports in groups}
-        changes = _Changes()
+        changes = SliceChanges()
         for found in slices:
-            ports = tuple(Port.of(port) for port in found.get("ports") or ())
-            by_ports.setdefault(ports, []).append(found)
+            if self._is_ours(found):
+                ports = tuple(sorted(Port.of(port) for port in found.get("ports") or ()))
+                by_ports.setdefault(ports, []).append(found)
+            else:
+                changes.orphans.append(found)
         for ports, found_slices in by_ports.items():
-            self._pack_group(changes, ports, dict(groups.get(ports, {})), found_slices)
+            self._pack_group(changes, groups.get(ports) or PortGroup(ports), found_slices)
         if not (changes.create or changes.update or changes.kept):
             self._keep_placeholder(changes)
         _reuse_deleted(changes)
         return changes
 
-    def _pack_group(
-        self,
-        changes: _Changes,
-        ports: Ports,
-        missing: dict[EndpointKey, JsonObject],
-        slices: Iterable[JsonObject],
-    ) -> None:
+    def _pack_group(self, changes: SliceChanges, group: PortGroup, slices: Iterable[JsonObject]) -> None:
+        missing = dict(group.endpoints)
         changing: list[JsonObject] = []
         untouched: list[JsonObject] = []
         for found in slices:
             kept, is_changed = _keep(found, missing)
             if not kept:
                 changes.delete.append(found)
-            elif is_changed or not self._has_our_metadata(found):
+            elif is_changed or labels(found) != slice_labels(self.service):
                 changing.append(self._with_endpoints(found, kept))
             else:
                 untouched.append(found)
         rest = list(missing.values())
-        for open_slice in sorted(changing, key=lambda s: len(s["endpoints"]), reverse=True):
-            room = max(0, self.maximum - len(open_slice["endpoints"]))
+        for open_slice in sorted(changing, key=_size, reverse=True):
+            room = max(0, self.maximum - _size(open_slice))
             open_slice["endpoints"] += rest[:room]
             rest = rest[room:]
-        if rest and len(rest) < self.maximum:
+        while rest:
             best = _best_fit(untouched, len(rest), self.maximum)
             if best is not None:
                 untouched.remove(best)
                 changing.append(self._with_endpoints(best, [*best["endpoints"], *rest]))
-                rest = []
-        for start in range(0, len(rest), self.maximum):
-            changes.create.append(self._new(ports, rest[start : start + self.maximum]))
+                break
+            changes.create.append(self._new(group.ports, rest[: self.maximum]))
+            rest = rest[self.maximum :]
         changes.update += changing
         changes.kept += untouched
 
-    def _keep_placeholder(self, changes: _Changes) -> None:
+    def _keep_placeholder(self, changes: SliceChanges) -> None:
         """A Service without endpoints still has a slice, so that followers know it was looked at."""
         for found in changes.delete:
             is_empty = not (found.get("endpoints") or found.get("ports"))
-            if is_empty and self._has_our_metadata(found):
+            if is_empty and labels(found) == slice_labels(self.service):
                 changes.delete.remove(found)
                 changes.kept.append(found)
                 return
@@ -164,7 +160,7 @@ class _Packer:
         meta = self.service["metadata"]
         return {
             "metadata": {
-                "generateName": f"{meta['name'][:_NAME_ROOM]}-",
+                "generateName": name_prefix(meta["name"]),
                 "namespace": meta["namespace"],
                 "labels": slice_labels(self.service),
                 "ownerReferences": [controller_reference(SERVICES, self.service)],
@@ -175,17 +171,15 @@ class _Packer:
         }
 
     def _with_endpoints(self, found: JsonObject, endpoints: list[JsonObject]) -> JsonObject:
-        metadata = {
-            **found["metadata"],
-            "labels": slice_labels(self.service),
-            "ownerReferences": [controller_reference(SERVICES, self.service)],
-        }
+        metadata = {**found["metadata"], "labels": slice_labels(self.service)}
         return {**found, "metadata": metadata, "endpoints": endpoints}
 
-    def _has_our_metadata(self, found: JsonObject) -> bool:
-        owners = found["metadata"].get("ownerReferences") or []
-        reference = controller_reference(SERVICES, self.service)
-        return labels(found) == slice_labels(self.service) and reference in owners
+    def _is_ours(self, found: JsonObject) -> bool:
+        uid = self.service["metadata"]["uid"]
+        return any(
+            (owner.get("uid"), owner.get("kind"), owner.get("apiVersion")) == (uid, "Service", "v1")
+            for owner in owner_references(found)
+        )
 
 
 def _keep(found: JsonObject, missing: dict[EndpointKey, JsonObject]) -> tuple[list[JsonObject], bool]:
@@ -197,26 +191,35 @@ def _keep(found: JsonObject, missing: dict[EndpointKey, JsonObject]) -> tuple[li
         if wanted is None:
             is_changed = True
             continue
-        is_changed = is_changed or wanted != endpoint
+        is_changed = is_changed or not _is_same(wanted, endpoint)
         kept.append(wanted)
     return kept, is_changed
 
 
+def _is_same(wanted: JsonObject, endpoint: JsonObject) -> bool:
+    """Hints apart: they are a matter of all endpoints together."""
+    if wanted == endpoint:
+        return True
+    return wanted == {key: value for key, value in endpoint.items() if key != "hints"}
+
+
+def _size(found: JsonObject) -> int:
+    return len(found["endpoints"])
+
+
 def _best_fit(slices: Iterable[JsonObject], additional: int, maximum: int) -> JsonObject | None:
-    """The slice that would be fullest afterwards, of those that can take them all."""
-    fitting = [found for found in slices if len(found["endpoints"]) + additional <= maximum]
-    return max(fitting, key=lambda found: len(found["endpoints"]), default=None)
+    """The slice that would be fullest afterwards, of those that can take them all; none for a slice's worth."""
+    if additional >= maximum:
+        return None
+    fitting = [found for found in slices if _size(found) + additional <= maximum]
+    return max(fitting, key=_size, default=None)
 
 
-def _reuse_deleted(changes: _Changes) -> None:
+def _reuse_deleted(changes: SliceChanges) -> None:
     """One update is less work for every follower than a deletion and a creation."""
     while changes.create and changes.delete:
         new, old = changes.create.pop(), changes.delete.pop()
-        metadata = {
-            **old["metadata"],
-            "labels": new["metadata"]["labels"],
-            "ownerReferences": new["metadata"]["ownerReferences"],
-        }
+        metadata = {**old["metadata"], "labels": new["metadata"]["labels"]}
         changes.update.append({**old, **new, "metadata": metadata})
 
 

@@ -22,14 +22,18 @@ class TriggerTimes:
         self._seen: dict[NamespacedName, _Seen] = {}
 
     def oldest_new(self, key: NamespacedName, service: JsonObject, pods: Iterable[JsonObject]) -> str:
-        """The oldest time that is new since the last call, as RFC 3339; empty when nothing dated changed."""
-        before = self._seen.get(key) or _Seen()
+        """The oldest time that is new since the last call, as RFC 3339; empty when nothing dated changed. For a
+        Service not seen before it is its creation.
+        """
+        before = self._seen.get(key)
         created = service["metadata"].get("creationTimestamp") or ""
-        pod_times = {pod["metadata"]["uid"]: _ready_since(pod) for pod in pods}
+        pod_times = {pod["metadata"]["name"]: _ready_since(pod) for pod in pods}
+        self._seen[key] = _Seen(created, pod_times)
+        if before is None:
+            return created
         new = [time for pod, time in pod_times.items() if time > before.pods.get(pod, "")]
         if created > before.service:
             new.append(created)
-        self._seen[key] = _Seen(created, pod_times)
         return min(new, default="")
 
     def forget(self, key: NamespacedName) -> None:
