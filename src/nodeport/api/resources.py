@@ -46,6 +46,7 @@ class Resource:
     ``has_generation``: ``metadata.generation`` counts changes outside metadata and status (Services have none).
     ``upsert``: PUT to a missing name creates. ``returns_deleted``: DELETE answers with the object, not a Status.
     ``deprecation``: a warning that comes with every answer.
+    ``stored_as``: the qualified name of the row whose objects these are in another version; empty for its own.
     ``field_selectors``: dotted paths beside ``metadata.name`` and ``metadata.namespace``.
     """
 
@@ -63,6 +64,7 @@ class Resource:
     upsert: bool = False
     returns_deleted: bool = False
     deprecation: str = ""
+    stored_as: str = ""
 
     @property
     def group(self) -> str:
@@ -158,6 +160,13 @@ EVENTS = _core(
         "reason", "reportingComponent", "source", "type",
     ),
 )  # fmt: skip
+NEW_EVENTS = _row(
+    "events.k8s.io", "v1", "Event", "events", "events", short_names=("ev",), upsert=True, stored_as="events",
+    field_selectors=(
+        "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
+        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+    ),
+)  # fmt: skip
 CONFIG_MAPS = _core("ConfigMap", "configmaps", short_names=("cm",))
 SECRETS = _core("Secret", "secrets", field_selectors=("type",))
 SERVICE_ACCOUNTS = _core("ServiceAccount", "serviceaccounts", short_names=("sa",), returns_deleted=True)
@@ -232,7 +241,7 @@ RESOURCES: tuple[Resource, ...] = (
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,
-    PRIORITY_CLASSES, RUNTIME_CLASSES,
+    PRIORITY_CLASSES, RUNTIME_CLASSES, NEW_EVENTS,
 )  # fmt: skip
 
 
@@ -250,8 +259,13 @@ def by_plural(group: str, version: str, plural: str) -> Resource | None:
 
 
 def matching(word: str) -> Iterator[Resource]:
-    """Rows that a user may mean by ``word``: plural, singular, short name, category or ``plural.group``."""
+    """Rows that a user may mean by ``word``: plural, singular, short name, category or ``plural.group``.
+
+    Another version of the same objects is meant only by its whole name.
+    """
     lowered = word.lower()
     for row in RESOURCES:
+        if row.stored_as and lowered != row.qualified_name:
+            continue
         if lowered in (row.plural, row.singular, row.qualified_name, *row.short_names, *row.categories):
             yield row

@@ -11,7 +11,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.api.status import ApiError, NotFound, conflict
 from nodeport.apiserver.allocators.reservation import Reservation
-from nodeport.apiserver.encoding import decode, encode, encode_stored, key_of
+from nodeport.apiserver.encoding import decode, encode, key_of
 from nodeport.apiserver.errors import success
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.options import DeleteOptions, ListOptions
@@ -63,7 +63,7 @@ class Deleter:
             return entry.splicer.serve(kv.value, kv.mod_revision)
         if resource.has_generation and not old["metadata"].get("deletionTimestamp"):
             new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
-        stored = encode_stored(new)
+        stored = entry.splicer.store(new)
         if options.dry_run:
             return entry.splicer.serve(stored, kv.mod_revision)
         revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], Reservation())

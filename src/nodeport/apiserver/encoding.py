@@ -37,7 +37,7 @@ def decode(data: bytes) -> JsonObject:
 
 def prefix_of(resource: Resource, namespace: str = "") -> str:
     """The store prefix of a collection; of all namespaces when ``namespace`` is empty."""
-    root = f"{ROOT}{resource.qualified_name}/"
+    root = f"{ROOT}{resource.stored_as or resource.qualified_name}/"
     return f"{root}{namespace}/" if namespace and resource.namespaced else root
 
 
@@ -69,6 +69,10 @@ class Splicer:
         list_head = f'{{"kind":"{self.resource.list_kind}","apiVersion":"{api_version}","metadata":'
         object.__setattr__(self, "head", head.encode())
         object.__setattr__(self, "list_head", list_head.encode())
+
+    def store(self, obj: JsonObject) -> bytes:
+        """The stored form of ``obj``, which stays as it is."""
+        return encode_stored(obj)
 
     def serve(self, stored: bytes, revision: int) -> bytes:
         """The whole object as of ``revision``."""

@@ -13,6 +13,7 @@ from nodeport.api.resources import NAMESPACES, Resource
 from nodeport.api.status import BadRequest, Cause, Forbidden, not_found
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.auth import User
+from nodeport.apiserver.conversion import splicer_of
 from nodeport.apiserver.encoding import Splicer, decode, key_of
 from nodeport.apiserver.locks import KeyLocks
 from nodeport.apiserver.routes import Target
@@ -71,7 +72,9 @@ class Registry:
         self.clock = clock
         self.rng = rng
         self._entries: Mapping[str, Entry] = {
-            strategy.resource.qualified_name: Entry(strategy.resource, strategy, Splicer(strategy.resource))
+            strategy.resource.qualified_name: Entry(
+                strategy.resource, strategy, splicer_of(strategy.resource)
+            )
             for strategy in strategies
         }
         self.locks = KeyLocks()

@@ -27,7 +27,7 @@ from nodeport.api.status import (
 )
 from nodeport.api.validation import validate_create, validate_status_update, validate_update, warnings
 from nodeport.apiserver.allocators.reservation import Reservation
-from nodeport.apiserver.encoding import encode_stored, key_of
+from nodeport.apiserver.encoding import key_of
 from nodeport.apiserver.errors import PlainError
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_identity
@@ -110,7 +110,7 @@ class Writer:
                 raise invalid_object(resource, name, errors)
             warned = warnings(resource, obj, None)
             key = key_of(resource, metadata.get("namespace") or "", name)
-            stored = encode_stored(obj)
+            stored = entry.splicer.store(obj)
             if options.dry_run:
                 if await self._registry.store.get(key) is not None:
                     raise already_exists(resource, name)
@@ -191,7 +191,7 @@ class Writer:
                 return await self.remove(entry, kv, new, warned, dry_run=options.dry_run)
             if new == old:
                 return Written(entry.splicer.serve(kv.value, kv.mod_revision), warnings=warned)
-            stored = encode_stored(new)
+            stored = entry.splicer.store(new)
             if options.dry_run:
                 return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
             revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], claim)
@@ -216,7 +216,7 @@ class Writer:
         self, entry: Entry, kv: KeyValue, last: JsonObject, warned: list[str], *, dry_run: bool = False
     ) -> Written:
         """Take the object out of the store; ``last`` is how it is shown a last time."""
-        stored = encode_stored(last)
+        stored = entry.splicer.store(last)
         if dry_run:
             return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
         operations: list[Operation] = [Delete(kv.key, expect=kv.mod_revision)]

@@ -1,4 +1,4 @@
-"""Rules on the small kinds: Namespace, Node, ConfigMap, Secret, Event, Lease."""
+"""Rules on the small kinds: Namespace, Node, ConfigMap, Secret, Lease."""
 
 from __future__ import annotations
 
@@ -148,17 +148,6 @@ def validate_secret_update(new: JsonObject, old: JsonObject) -> Iterator[FieldEr
     yield from immutable(new.get("type"), old.get("type"), "type")
     yield from _kept_immutable(new, old, "data")
     yield from validate_secret(new)
-
-
-def validate_event(obj: JsonObject) -> Iterator[FieldError]:
-    """The object that an event speaks of must live where the event lives; cluster-wide ones are told in ``default``."""
-    namespace = (obj.get("metadata") or {}).get("namespace") or ""
-    involved = (obj.get("involvedObject") or {}).get("namespace") or ""
-    if not involved:
-        if namespace not in ("", "default", "kube-system"):
-            yield invalid("involvedObject.namespace", involved, "does not match event.namespace")
-    elif namespace != involved:
-        yield invalid("involvedObject.namespace", involved, "does not match event.namespace")
 
 
 def validate_lease(obj: JsonObject) -> Iterator[FieldError]:

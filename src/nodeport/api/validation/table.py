@@ -14,6 +14,7 @@ from nodeport.api.validation import (
     apps,
     daemonsets,
     endpoints,
+    events,
     ingresses,
     jobs,
     others,
@@ -96,7 +97,12 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("", "ConfigMap"): Rules(create=others.validate_config_map, update=others.validate_config_map_update),
     ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
     ("", "ServiceAccount"): Rules(),
-    ("", "Event"): Rules(name=names.path_segment, create=others.validate_event),
+    ("", "Event"): Rules(
+        name=names.path_segment, create=events.validate_event, update=events.validate_event_update
+    ),
+    ("events.k8s.io", "Event"): Rules(
+        create=events.validate_new_event, update=events.validate_new_event_update
+    ),
     ("", "ResourceQuota"): Rules(
         create=policies.validate_quota,
         update=policies.validate_quota_update,

@@ -35,6 +35,7 @@ _PRINTERS = {
     rows.ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
     rows.CLUSTER_ROLES.qualified_name: access.ROLE,
     rows.CLUSTER_ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
+    rows.NEW_EVENTS.qualified_name: small.NEW_EVENT,
     rows.CONTROLLER_REVISIONS.qualified_name: policies.CONTROLLER_REVISION,
     rows.RESOURCE_QUOTAS.qualified_name: policies.QUOTA,
     rows.LIMIT_RANGES.qualified_name: policies.LIMIT_RANGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nodeport.api.events import to_core
 from nodeport.api.meta import JsonObject
 from nodeport.apiserver.tables.columns import (
     AGE,
@@ -86,3 +87,4 @@ EVENT = Printer(
     ),
     _event,
 )  # fmt: skip
+NEW_EVENT = Printer(EVENT.columns, lambda obj, now: _event(to_core(obj), now))
