@@ -31,7 +31,7 @@ import uvloop
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES, Resource
-from nodeport.apiserver.allocators.repair import guards_of
+from nodeport.apiserver.allocators.claims import guard_operations
 from nodeport.apiserver.encoding import encode_stored, key_of
 from nodeport.client.config import ClientConfig
 from nodeport.client.informer import Informer
@@ -86,8 +86,7 @@ async def seed(store: Store, objects: Iterable[tuple[Resource, JsonObject]]) -> 
         namespace = meta.get("namespace", "")
         operations.append(Put(key_of(resource, namespace, meta["name"]), encode_stored(item), 0))
         if resource is SERVICES:
-            owner = f"{namespace}/{meta['name']}".encode()
-            operations += [Put(guard, owner, 0) for guard in sorted(guards_of(item))]
+            operations += guard_operations(item, SystemClock().now())
     for at in range(0, len(operations), 2_000):
         await store.commit(operations[at : at + 2_000])
 

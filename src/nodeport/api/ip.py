@@ -84,6 +84,17 @@ def cidr_complaints(text: str) -> tuple[str, ...]:
     return ()
 
 
+def canonical_ip(text: str) -> str:
+    """The one way to write an address: RFC 5952 for IPv6. ``text`` itself when it is no address."""
+    address = sloppy_ip(text)
+    return text if address is None else str(address)
+
+
+def canonical_cidr(text: str) -> str:
+    """The one way to write a CIDR that ``cidr_complaints`` finds nothing wrong with."""
+    return str(ip_network(text))
+
+
 def is_ipv6(text: str) -> bool:
     address = sloppy_ip(text)
     return address is not None and address.version == 6

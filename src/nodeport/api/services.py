@@ -51,6 +51,11 @@ def needs_node_ports(service: Mapping[str, Any]) -> bool:
     )
 
 
+def may_have_node_ports(service: Mapping[str, Any]) -> bool:
+    """Whether the field ``nodePort`` has a meaning, allocated or not."""
+    return type_of(service) in (NODE_PORT, LOAD_BALANCER)
+
+
 def needs_health_check_node_port(service: Mapping[str, Any]) -> bool:
     return type_of(service) == LOAD_BALANCER and spec_of(service).get("externalTrafficPolicy") == "Local"
 
@@ -58,6 +63,20 @@ def needs_health_check_node_port(service: Mapping[str, Any]) -> bool:
 def node_ports(service: Mapping[str, Any]) -> set[int]:
     """The node ports that are set."""
     return {port["nodePort"] for port in spec_of(service).get("ports") or [] if port.get("nodePort")}
+
+
+def stays_preferring_dual_stack(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    """A Service that prefers two families keeps what it got when it was made, whatever the cluster has come to offer:
+    nothing but an explicit change adds or removes an address."""
+    if old is None or type_of(new) != type_of(old) or not needs_cluster_ip(new):
+        return False
+    spec, before = spec_of(new), spec_of(old)
+    return (
+        spec.get("ipFamilyPolicy") == PREFER_DUAL_STACK
+        and before.get("ipFamilyPolicy") in (None, PREFER_DUAL_STACK)
+        and (spec.get("clusterIPs") or []) == (before.get("clusterIPs") or [])
+        and (spec.get("ipFamilies") or []) == (before.get("ipFamilies") or [])
+    )
 
 
 def normalize_cluster_ips(new: JsonObject, old: JsonObject | None = None) -> None:
@@ -91,7 +110,7 @@ def patch_allocated_values(new: JsonObject, old: JsonObject) -> None:
             and before.get("clusterIPs")
         ):
             spec["clusterIPs"] = list(before["clusterIPs"])
-    if needs_node_ports(old) and needs_node_ports(new):
+    if may_have_node_ports(old) and may_have_node_ports(new):
         _patch_node_ports(spec, before, taken=node_ports(old) & node_ports(new))
     number = before.get("healthCheckNodePort")
     if number and needs_health_check_node_port(old) and needs_health_check_node_port(new):
@@ -115,7 +134,7 @@ def drop_type_dependent_fields(new: JsonObject, old: JsonObject) -> None:
         if _same(spec, before, "clusterIP") and _same(spec, before, "clusterIPs"):
             _drop(spec, "clusterIP", "clusterIPs")
         _drop_unchanged(spec, before, "ipFamilies", "ipFamilyPolicy")
-    if needs_node_ports(old) and not needs_node_ports(new) and node_ports(new) <= node_ports(old):
+    if may_have_node_ports(old) and not may_have_node_ports(new) and node_ports(new) <= node_ports(old):
         for port in spec.get("ports") or []:
             port.pop("nodePort", None)
     if needs_health_check_node_port(old) and not needs_health_check_node_port(new):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
-from nodeport.api.status import AlreadyExists, NotFound
+from nodeport.api.status import AlreadyExists, Invalid, NotFound
+from nodeport.apiserver.allocators.clusterip import Network
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.routes import Target
+from nodeport.apiserver.servicecidrs import DefaultServiceCidr
 from nodeport.apiserver.writes import Writer
 from nodeport.kit.logs import get_logger
 
@@ -34,10 +36,12 @@ class Bootstrap:
     """Creates what is missing, at once and then every ten seconds; edits nobody's changes away."""
 
     def __init__(
-        self, registry: Registry, writer: Writer, service_network: IPv4Network, advertised: Advertised
-    ) -> None:
+        self, registry: Registry, writer: Writer, default_cidr: DefaultServiceCidr, service_network: Network,
+        advertised: Advertised,
+    ) -> None:  # fmt: skip
         self._registry = registry
         self._writer = writer
+        self._default_cidr = default_cidr
         self._service_address = service_network.network_address + 1
         self._advertised = advertised
 
@@ -45,6 +49,7 @@ class Bootstrap:
         """Everything that must exist before the first request is served."""
         for name in SYSTEM_NAMESPACES:
             await self._create(NAMESPACES, "", {"metadata": {"name": name}})
+        await self._default_cidr.ensure()
         await self._create(SERVICES, "default", self._service())
         if self._advertised.address.is_loopback:
             return
@@ -74,6 +79,11 @@ class Bootstrap:
             await self._writer.create(Target(resource, namespace), obj, WriteOptions())
         except (AlreadyExists, NotFound):
             return False
+        except (
+            Invalid
+        ) as error:  # its address is somebody else's, or in no ServiceCIDR: an administrator must look
+            _log.warning("%s %s could not be created: %s", resource.kind, name, error)
+            return False
         return True
 
     async def _publish(self, resource: Resource, wanted: JsonObject) -> None:
@@ -90,14 +100,14 @@ class Bootstrap:
         await self._writer.change(target, change, WriteOptions())
 
     def _service(self) -> JsonObject:
-        address = str(self._service_address)
+        address, family = str(self._service_address), f"IPv{self._service_address.version}"
         return {
             "metadata": {
                 "name": "kubernetes", "namespace": "default",
                 "labels": {"component": "apiserver", "provider": "kubernetes"},
             },
             "spec": {
-                "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
+                "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": [family],
                 "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
                 "ports": [
                     {"name": "https", "protocol": "TCP", "port": 443, "targetPort": self._advertised.port}

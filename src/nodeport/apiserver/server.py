@@ -14,9 +14,8 @@ from aiohttp import web
 
 from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.admission.gate import AdmissionGate
-from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator
+from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator, Network
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
-from nodeport.apiserver.allocators.repair import restore
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens
 from nodeport.apiserver.authorization.escalation import Escalation
@@ -31,11 +30,16 @@ from nodeport.apiserver.eventexpiry import EventExpiry
 from nodeport.apiserver.handler import Doorkeepers, Handler
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.metrics import Metrics
+from nodeport.apiserver.migration import migrate
 from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.patches import Patcher
 from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.repair import Repair
+from nodeport.apiserver.reporting import Reporter
 from nodeport.apiserver.routes import Router
+from nodeport.apiserver.servicecidrs import DefaultServiceCidr, Ranges
+from nodeport.apiserver.strategies.addressing import IPAddressStrategy
 from nodeport.apiserver.strategies.kinds import all_strategies
 from nodeport.apiserver.strategies.serviceips import ServiceAddresses
 from nodeport.apiserver.strategies.serviceports import ServicePorts
@@ -49,7 +53,7 @@ from nodeport.kit.clock import Clock, SystemClock
 from nodeport.kit.logs import get_logger
 from nodeport.store.base import Store
 
-DEFAULT_SERVICE_CIDR = IPv4Network("10.96.0.0/16")
+DEFAULT_SERVICE_CIDRS: tuple[Network, ...] = (IPv4Network("10.96.0.0/16"),)
 DEFAULT_NODE_PORTS = range(30000, 32768)
 SHUTDOWN_SECONDS = 2.0
 MAX_HEADER_BYTES = 64 * 1024
@@ -70,6 +74,7 @@ class TlsFiles:
 class ApiServerConfig:
     """``listen``: (host, port) pairs, port 0 for any. ``tls`` None: plain HTTP, for tests on loopback.
 
+    ``service_cidrs``: one network, or one of each family with that of the primary family first.
     ``advertise``: what default/kubernetes leads to; by default the first address listened on.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
     """
@@ -78,7 +83,7 @@ class ApiServerConfig:
     listen: Sequence[tuple[str, int]] = (("127.0.0.1", 6443),)
     tls: TlsFiles | None = None
     tokens: Mapping[str, User] = field(default_factory=dict)
-    service_cidr: IPv4Network = DEFAULT_SERVICE_CIDR
+    service_cidrs: tuple[Network, ...] = DEFAULT_SERVICE_CIDRS
     node_port_range: range = DEFAULT_NODE_PORTS
     advertise: tuple[str, int] | None = None
     kubelet_client: TlsFiles | None = None
@@ -104,7 +109,7 @@ class ApiServer:
 
     async def run(self) -> None:
         parts = self._build()
-        await restore(self._config.store, parts.addresses, parts.ports)
+        await self._prepare(parts)
         await parts.rbac.load()
         server = web.Server(
             parts.handler,
@@ -124,12 +129,22 @@ class ApiServer:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(bootstrap.run())
                 tasks.create_task(parts.rbac.run())
+                tasks.create_task(parts.ranges.run())
+                tasks.create_task(parts.repair.run())
                 tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
         finally:
             self._serving.clear()
             parts.streamer.close()
             await runner.cleanup()
             self._addresses = ()
+
+    async def _prepare(self, parts: _Parts) -> None:
+        """What must be known before anything can be allocated."""
+        primary = f"IPv{self._config.service_cidrs[0].version}"
+        await migrate(self._config.store, self._config.clock, primary)
+        await parts.default_cidr.ensure()
+        await parts.ranges.read()
+        await parts.repair.run_once()
 
     async def _listen(self, runner: web.ServerRunner) -> None:
         context = server_context(self._config.tls) if self._config.tls else None
@@ -145,18 +160,26 @@ class ApiServer:
     def _bootstrap(self, parts: _Parts) -> Bootstrap:
         host, port = self._config.advertise or self._addresses[0]
         address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)
-        return Bootstrap(parts.registry, parts.writer, self._config.service_cidr, Advertised(address, port))
+        return Bootstrap(
+            parts.registry,
+            parts.writer,
+            parts.default_cidr,
+            self._config.service_cidrs[0],
+            Advertised(address, port),
+        )
 
     def _build(self) -> _Parts:
         config = self._config
         rng = random.Random(config.seed)
-        addresses = ClusterIPAllocator(config.service_cidr, rng)
+        addresses = ClusterIPAllocator(rng)
         ports = NodePortAllocator(config.node_port_range, rng)
-        services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports))
+        families = [f"IPv{network.version}" for network in config.service_cidrs]
+        services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports), families)
+        strategies = all_strategies(services, IPAddressStrategy(addresses))
         index = RbacIndex()
         authorizer = NodeAuthorizer(config.store, RbacAuthorizer(index))
         admission = AdmissionGate(Escalation(index, authorizer), authorizer)
-        registry = Registry(config.store, config.clock, rng, all_strategies(services), admission)
+        registry = Registry(config.store, config.clock, rng, strategies, admission)
         lister = Lister(config.store, config.clock)
         writer = Writer(registry)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
@@ -166,13 +189,19 @@ class ApiServer:
             streamer=streamer, logs=PodLogs(registry, _kubelet_context(config)),
         )  # fmt: skip
         metrics = Metrics()
-        metrics.add_source(lambda: allocator_metrics(addresses, ports))
+        report = Reporter(registry, writer).warn
+        repair = Repair(config.store, config.clock, addresses, ports, report)
+        for source in (addresses.metrics, ports.metrics, repair.metrics):
+            metrics.add_source(source)
         metrics.add_source(lambda: stream_metrics(streamer))
         documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
         doorkeepers = Doorkeepers(Authenticator([StaticTokens(config.tokens)]), authorizer)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
-        rbac = RbacKeeper(registry, writer, index)
-        return _Parts(handler, registry, writer, streamer, addresses, ports, rbac)
+        return _Parts(
+            handler, registry, writer, streamer, repair, Ranges(config.store, addresses),
+            DefaultServiceCidr(registry, writer, config.service_cidrs, report),
+            RbacKeeper(registry, writer, index),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +210,9 @@ class _Parts:
     registry: Registry
     writer: Writer
     streamer: Streamer
-    addresses: ClusterIPAllocator
-    ports: NodePortAllocator
+    repair: Repair
+    ranges: Ranges
+    default_cidr: DefaultServiceCidr
     rbac: RbacKeeper
 
 
@@ -205,19 +235,6 @@ def _kubelet_context(config: ApiServerConfig) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=str(files.client_ca) if files.client_ca else None)
     context.load_cert_chain(files.cert, files.key)
     return context
-
-
-def allocator_metrics(addresses: ClusterIPAllocator, ports: NodePortAllocator) -> list[str]:
-    cidr = addresses.network
-    usable = cidr.num_addresses - 2
-    return [
-        "# TYPE kube_apiserver_clusterip_allocator_allocated_ips gauge",
-        f'kube_apiserver_clusterip_allocator_allocated_ips{{cidr="{cidr}"}} {addresses.allocated}',
-        f'kube_apiserver_clusterip_allocator_available_ips{{cidr="{cidr}"}} {usable - addresses.allocated}',
-        "# TYPE kube_apiserver_nodeport_allocator_allocated_ports gauge",
-        f"kube_apiserver_nodeport_allocator_allocated_ports {ports.allocated}",
-        f"kube_apiserver_nodeport_allocator_available_ports {len(ports.ports) - ports.allocated}",
-    ]
 
 
 def stream_metrics(streamer: Streamer) -> list[str]:

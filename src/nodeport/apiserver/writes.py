@@ -34,7 +34,6 @@ from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_id
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy, WriteContext
 from nodeport.kit.clock import rfc3339
-from nodeport.kit.names import generate_name
 from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed, Put
 
 NAME_ATTEMPTS = 8
@@ -79,11 +78,11 @@ class Writer:
         begin_metadata(target.resource, metadata, now)
         for attempt in range(NAME_ATTEMPTS if base else 1):
             if base:
-                metadata["name"] = generate_name(base, self._registry.rng)
+                metadata["name"] = entry.strategy.generate_name(base, self._registry.rng)
             try:
                 candidate = copy.deepcopy(obj) if base and attempt < NAME_ATTEMPTS - 1 else obj
                 context = WriteContext(now, options.dry_run)
-                return await self._create_once(entry, candidate, options, context, within)
+                return await self._create_free(entry, candidate, options, context, within)
             except AlreadyExists:
                 if not base:
                     raise
@@ -92,6 +91,22 @@ class Writer:
             "generate a unique name for the object",
             retry_after_seconds=1,
         )
+
+    async def _create_free(
+        self,
+        entry: Entry,
+        obj: JsonObject,
+        options: WriteOptions,
+        context: WriteContext,
+        within: OpenNamespace | None,
+    ) -> Written:
+        """Again with other numbers when one that looked free turns out to be somebody's."""
+        for _ in range(CONFLICT_ATTEMPTS):
+            try:
+                return await self._create_once(entry, obj, options, context, within)
+            except PreconditionFailed as error:
+                entry.strategy.note_taken(error.key)
+        raise conflict(entry.resource, obj["metadata"].get("name") or "")
 
     async def _create_once(
         self,
@@ -118,6 +133,8 @@ class Writer:
             try:
                 revision = await self._registry.commit([Put(key, stored, expect=0)], reservation, within)
             except PreconditionFailed as error:
+                if error.key != key:
+                    raise
                 raise already_exists(resource, name) from error
             return Written(entry.splicer.serve(stored, revision), created=True, warnings=warned)
 
@@ -161,7 +178,7 @@ class Writer:
                 return await self._change_once(target, entry, kv, old, new, options)
             except PreconditionFailed as error:
                 if error.key != kv.key:
-                    raise PlainError(f"an allocation changed meanwhile: {error}") from error
+                    entry.strategy.note_taken(error.key)
             await self._registry.pause(attempt)
         raise conflict(target.resource, target.name)
 

@@ -57,7 +57,7 @@ async def serve(paths: Paths) -> None:
                 listen=(("127.0.0.1", port), (str(plan.host), port)),
                 tls=tls("server"),
                 tokens={paths.token.read_text().strip(): User("kubernetes-admin", ("system:masters",))},
-                service_cidr=config.service_network,
+                service_cidrs=(config.service_network,),
                 node_port_range=config.node_port_range,
                 advertise=(str(plan.host), port),
                 kubelet_client=tls("kubelet-client"),

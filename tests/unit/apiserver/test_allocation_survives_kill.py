@@ -15,10 +15,13 @@ import aiohttp
 import pytest
 
 from nodeport.api.resources import SERVICES
+from nodeport.apiserver.allocators import ipaddresses
+from nodeport.apiserver.allocators.claims import guard_operations
 from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
-from nodeport.apiserver.allocators.repair import guards_of, restore
 from nodeport.apiserver.encoding import decode, key_of, prefix_of
+from nodeport.apiserver.repair import Repair
+from nodeport.kit.clock import SystemClock
 from nodeport.store.sqlite import SqliteStore
 
 CHILD = Path(__file__).with_name("crash_server.py")
@@ -84,17 +87,29 @@ async def run_and_kill(database: Path, known: Acknowledged, rng: random.Random) 
         await child.wait()
 
 
+async def no_report(component: str, finding: Any) -> None:
+    raise AssertionError(f"{component}: {finding}")
+
+
 async def check(database: Path, known: Acknowledged) -> int:
     """How many Services there are; fails when store, guards and acknowledgements disagree."""
     async with await SqliteStore.open(database) as store:
         owners: dict[str, str] = {}
         listing = await store.list(prefix_of(SERVICES))
         for kv in listing.items:
-            for guard in guards_of(decode(kv.value)):
-                assert guard not in owners, f"{guard} belongs to {owners[guard]} and {kv.key}"
-                owners[guard] = kv.key
-        found = {kv.key for kv in (await store.list("/allocations/")).items}
+            for guard in guard_operations(decode(kv.value), SystemClock().now()):
+                assert guard.key not in owners, f"{guard.key} belongs to {owners[guard.key]} and {kv.key}"
+                owners[guard.key] = kv.key
+        found = {
+            kv.key
+            for prefix in ("/allocations/", ipaddresses.PREFIX)
+            for kv in (await store.list(prefix)).items
+        }
         assert found == set(owners)
+        for kv in (await store.list(ipaddresses.PREFIX)).items:
+            parent = ipaddresses.service_of(decode(kv.value))
+            assert parent is not None
+            assert key_of(SERVICES, parent.namespace, parent.name) == owners[kv.key]
         for name, port in known.present.items():
             if name in known.unsure:
                 continue
@@ -102,10 +117,12 @@ async def check(database: Path, known: Acknowledged) -> int:
             assert stored is not None, f"{name} was acknowledged and is lost"
             assert decode(stored.value)["spec"]["ports"][0]["nodePort"] == port
         rng = random.Random(0)
+        addresses = ClusterIPAllocator(rng, [IPv4Network("10.96.0.0/16")])
         ports = NodePortAllocator(range(30000, 32768), rng)
-        assert await restore(store, ClusterIPAllocator(IPv4Network("10.96.0.0/16"), rng), ports) == 0
+        assert await Repair(store, SystemClock(), addresses, ports, no_report).run_once() == 0
         stored_ports = [each for each in owners if "/nodeports/" in each]
         assert ports.allocated == len(stored_ports)
+        assert sum(each.taken.count for each in addresses.ranges) == len(owners) - len(stored_ports)
         await resolve(store, known)
         return len(listing.items)
 
@@ -128,27 +145,3 @@ async def test_killing_the_server_leaks_no_number_and_gives_none_twice(tmp_path:
         await run_and_kill(tmp_path / "store.db", known, rng)
         counts.append(await check(tmp_path / "store.db", known))
     assert max(counts) > 1
-
-
-async def test_a_store_that_someone_else_changed_is_mended(tmp_path: Path) -> None:
-    from nodeport.store.base import Delete, Put
-    from nodeport.store.memory import MemoryStore
-
-    store = MemoryStore()
-    spec = b'"spec":{"type":"NodePort","clusterIPs":["10.96.0.9"],"ports":[{"port":80,"nodePort":30001}]}}'
-    value = b'{"metadata":{"name":"a","namespace":"n"},' + spec
-    await store.commit(
-        [Put(key_of(SERVICES, "n", "a"), value), Put("/allocations/nodeports/30002", b"n/gone")]
-    )
-    rng = random.Random(0)
-    addresses = ClusterIPAllocator(IPv4Network("10.96.0.0/16"), rng)
-    ports = NodePortAllocator(range(30000, 32768), rng)
-    assert await restore(store, addresses, ports) == 3
-    assert {kv.key for kv in (await store.list("/allocations/")).items} == {
-        "/allocations/nodeports/30001", "/allocations/clusterips/10.96.0.9",
-    }  # fmt: skip
-    assert ports.is_taken(30001)
-    assert not ports.is_taken(30002)
-    await store.commit([Delete(key_of(SERVICES, "n", "a"))])
-    assert await restore(store, addresses, ports) == 2
-    await store.close()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nodeport.apiserver.allocators import ipaddresses
+
 Json = dict[str, Any]
 SERVICES = "/api/v1/namespaces/default/services"
 MERGE = "application/merge-patch+json"
@@ -26,7 +28,9 @@ def ports(*entries: tuple[int, int]) -> list[Json]:
 
 
 async def guards(api: Any) -> set[str]:
-    return {kv.key.removeprefix("/allocations/") for kv in (await api.store.list("/allocations/")).items}
+    found = {kv.key.removeprefix("/allocations/") for kv in (await api.store.list("/allocations/")).items}
+    addresses = (await api.store.list(ipaddresses.PREFIX)).items
+    return found | {kv.key.replace(ipaddresses.PREFIX, "clusterips/") for kv in addresses}
 
 
 async def test_a_service_gets_an_address_and_a_port_from_the_dynamic_bands(raw: Any, api: Any) -> None:

@@ -11,6 +11,7 @@ from nodeport.api.rbac import GROUP
 from nodeport.api.resources import Resource
 from nodeport.api.status import FieldError
 from nodeport.api.validation import (
+    addressing,
     apps,
     daemonsets,
     endpoints,
@@ -132,6 +133,12 @@ _RULES: dict[tuple[str, str], Rules] = {
     ),
     ("networking.k8s.io", "IngressClass"): Rules(
         create=ingresses.validate_ingress_class, update=ingresses.validate_ingress_class_update
+    ),
+    ("networking.k8s.io", "ServiceCIDR"): Rules(
+        create=addressing.validate_service_cidr, update=addressing.validate_service_cidr_update
+    ),
+    ("networking.k8s.io", "IPAddress"): Rules(
+        addressing.ip_address_name, addressing.validate_ip_address, addressing.validate_ip_address_update
     ),
     ("coordination.k8s.io", "Lease"): Rules(
         create=others.validate_lease, update=others.validate_lease_update

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from nodeport.kit.bitmap import Bitmap
+from nodeport.kit.bitmap import Bits
 
 
 class AllocationError(Exception):
@@ -20,6 +20,11 @@ class OutOfRange(AllocationError):
     pass
 
 
+class NotReady(AllocationError):
+    def __init__(self) -> None:
+        super().__init__("allocator not ready")
+
+
 class Full(AllocationError):
     def __init__(self) -> None:
         super().__init__("range is full")
@@ -30,7 +35,7 @@ def band_offset(size: int, *, divisor: int, maximum: int) -> int:
     return 0 if size <= 16 else min(max(16, size // divisor), maximum)
 
 
-def take_random(bitmap: Bitmap, first: int, dynamic: int, end: int, rng: random.Random) -> int:
+def take_random(bitmap: Bits, first: int, dynamic: int, end: int, rng: random.Random) -> int:
     """Take a free index: from a random start in the dynamic band ``dynamic`` .. ``end``-1 with wrap-around, then in the
     static band ``first`` .. ``dynamic``-1 the same way. Raises ``Full``."""
     for low, high in ((dynamic, end), (first, dynamic)):

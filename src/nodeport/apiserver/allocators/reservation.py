@@ -20,16 +20,24 @@ class Reservation:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
-        self._on_commit: list[Callable[[], None]] = []
-        self._on_release: list[Callable[[], None]] = []
+        self._on_commit: list[Callable[[], object]] = []
+        self._on_release: list[Callable[[], object]] = []
         self._handed_over = False
 
-    def claim(self, guard: str, owner: str, undo: Callable[[], None]) -> None:
+    def claim(self, guard: str, value: bytes, undo: Callable[[], object]) -> None:
         """Note a number already taken in the fast view; ``guard`` must not exist in the store."""
-        self.operations.append(Put(guard, owner.encode(), expect=0))
+        self.operations.append(Put(guard, value, expect=0))
         self._on_release.append(undo)
 
-    def give_back(self, guard: str, do: Callable[[], None]) -> None:
+    def on_commit(self, do: Callable[[], object]) -> None:
+        """Something to do once the write is done."""
+        self._on_commit.append(do)
+
+    def on_release(self, do: Callable[[], object]) -> None:
+        """Something to do when the write does not happen."""
+        self._on_release.append(do)
+
+    def give_back(self, guard: str, do: Callable[[], object]) -> None:
         """Note a number to free when the write is done."""
         self.operations.append(Delete(guard))
         self._on_commit.append(do)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import datetime
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.apiserver.allocators.reservation import Reservation
+from nodeport.kit.names import generate_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,13 @@ class Strategy:
         """Whether ``metadata.generation`` counts this change: anything outside metadata and status."""
         skipped = {"metadata", "status", "kind", "apiVersion"}
         return any(new.get(field) != old.get(field) for field in {*new, *old} - skipped)
+
+    def generate_name(self, base: str, rng: random.Random) -> str:
+        """What becomes of ``metadata.generateName``."""
+        return generate_name(base, rng)
+
+    def note_taken(self, guard: str) -> None:
+        """The store says that a number which looked free is somebody's."""
 
     def begin_create(self, obj: JsonObject, context: WriteContext) -> Reservation:
         """Numbers that the new object needs; fills them in."""

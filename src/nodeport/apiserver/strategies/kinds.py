@@ -19,10 +19,12 @@ from nodeport.api.resources import (
     RESOURCES,
     SECRETS,
     SERVICE_ACCOUNTS,
+    SERVICE_CIDRS,
     SERVICES,
     STATEFUL_SETS,
 )
 from nodeport.api.status import Forbidden
+from nodeport.apiserver.strategies.addressing import ServiceCidrStrategy
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
 from nodeport.apiserver.strategies.pods import PodStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
@@ -165,13 +167,15 @@ class ConditionalStrategy(Strategy):
     unconditional_update = False
 
 
-def all_strategies(services: ServiceStrategy) -> list[Strategy]:
-    """One strategy for every row of the resource table."""
+def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strategy]:
+    """One strategy for every row of the resource table; ``others`` need more than their row to be built."""
     special: dict[str, Strategy] = {
         NAMESPACES.qualified_name: NamespaceStrategy(),
         NODES.qualified_name: NodeStrategy(),
         PODS.qualified_name: PodStrategy(),
         SERVICES.qualified_name: services,
+        SERVICE_CIDRS.qualified_name: ServiceCidrStrategy(),
+        **{other.resource.qualified_name: other for other in others},
         DEPLOYMENTS.qualified_name: DeploymentStrategy(),
         REPLICA_SETS.qualified_name: ReplicaSetStrategy(),
         REPLICATION_CONTROLLERS.qualified_name: ReplicationControllerStrategy(),

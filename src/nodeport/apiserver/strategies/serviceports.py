@@ -5,7 +5,6 @@ Rules: pkg/registry/core/service/storage/alloc.go of Kubernetes 1.36.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from nodeport.api.meta import JsonObject
@@ -34,6 +33,9 @@ class ServicePorts:
     def __init__(self, allocator: NodePortAllocator) -> None:
         self._allocator = allocator
 
+    def note_taken(self, port: int) -> None:
+        self._allocator.load([port])
+
     def claim_for(self, service: JsonObject, reservation: Reservation, *, dry_run: bool) -> None:
         """Node ports of a new Service: entries with the same ``port`` share one number."""
         if type_of(service) not in (NODE_PORT, LOAD_BALANCER):
@@ -44,19 +46,19 @@ class ServicePorts:
         entries = _ports(service)
         for index, entry in enumerate(entries):
             number, asked = entry.get("port") or 0, entry.get("nodePort") or 0
-            if number in by_port:
-                if asked and asked != by_port[number]:
-                    claims.exactly(asked, index)
-                elif automatic:
-                    entry["nodePort"] = by_port[number]
+            if not asked and not automatic:
                 continue
-            chosen = asked or _asked_elsewhere(entries, number)
+            if number in by_port:
+                if not asked:
+                    entry["nodePort"] = by_port[number]
+                elif asked != by_port[number]:
+                    claims.exactly(asked, index)
+                continue
+            chosen = _asked_for(entries, number)
             if chosen:
                 claims.exactly(chosen, index)
-            elif automatic:
-                chosen = claims.any()
             else:
-                continue
+                chosen = claims.any()
             entry["nodePort"] = by_port[number] = chosen
         if needs_health_check_node_port(service):
             claims.health_check()
@@ -78,16 +80,22 @@ class ServicePorts:
 
     @staticmethod
     def _change_ports(new: JsonObject, before: set[int], claims: _Claims) -> set[int]:
-        _refuse_duplicates(new)
         after: set[int] = set()
+        seen: set[tuple[str, int]] = set()
+        automatic = needs_node_ports(new)
         for index, entry in enumerate(_ports(new)):
             asked = entry.get("nodePort") or 0
-            if asked and asked not in before and asked not in after:
-                claims.exactly(asked, index)
-            elif not asked and needs_node_ports(new):
+            if not asked and not automatic:
+                continue
+            if not asked:
                 asked = entry["nodePort"] = claims.any()
-            if asked:
-                after.add(asked)
+            elif asked not in before and asked not in after:
+                claims.exactly(asked, index)
+            pair = (entry.get("protocol") or "TCP", asked)
+            if pair in seen:
+                raise PlainError(f"duplicate nodePort: {{{pair[0]} {asked}}}")
+            seen.add(pair)
+            after.add(asked)
         return after
 
     def give_back(self, service: JsonObject, reservation: Reservation) -> None:
@@ -122,25 +130,30 @@ class _Claims:
             raise self._refused(port, index, error) from error
 
     def any(self) -> int:
+        try:
+            return self._any()
+        except Full as error:
+            raise internal_error(f"failed to allocate a nodePort: {error}") from error
+
+    def _any(self) -> int:
         if self._dry_run:
             port = max(self._pretended, default=DRY_RUN_BASE) + 1
             self._pretended.add(port)
             return port
-        try:
-            port = self._allocator.claim_any()
-        except Full as error:
-            raise internal_error(f"failed to allocate a nodePort: {error}") from error
+        port = self._allocator.claim_any()
         self._note(port)
         return port
 
     def health_check(self) -> None:
         spec = spec_of(self._service)
         asked = spec.get("healthCheckNodePort") or 0
-        if not asked:
-            spec["healthCheckNodePort"] = self.any()
-            return
         try:
-            self._take(asked)
+            if asked:
+                self._take(asked)
+            else:
+                spec["healthCheckNodePort"] = self._any()
+        except Full as error:
+            raise internal_error(f"failed to allocate a HealthCheck NodePort 0: {error}") from error
         except AllocationError as error:
             text = f"failed to allocate requested HealthCheck NodePort {asked}: {error}"
             raise internal_error(text) from error
@@ -166,22 +179,8 @@ def _ports(service: JsonObject) -> list[JsonObject]:
     return spec_of(service).get("ports") or []
 
 
-def _asked_elsewhere(entries: list[JsonObject], number: int) -> int:
-    """The node port that any entry with this port number names."""
+def _asked_for(entries: list[JsonObject], number: int) -> int:
+    """The first node port that an entry with this port number names; 0 when none does."""
     return next(
         (each["nodePort"] for each in entries if each.get("port") == number and each.get("nodePort")), 0
     )
-
-
-def _refuse_duplicates(service: JsonObject) -> None:
-    seen: set[tuple[str, int]] = set()
-    for protocol, port in _pairs(service):
-        if (protocol, port) in seen:
-            raise PlainError(f"duplicate nodePort: {{{protocol} {port}}}")
-        seen.add((protocol, port))
-
-
-def _pairs(service: JsonObject) -> Iterator[tuple[str, int]]:
-    for entry in _ports(service):
-        if entry.get("nodePort"):
-            yield entry.get("protocol") or "TCP", entry["nodePort"]

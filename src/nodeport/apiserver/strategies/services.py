@@ -5,6 +5,8 @@ Rules: pkg/registry/core/service of Kubernetes 1.36; on update claims take effec
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINTS, SERVICES
 from nodeport.api.services import (
@@ -14,6 +16,7 @@ from nodeport.api.services import (
     patch_allocated_values,
 )
 from nodeport.api.status import invalid_object
+from nodeport.apiserver.allocators import ipaddresses, nodeport
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import key_of
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
@@ -24,20 +27,26 @@ from nodeport.store.base import Delete
 
 
 class ServiceStrategy(Strategy):
-    def __init__(self, addresses: ServiceAddresses, ports: ServicePorts) -> None:
+    """``families``: those of the cluster, the primary one first."""
+
+    def __init__(
+        self, addresses: ServiceAddresses, ports: ServicePorts, families: Sequence[str] = ("IPv4",)
+    ) -> None:
         super().__init__(SERVICES)
         self._addresses = addresses
         self._ports = ports
+        self._families = tuple(families)
 
     def initial_status(self, obj: JsonObject) -> JsonObject:
         return {"loadBalancer": {}}
 
     def begin_create(self, obj: JsonObject, context: WriteContext) -> Reservation:
-        normalize_cluster_ips(obj)
-        self._initialize_families(obj, None)
         reservation = Reservation()
+        reservation.on_release(_restoring_spec(obj))
         try:
-            self._addresses.claim_for(obj, reservation, dry_run=context.dry_run)
+            normalize_cluster_ips(obj)
+            self._initialize_families(obj, None)
+            self._addresses.claim_for(obj, reservation, context)
             self._ports.claim_for(obj, reservation, dry_run=context.dry_run)
         except BaseException:
             reservation.release()
@@ -45,22 +54,28 @@ class ServiceStrategy(Strategy):
         return reservation
 
     def begin_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> Reservation:
-        old = default_on_read(old)
+        old = default_on_read(old, self._families[0])
         patch_allocated_values(new, old)
         normalize_cluster_ips(new, old)
         self._initialize_families(new, old)
         reservation = Reservation()
         try:
-            self._addresses.change(new, old, reservation, dry_run=context.dry_run)
+            self._addresses.change(new, old, reservation, context)
             self._ports.change(new, old, reservation, dry_run=context.dry_run)
         except BaseException:
             reservation.release()
             raise
         return reservation
 
+    def note_taken(self, guard: str) -> None:
+        if guard.startswith(ipaddresses.PREFIX):
+            self._addresses.note_taken(ipaddresses.address_of(guard))
+        else:
+            self._ports.note_taken(nodeport.port_of(guard))
+
     def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
         restore(new, old, "status")
-        drop_type_dependent_fields(new, default_on_read(old))
+        drop_type_dependent_fields(new, default_on_read(old, self._families[0]))
 
     def begin_delete(self, obj: JsonObject) -> Reservation:
         """The Endpoints of the same name go with the Service."""
@@ -71,7 +86,17 @@ class ServiceStrategy(Strategy):
         reservation.operations.append(Delete(key_of(ENDPOINTS, metadata["namespace"], metadata["name"])))
         return reservation
 
-    @staticmethod
-    def _initialize_families(new: JsonObject, old: JsonObject | None) -> None:
-        if errors := initialize_families(new, old):
+    def _initialize_families(self, new: JsonObject, old: JsonObject | None) -> None:
+        if errors := initialize_families(new, old, self._families):
             raise invalid_object(SERVICES, new["metadata"].get("name") or "", errors)
+
+
+def _restoring_spec(obj: JsonObject) -> Callable[[], None]:
+    """Gives ``obj`` the spec back that it has now: whoever did not get the numbers may try again for others."""
+    spec = obj.get("spec") or {}
+    before = {**spec, "ports": [dict(port) for port in spec["ports"]]} if spec.get("ports") else dict(spec)
+
+    def restore_spec() -> None:
+        obj["spec"] = before
+
+    return restore_spec
