@@ -35,6 +35,12 @@ from nodeport.controllers.endpointslice.controller import (
     index_managed_slices,
 )
 from nodeport.controllers.endpointslice.reconcile import DEFAULT_MAX_ENDPOINTS
+from nodeport.controllers.endpointslicemirroring.controller import (
+    BY_ENDPOINTS,
+    EndpointSliceMirroringController,
+    MirroringInformers,
+    index_mirrored_slices,
+)
 from nodeport.controllers.garbagecollector.controller import GarbageCollector
 from nodeport.controllers.namespace.controller import NamespaceController
 from nodeport.controllers.nodelifecycle.controller import LEASE_NAMESPACE, NodeLifecycleController
@@ -76,6 +82,7 @@ class ControllerManager:
         node_monitor_grace: timedelta = timedelta(seconds=40),
         pod_quarantine: timedelta = QUARANTINE,
         max_endpoints_per_slice: int = DEFAULT_MAX_ENDPOINTS,
+        endpoint_updates_batch_period: timedelta = timedelta(),
     ) -> None:
         self._client = client
         self._clock = clock or SystemClock()
@@ -86,7 +93,7 @@ class ControllerManager:
         self._recorders: list[EventRecorder] = []
         self._add_indexes()
         self.controllers: dict[str, Controller] = {
-            **self._service_controllers(max_endpoints_per_slice),
+            **self._service_controllers(max_endpoints_per_slice, endpoint_updates_batch_period),
             **self._workload_controllers(),
             **self._cluster_controllers(ca_pem, node_monitor_grace, pod_quarantine),
         }
@@ -120,19 +127,26 @@ class ControllerManager:
             informer.add_index(BY_CONTROLLER, index_by_controller)
             informer.add_index(ORPHANS, index_orphans)
         index_services(self._informer(SERVICES))
-        self._informer(ENDPOINT_SLICES).add_index(BY_SERVICE, index_managed_slices)
+        slices = self._informer(ENDPOINT_SLICES)
+        slices.add_index(BY_SERVICE, index_managed_slices)
+        slices.add_index(BY_ENDPOINTS, index_mirrored_slices)
 
-    def _service_controllers(self, max_endpoints: int) -> dict[str, Controller]:
+    def _service_controllers(self, max_endpoints: int, batch_period: timedelta) -> dict[str, Controller]:
         services, pods = self._informer(SERVICES), self._informer(PODS)
-        shared = EndpointInformers(services, pods, self._informer(ENDPOINT_SLICES), self._informer(NODES))
+        slices, endpoints = self._informer(ENDPOINT_SLICES), self._informer(ENDPOINTS)
+        shared = EndpointInformers(services, pods, slices, self._informer(NODES))
         return {
             "endpointslice": EndpointSliceController(
                 self._client, shared, clock=self._clock, max_endpoints=max_endpoints,
-                recorder=self._recorder("endpoint-slice-controller"),
+                batch_period=batch_period, recorder=self._recorder("endpoint-slice-controller"),
             ),
             "endpoints": EndpointsController(
-                self._client, services=services, pods=pods, endpoints=self._informer(ENDPOINTS),
-                clock=self._clock, recorder=self._recorder("endpoint-controller"),
+                self._client, services=services, pods=pods, endpoints=endpoints, clock=self._clock,
+                batch_period=batch_period, recorder=self._recorder("endpoint-controller"),
+            ),
+            "endpointslicemirroring": EndpointSliceMirroringController(
+                self._client, MirroringInformers(endpoints, services, slices), clock=self._clock,
+                batch_period=batch_period, recorder=self._recorder("endpoint-slice-mirroring-controller"),
             ),
         }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +18,7 @@ from nodeport.client.informer import Informer
 from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient
 from nodeport.controllers.manager import ControllerManager
 from nodeport.kit.clock import SystemClock, rfc3339, rfc3339_micro
+from nodeport.store.base import Store
 from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 
 DEADLINE = 15.0
@@ -141,10 +142,15 @@ class ControlledCluster:
 
 
 @asynccontextmanager
-async def controlled_cluster(nodes: int = 2, **options: Any) -> AsyncIterator[ControlledCluster]:
-    """An API server, all controllers and ``nodes`` puppet nodes; ``options`` are the manager's."""
+async def controlled_cluster(
+    nodes: int = 2, *, server: Mapping[str, Any] | None = None, store: Store | None = None, **options: Any
+) -> AsyncIterator[ControlledCluster]:
+    """An API server, all controllers and ``nodes`` puppet nodes; ``options`` are the manager's, ``server`` those of
+    ``running_apiserver``, which serves ``store``.
+    """
     options = {"node_monitor_grace": timedelta(seconds=40), **options}
-    async with running_apiserver() as api, RestClient(api.admin_config, user_agent="test") as client:
+    running = running_apiserver(store, **(server or {}))
+    async with running as api, RestClient(api.admin_config, user_agent="test") as client:
         manager = ControllerManager(client, ca_pem=api.ca_pem, **options)
         puppets = PuppetNodes(client)
         async with asyncio.TaskGroup() as group:

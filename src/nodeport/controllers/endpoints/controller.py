@@ -13,8 +13,8 @@ from nodeport.client.events import WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.controllers.endpoints.reconcile import plan_endpoints
-from nodeport.controllers.endpointslice.failures import is_ending_namespace
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
+from nodeport.controllers.endpointslice.writer import is_ending_namespace
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.controllers.pacing import Pacer

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
-from nodeport.api.resources import ENDPOINT_SLICES, SERVICES
-from nodeport.api.status import Conflict, NotFound
+from nodeport.api.resources import SERVICES
 from nodeport.client.cache import Change
 from nodeport.client.events import WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.controllers.endpointslice.changes import SlicePlan
-from nodeport.controllers.endpointslice.failures import SliceWriteError, failing_to
 from nodeport.controllers.endpointslice.hints import wants_auto
 from nodeport.controllers.endpointslice.reconcile import (
     DEFAULT_MAX_ENDPOINTS,
@@ -32,7 +30,7 @@ from nodeport.controllers.endpointslice.topology import (
     zone_of,
 )
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
-from nodeport.controllers.freshness import OwnWrites, WriteGuard
+from nodeport.controllers.endpointslice.writer import SliceWriteError, SliceWriter
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.selection import (
@@ -95,13 +93,11 @@ class EndpointSliceController:
             raise ValueError(
                 f"max_endpoints: {max_endpoints}: a slice holds 1 to {LARGEST_MAX_ENDPOINTS} endpoints"
             )
-        self._client = client
         self._informers = informers
         self._recorder = recorder
         self._max_endpoints = max_endpoints
         self._batch_period = batch_period
-        self._guard: WriteGuard[NamespacedName] = WriteGuard(informers.slices, clock)
-        self._own: OwnWrites[NamespacedName] = OwnWrites()
+        self._writer = SliceWriter(client, informers.slices, owner="Service", clock=clock, mend=self._mend)
         self._times = TriggerTimes()
         self._topology = TopologyMemory()
         self._waits: dict[NamespacedName, Backoff] = {}
@@ -132,9 +128,7 @@ class EndpointSliceController:
 
     def _slice_changed(self, change: Change) -> None:
         """Only what others did is looked at, after a second, as Kubernetes does."""
-        for key in {service_of(found) for found in (change.old, change.new) if found is not None}:
-            if key is not None and self._own.is_foreign(key, change):
-                self._mend(key)
+        self._writer.seen(change, service_of)
 
     def _node_changed(self, change: Change) -> None:
         """A node appeared, left or moved to another zone: its pods' endpoints change."""
@@ -175,14 +169,16 @@ class EndpointSliceController:
             return None
         if not selector_of(service):
             return None
-        if not self._guard.is_caught_up(key):
+        if not self._writer.is_caught_up(key):
             return _STALE
         started = time.perf_counter()
         plan = self._plan(key, service)
         self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
         try:
-            if plan:
-                await self._write(key, service, plan)
+            await self._writer.write(key, plan)
+        except SliceWriteError as failure:
+            self._complain(key, service, str(failure))
+            raise failure.reason from None
         finally:
             for event in self._topology.note(key, plan.zone_hints):
                 self._recorder.event(_reference(service), *event)
@@ -200,44 +196,6 @@ class EndpointSliceController:
             shares=self._cpu_shares() if wants_auto(service) else None,
             trigger_time=self._times.oldest_new(key, service, pods), max_endpoints=self._max_endpoints,
         )  # fmt: skip
-
-    async def _write(self, key: NamespacedName, service: JsonObject, plan: SlicePlan) -> None:
-        self._own.begin(key)
-        try:
-            await self._carry_out(key, plan)
-        except (Conflict, NotFound):
-            raise  # the cache was behind after all
-        except SliceWriteError as failure:
-            if not failure.is_terminating:
-                self._complain(key, service, str(failure))
-                raise failure.reason from None
-        finally:
-            if self._own.end(key):
-                self._mend(key)
-
-    async def _carry_out(self, key: NamespacedName, plan: SlicePlan) -> None:
-        for new in plan.create:
-            with failing_to("create", "", key):
-                self._note(key, await self._client.create(ENDPOINT_SLICES, new))
-        for changed in plan.update:
-            with failing_to("update", changed["metadata"]["name"], key):
-                self._note(key, await self._client.update(ENDPOINT_SLICES, changed))
-        for old in plan.delete:
-            with failing_to("delete", old["metadata"]["name"], key):
-                await self._delete(key, old)
-
-    def _note(self, key: NamespacedName, answer: JsonObject) -> None:
-        self._guard.wrote(key, answer)
-        self._own.wrote(answer)
-
-    async def _delete(self, key: NamespacedName, old: JsonObject) -> None:
-        meta = old["metadata"]
-        try:
-            await self._client.delete(ENDPOINT_SLICES, meta["name"], meta["namespace"], uid=meta["uid"])
-        except NotFound:
-            return
-        self._guard.deleted(key, old)
-        self._own.deleted(old)
 
     def _wait_for_nodes(self, key: NamespacedName, service: JsonObject, plan: SlicePlan) -> timedelta | None:
         """A node that shows up is noticed; this is for one that never does, and for whoever asks why."""

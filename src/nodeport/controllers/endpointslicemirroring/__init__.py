@@ -1,0 +1,1 @@
+"""EndpointSlices of Services without a selector, mirrored from the Endpoints that somebody wrote."""

@@ -1,0 +1,488 @@
+"""Endpoints, EndpointSlices and their mirrors against the real API server: what followers of a Service see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import (
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    EVENTS,
+    NODES,
+    SERVICES,
+    Resource,
+)
+from nodeport.api.status import NotFound
+from nodeport.controllers.manager import ControllerManager
+from nodeport.testing.apipods import ApiPods
+from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
+
+OF_WEB = "kubernetes.io/service-name=web"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+APP = {"app": "web"}
+HTTP = {"name": "http", "containerPort": 8080}
+
+
+@asynccontextmanager
+async def cluster_of_pods(**options: Any) -> AsyncIterator[tuple[ControlledCluster, ApiPods]]:
+    """Three nodes in the zones a, b and none; nobody but the test writes pods."""
+    grace = timedelta(hours=1)
+    server = {"advertise": ("192.0.2.1", 6443)}
+    async with controlled_cluster(0, server=server, node_monitor_grace=grace, **options) as cluster:
+        pods = ApiPods(cluster.client)
+        for name, zone in (("n1", "a"), ("n2", "b"), ("n3", "")):
+            await pods.add_node(name, zone)
+        yield cluster, pods
+
+
+def service(**spec: Any) -> JsonObject:
+    wanted = {"selector": APP, "ports": [{"port": 80, "targetPort": 8080}], **spec}
+    return {"metadata": {"name": "web", "namespace": "default"}, "spec": wanted}
+
+
+async def slices(cluster: ControlledCluster) -> list[JsonObject]:
+    found = await cluster.items(ENDPOINT_SLICES, label_selector=OF_WEB)
+    return sorted(found, key=lambda each: each["metadata"]["name"])
+
+
+async def endpoints(cluster: ControlledCluster) -> list[JsonObject]:
+    """Every endpoint of the Service, by address."""
+    found = [endpoint for each in await slices(cluster) for endpoint in each["endpoints"] or ()]
+    return sorted(found, key=lambda endpoint: endpoint["addresses"])
+
+
+async def until(cluster: ControlledCluster, *addresses: str) -> list[JsonObject]:
+    """Until exactly these addresses are endpoints."""
+
+    async def reached() -> list[JsonObject] | None:
+        found = await endpoints(cluster)
+        return found if [endpoint["addresses"][0] for endpoint in found] == list(addresses) else None
+
+    if addresses:
+        found: list[JsonObject] = await eventually(reached)
+        return found
+    await eventually(lambda: _is_empty(cluster))
+    return []
+
+
+async def _is_empty(cluster: ControlledCluster) -> bool:
+    return not await endpoints(cluster)
+
+
+async def subsets(cluster: ControlledCluster) -> list[JsonObject]:
+    try:
+        return list((await cluster.client.get(ENDPOINTS, "web", "default")).get("subsets") or [])
+    except NotFound:
+        return []
+
+
+async def told(cluster: ControlledCluster, reason: str) -> list[str]:
+    """The messages of all events of that reason."""
+    return [event["message"] for event in await cluster.items(EVENTS) if event["reason"] == reason]
+
+
+async def patch(cluster: ControlledCluster, resource: Resource, name: str, change: JsonObject) -> None:
+    namespace = "" if resource is NODES else "default"
+    await cluster.client.patch(resource, name, change, namespace)
+
+
+# --- EndpointSlices
+
+
+async def test_a_pods_life_as_an_endpoint() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await eventually(lambda: slices(cluster))
+        assert [found["endpoints"] for found in await slices(cluster)] == [[]], "the placeholder"
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP, ready=False)
+        [found] = await until(cluster, "10.1.0.1")
+        assert found["conditions"] == {"ready": False, "serving": False, "terminating": False}
+        assert (found["nodeName"], found["zone"]) == ("n1", "a")
+        await pods.set_ready("p", ready=True)
+        await until_conditions(cluster, ready=True, serving=True, terminating=False)
+        await pods.begin_deletion("p")
+        await until_conditions(cluster, ready=False, serving=True, terminating=True)
+        await pods.remove("p")
+        await until(cluster)
+        [placeholder] = await slices(cluster)
+        assert not placeholder.get("ports"), "the same object serves as the placeholder again"
+
+
+async def until_conditions(cluster: ControlledCluster, **conditions: bool) -> None:
+    async def reached() -> bool:
+        return [endpoint["conditions"] for endpoint in await endpoints(cluster)] == [conditions]
+
+    await eventually(reached)
+
+
+async def test_the_trigger_time_is_told_once_and_taken_back_with_the_next_write_without_one() -> None:
+    key = "endpoints.kubernetes.io/last-change-trigger-time"
+    async with cluster_of_pods() as (cluster, pods):
+        made = await cluster.client.create(SERVICES, service())
+        [first] = await eventually(lambda: slices(cluster))
+        assert first["metadata"]["annotations"][key] == made["metadata"]["creationTimestamp"]
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        await until(cluster, "10.1.0.1")
+        await patch(cluster, SERVICES, "web", {"metadata": {"labels": {"team": "x"}}})
+
+        async def relabelled() -> list[JsonObject]:
+            return [
+                found for found in await slices(cluster) if found["metadata"]["labels"].get("team") == "x"
+            ]
+
+        [found] = await eventually(relabelled)
+        assert key not in (found["metadata"].get("annotations") or {})
+
+
+async def test_families_follow_the_service() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await pods.create("p", "10.1.0.1", "fd00::1", node="n1", labels=APP)
+        await cluster.client.create(SERVICES, service(clusterIP="None"))
+        await until(cluster, "10.1.0.1")
+        [found] = await slices(cluster)
+        assert found["addressType"] == "IPv4"
+        assert found["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+
+
+async def test_a_pod_of_an_unknown_node_waits_for_it_and_an_event_says_so() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="late", labels=APP)
+        said = await eventually(lambda: told(cluster, "FailedToUpdateEndpointSlices"))
+        assert said == [
+            "Error updating Endpoint Slices for Service default/web:"
+            " skipping Pod p for Service default/web: Node late Not Found"
+        ]
+        assert await endpoints(cluster) == []
+        await pods.add_node("late", "c")
+        [found] = await until(cluster, "10.1.0.1")
+        assert found["zone"] == "c"
+
+
+async def test_a_zone_label_that_comes_late_reaches_the_endpoints() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service(trafficDistribution="PreferSameZone"))
+        await pods.create("p", "10.1.0.1", node="n3", labels=APP)
+        [found] = await until(cluster, "10.1.0.1")
+        assert "zone" not in found
+        assert "hints" not in found
+        await patch(cluster, NODES, "n3", {"metadata": {"labels": {"topology.kubernetes.io/zone": "c"}}})
+
+        async def zoned() -> bool:
+            return [(e.get("zone"), e.get("hints")) for e in await endpoints(cluster)] == [
+                ("c", {"forZones": [{"name": "c"}]})
+            ]
+
+        await eventually(zoned)
+
+
+async def test_what_others_do_to_a_slice_is_undone() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        await until(cluster, "10.1.0.1")
+        [before] = await slices(cluster)
+        name = before["metadata"]["name"]
+        await patch(cluster, ENDPOINT_SLICES, name, {"endpoints": []})
+        await until(cluster, "10.1.0.1")
+        await patch(cluster, ENDPOINT_SLICES, name, {"metadata": {"labels": {MANAGED_BY: "somebody"}}})
+
+        async def another() -> bool:
+            managers = [found["metadata"]["labels"][MANAGED_BY] for found in await slices(cluster)]
+            return sorted(managers) == ["endpointslice-controller.k8s.io", "somebody"]
+
+        await eventually(another)
+        await cluster.client.delete(ENDPOINT_SLICES, name, "default")
+        await until(cluster, "10.1.0.1")
+        [ours] = await slices(cluster)
+        await cluster.client.delete(ENDPOINT_SLICES, ours["metadata"]["name"], "default")
+
+        async def recreated() -> bool:
+            return [found["metadata"]["uid"] for found in await slices(cluster)] not in (
+                [],
+                [ours["metadata"]["uid"]],
+            )
+
+        await eventually(recreated)
+
+
+async def test_a_service_that_stops_selecting_keeps_its_slices_as_they_are() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        await until(cluster, "10.1.0.1")
+        await patch(cluster, SERVICES, "web", {"spec": {"selector": None}})
+        await pods.create("q", "10.1.0.2", node="n1", labels=APP)
+        await cluster.client.create(
+            SERVICES, {**service(), "metadata": {"name": "other", "namespace": "default"}}
+        )
+
+        async def other_has_both() -> bool:
+            found = await cluster.items(ENDPOINT_SLICES, label_selector="kubernetes.io/service-name=other")
+            return sum(len(each["endpoints"] or ()) for each in found) == 2
+
+        await eventually(other_has_both)
+        assert len(await endpoints(cluster)) == 1
+
+
+async def test_topology_mode_auto_is_told_when_it_begins_and_why_it_cannot() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.delete(NODES, "n3")
+        notes = {"service.kubernetes.io/topology-mode": "Auto"}
+        asking = service()
+        asking["metadata"]["annotations"] = notes
+        await cluster.client.create(SERVICES, asking)
+        await pods.create("p1", "10.1.0.1", node="n1", labels=APP)
+        await until(cluster, "10.1.0.1")
+        too_few = "Insufficient number of endpoints (1 endpoints, 2 zones), addressType: IPv4"
+
+        async def complained() -> bool:
+            return too_few in await told(cluster, "TopologyAwareHintsDisabled")
+
+        await eventually(complained)
+        await pods.create("p2", "10.1.0.2", node="n1", labels=APP)
+        for_zones = await eventually(lambda: zones_hinted(cluster, 2))
+        assert for_zones == ["a", "b"]
+        assert await eventually(lambda: told(cluster, "TopologyAwareHintsEnabled")) == [
+            "Topology Aware Hints has been enabled, addressType: IPv4"
+        ]
+        await pods.add_node("zoneless")
+        await eventually(lambda: no_hints(cluster))
+
+
+async def zones_hinted(cluster: ControlledCluster, count: int) -> list[str]:
+    hints = [endpoint.get("hints") or {} for endpoint in await endpoints(cluster)]
+    zones = sorted(zone["name"] for hint in hints for zone in hint.get("forZones", ()))
+    return zones if len(zones) == count else []
+
+
+async def no_hints(cluster: ControlledCluster) -> bool:
+    return not any("hints" in endpoint for endpoint in await endpoints(cluster))
+
+
+async def test_a_burst_of_pods_is_a_handful_of_writes() -> None:
+    """Forty pods turn ready one after the other within the batch period: not forty writes."""
+    async with cluster_of_pods(endpoint_updates_batch_period=timedelta(milliseconds=400)) as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await eventually(lambda: slices(cluster))
+        ips = [f"10.1.0.{n}" for n in range(10, 50)]
+        for number, ip in enumerate(ips):
+            await pods.create(f"p{number}", ip, node="n1", labels=APP)
+        await until(cluster, *ips)
+        [found] = await slices(cluster)
+        assert found["metadata"]["generation"] <= 8
+
+
+# --- Endpoints
+
+
+async def test_endpoints_follow_readiness_and_leave_terminating_pods_out() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        await pods.create("q", "10.1.0.2", node="n1", labels=APP, ready=False)
+
+        async def kinds() -> list[tuple[str, list[str]]]:
+            return [
+                (kind, [address["ip"] for address in found[kind]])
+                for found in await subsets(cluster)
+                for kind in ("addresses", "notReadyAddresses")
+                if kind in found
+            ]
+
+        async def as_expected(*expected: tuple[str, list[str]]) -> None:
+            async def reached() -> bool:
+                return await kinds() == list(expected)
+
+            await eventually(reached)
+
+        await as_expected(("addresses", ["10.1.0.1"]), ("notReadyAddresses", ["10.1.0.2"]))
+        await pods.begin_deletion("p")
+        await as_expected(("notReadyAddresses", ["10.1.0.2"]))
+        await patch(cluster, SERVICES, "web", {"spec": {"publishNotReadyAddresses": True}})
+        await as_expected(("addresses", ["10.1.0.1", "10.1.0.2"]))
+
+
+async def test_endpoints_without_a_service_are_swept_at_the_start_but_not_records_of_elections() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.stop_controllers()
+        leader = {"control-plane.alpha.kubernetes.io/leader": "{}"}
+        for name, annotations in (("orphan", {}), ("election", leader)):
+            metadata = {"name": name, "namespace": "default", "annotations": annotations}
+            await cluster.client.create(ENDPOINTS, {"metadata": metadata})
+        start_anew(cluster)
+
+        async def swept() -> bool:
+            names = {found["metadata"]["name"] for found in await cluster.items(ENDPOINTS)}
+            return "election" in names and "orphan" not in names
+
+        await eventually(swept)
+
+
+async def test_endpoints_changed_or_deleted_by_hand_come_back() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        wanted = await eventually(lambda: subsets(cluster))
+        await patch(cluster, ENDPOINTS, "web", {"subsets": None})
+        assert await eventually(lambda: subsets(cluster)) == wanted
+        await cluster.client.delete(ENDPOINTS, "web", "default")
+        assert await eventually(lambda: subsets(cluster)) == wanted
+
+
+# --- mirrors
+
+
+MADE = {"addresses": [{"ip": "10.9.0.1"}], "ports": [{"name": "http", "port": 80}]}
+
+
+def hand_made(*found: JsonObject, **metadata: Any) -> JsonObject:
+    return {
+        "metadata": {"name": "web", "namespace": "default", **metadata},
+        "subsets": list(found or (MADE,)),
+    }
+
+
+async def mirrored(cluster: ControlledCluster) -> list[JsonObject]:
+    manager = "endpointslicemirroring-controller.k8s.io"
+    return [found for found in await slices(cluster) if found["metadata"]["labels"][MANAGED_BY] == manager]
+
+
+async def no_mirror(cluster: ControlledCluster) -> bool:
+    return not await mirrored(cluster)
+
+
+async def test_endpoints_of_a_service_without_a_selector_are_mirrored_whichever_comes_first() -> None:
+    for first, second in ((SERVICES, ENDPOINTS), (ENDPOINTS, SERVICES)):
+        async with cluster_of_pods() as (cluster, _):
+            objects = {SERVICES: service(selector=None), ENDPOINTS: hand_made(labels={"team": "x"})}
+            for resource in (first, second):
+                await cluster.client.create(resource, objects[resource])
+            [found] = await eventually(lambda cluster=cluster: mirrored(cluster))
+            assert found["metadata"]["labels"]["team"] == "x"
+            assert found["endpoints"] == [{"addresses": ["10.9.0.1"], "conditions": {"ready": True}}]
+            assert found["ports"] == [{"name": "http", "port": 80, "protocol": "TCP"}]
+
+
+async def test_a_mirror_follows_its_endpoints_and_goes_with_them() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made())
+        [first] = await eventually(lambda: mirrored(cluster))
+        both = {**MADE, "notReadyAddresses": [{"ip": "10.9.0.2"}]}
+        await patch(cluster, ENDPOINTS, "web", {"subsets": [both]})
+        await until(cluster, "10.9.0.1", "10.9.0.2")
+        [second] = await mirrored(cluster)
+        assert second["metadata"]["uid"] == first["metadata"]["uid"]
+        await cluster.client.delete(ENDPOINTS, "web", "default")
+        await eventually(lambda: no_mirror(cluster))
+
+
+@pytest.mark.parametrize(
+    ("resource", "change"),
+    [
+        (ENDPOINTS, {"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}),
+        (ENDPOINTS, {"metadata": {"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}}}),
+        (SERVICES, {"spec": {"selector": {"app": "other"}}}),
+    ],
+)
+async def test_a_mirror_goes_when_it_is_no_longer_wanted(resource: Resource, change: JsonObject) -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made())
+        await eventually(lambda: mirrored(cluster))
+        await patch(cluster, resource, "web", change)
+        await eventually(lambda: no_mirror(cluster))
+
+
+async def test_a_mirror_goes_with_the_service() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made())
+        await eventually(lambda: mirrored(cluster))
+        await cluster.client.delete(SERVICES, "web", "default")
+        await eventually(lambda: no_mirror(cluster))
+
+
+async def test_a_mirror_that_was_changed_or_deleted_by_hand_comes_back() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made())
+        [found] = await eventually(lambda: mirrored(cluster))
+        name = found["metadata"]["name"]
+        await patch(cluster, ENDPOINT_SLICES, name, {"endpoints": [{"addresses": ["10.6.6.6"]}]})
+        await until(cluster, "10.9.0.1")
+        await cluster.client.delete(ENDPOINT_SLICES, name, "default")
+        await until(cluster, "10.9.0.1")
+        [again] = await mirrored(cluster)
+        assert again["metadata"]["uid"] != found["metadata"]["uid"]
+
+
+async def test_endpoints_with_too_many_addresses_are_mirrored_in_part_and_an_event_says_so() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        many = {"addresses": [{"ip": f"10.9.{n // 250}.{n % 250 + 1}"} for n in range(1001)]}
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made(many))
+        [found] = await eventually(lambda: mirrored(cluster))
+        assert len(found["endpoints"]) == 1000
+        [message] = await eventually(lambda: told(cluster, "TooManyAddressesToMirror"))
+        assert message.endswith("per Endpoints subset. 1 addresses were skipped")
+
+
+async def test_the_api_servers_own_endpoints_are_not_mirrored() -> None:
+    async with cluster_of_pods() as (cluster, _):
+        await cluster.client.create(SERVICES, service(selector=None))
+        await cluster.client.create(ENDPOINTS, hand_made())
+        await eventually(lambda: mirrored(cluster))
+        found = await cluster.items(ENDPOINT_SLICES, label_selector="kubernetes.io/service-name=kubernetes")
+        assert [each["metadata"]["name"] for each in found] == ["kubernetes"]
+
+
+async def test_controllers_that_start_again_find_nothing_to_write() -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        await cluster.client.create(SERVICES, service())
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        await until(cluster, "10.1.0.1")
+        await eventually(lambda: subsets(cluster))
+        plain = {**service(selector=None), "metadata": {"name": "plain", "namespace": "default"}}
+        await cluster.client.create(SERVICES, plain)
+        made = hand_made(name="plain")
+        await cluster.client.create(ENDPOINTS, made)
+
+        async def versions() -> list[str]:
+            found = [*await cluster.items(ENDPOINT_SLICES), *await cluster.items(ENDPOINTS)]
+            return sorted(
+                f"{each['metadata']['uid']} {each['metadata']['resourceVersion']}" for each in found
+            )
+
+        async def all_there() -> bool:
+            return len(await cluster.items(ENDPOINT_SLICES)) == 3
+
+        await eventually(all_there)
+        await cluster.stop_controllers()
+        before = await versions()
+        start_anew(cluster)
+        await cluster.manager.wait_until_synced()
+        await asyncio.wait_for(_idle(cluster), 15)
+        assert await versions() == before
+
+
+def start_anew(cluster: ControlledCluster) -> None:
+    """Controllers that remember nothing, as after a restart."""
+    cluster.manager = ControllerManager(cluster.client, ca_pem=cluster.api.ca_pem)
+    cluster.start_controllers()
+
+
+async def _idle(cluster: ControlledCluster) -> None:
+    """Until no loop has anything queued, delayed or in hand."""
+    names = ("endpointslice", "endpoints", "endpointslicemirroring")
+    loops = [cluster.manager.controllers[name].loop for name in names]  # type: ignore[attr-defined]
+    while not all(loop.queue.idle for loop in loops):
+        await asyncio.sleep(0.02)
