@@ -8,6 +8,8 @@ from typing import Protocol
 
 from nodeport.api.resources import (
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
@@ -21,11 +23,13 @@ from nodeport.api.resources import (
     RESOURCES,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STATEFUL_SETS,
     Resource,
 )
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
+from nodeport.controllers.daemonset.controller import DaemonSetController
 from nodeport.controllers.deployment.controller import DeploymentController
 from nodeport.controllers.endpoints.controller import EndpointsController
 from nodeport.controllers.endpointslice.controller import (
@@ -58,6 +62,7 @@ from nodeport.controllers.replicaset.controller import ReplicaSetController
 from nodeport.controllers.scheduler.controller import Scheduler
 from nodeport.controllers.selection import index_pods, index_services
 from nodeport.controllers.serviceaccount.controller import ServiceAccountController
+from nodeport.controllers.statefulset.controller import StatefulSetController
 from nodeport.kit.clock import Clock, SystemClock
 
 _NOT_FOLLOWED = (EVENTS, LEASES)
@@ -123,7 +128,7 @@ class ControllerManager:
     def _add_indexes(self) -> None:
         pods = self._informer(PODS)
         index_pods(pods)
-        for informer in (pods, self._informer(REPLICA_SETS)):
+        for informer in (pods, self._informer(REPLICA_SETS), self._informer(CONTROLLER_REVISIONS)):
             informer.add_index(BY_CONTROLLER, index_by_controller)
             informer.add_index(ORPHANS, index_orphans)
         index_services(self._informer(SERVICES))
@@ -164,6 +169,16 @@ class ControllerManager:
             "replicationcontroller": ReplicaSetController(
                 self._client, owners=self._informer(REPLICATION_CONTROLLERS), pods=pods, clock=self._clock,
                 recorder=self._recorder("replication-controller"),
+            ),
+            "statefulset": StatefulSetController(
+                self._client, stateful_sets=self._informer(STATEFUL_SETS), pods=pods,
+                revisions=self._informer(CONTROLLER_REVISIONS), clock=self._clock,
+                recorder=self._recorder("statefulset-controller"),
+            ),
+            "daemonset": DaemonSetController(
+                self._client, daemon_sets=self._informer(DAEMON_SETS), pods=pods, nodes=self._informer(NODES),
+                revisions=self._informer(CONTROLLER_REVISIONS), clock=self._clock,
+                recorder=self._recorder("daemonset-controller"),
             ),
             "scheduler": Scheduler(
                 self._client, pods=pods, nodes=self._informer(NODES), clock=self._clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject, NamespacedName, controller_of, is_being_deleted, labels
 from nodeport.api.resources import PODS, Resource
@@ -54,6 +55,16 @@ async def all_of(calls: Iterable[Coroutine[None, None, None]]) -> None:
             raise result
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the events say, in the words of the kind's own controller: ``{pod}``, ``{owner}``, ``{error}``."""
+
+    created: str = "Created pod: {pod}"
+    deleted: str = "Deleted pod: {pod}"
+    not_created: str = "Error creating: {error}"
+    not_deleted: str = "Error deleting: {error}"
+
+
 class PodControl:
     """``resource`` is the kind of the owners; ``pods`` is indexed by controller and orphans (``ownership``)."""
 
@@ -64,9 +75,12 @@ class PodControl:
         pods: Informer,
         guard: WriteGuard[NamespacedName],
         recorder: EventRecorder,
+        *,
+        texts: Texts = Texts(),  # frozen
     ) -> None:
         self._client = client
         self._resource = resource
+        self._texts = texts
         self._pods = pods
         self._guard = guard
         self._recorder = recorder
@@ -106,30 +120,35 @@ class PodControl:
 
     async def create(self, key: NamespacedName, owner: JsonObject, pod: JsonObject) -> None:
         """Raises what the API says; a namespace that is going away is no failure."""
-        reference = object_reference(self._resource, owner)
+        name = pod["metadata"].get("name") or ""
         try:
             made = await self._client.create(PODS, pod)
         except ApiError as error:
             if isinstance(error, Forbidden) and any(c.reason == "NamespaceTerminating" for c in error.causes):
                 return
-            self._recorder.event(reference, WARNING, "FailedCreate", f"Error creating: {error}")
+            self._tell(owner, WARNING, "FailedCreate", self._texts.not_created, name, error)
             raise
         self._guard.wrote(key, made)
-        text = f"Created pod: {made['metadata']['name']}"
-        self._recorder.event(reference, NORMAL, "SuccessfulCreate", text)
+        self._tell(owner, NORMAL, "SuccessfulCreate", self._texts.created, made["metadata"]["name"])
 
     async def delete(self, key: NamespacedName, owner: JsonObject, pod: JsonObject) -> None:
         meta = pod["metadata"]
-        reference = object_reference(self._resource, owner)
         try:
             await self._client.delete(PODS, meta["name"], key.namespace, uid=meta["uid"])
         except (NotFound, Conflict):
             return  # gone, or another pod by now: the cache is about to tell
         except ApiError as error:
-            self._recorder.event(reference, WARNING, "FailedDelete", f"Error deleting: {error}")
+            self._tell(owner, WARNING, "FailedDelete", self._texts.not_deleted, meta["name"], error)
             raise
         self._guard.deleted(key, pod)
-        self._recorder.event(reference, NORMAL, "SuccessfulDelete", f"Deleted pod: {meta['name']}")
+        self._tell(owner, NORMAL, "SuccessfulDelete", self._texts.deleted, meta["name"])
+
+    def _tell(
+        self, owner: JsonObject, kind: str, reason: str, text: str, pod: str, error: object = ""
+    ) -> None:
+        reference = object_reference(self._resource, owner)
+        told = text.format(pod=pod, owner=owner["metadata"]["name"], error=error)
+        self._recorder.event(reference, kind, reason, told)
 
 
 class OwnerLookup:

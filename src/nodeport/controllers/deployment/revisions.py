@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import msgspec
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import DEPLOYMENTS
 from nodeport.controllers.ownership import controller_reference
-from nodeport.kit.names import SUFFIX_ALPHABET
+from nodeport.controllers.templates import settled, template_hash
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -27,29 +24,11 @@ _NOT_COPIED = {
 }
 
 
-def template_hash(template: JsonObject, collisions: int) -> str:
-    """A short name for a template: FNV-1a of its canonical JSON, in letters that spell nothing."""
-    number = 0x811C9DC5
-    for byte in msgspec.json.encode([_settled(template), collisions], order="sorted"):
-        number = ((number ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(SUFFIX_ALPHABET[ord(digit) % len(SUFFIX_ALPHABET)] for digit in str(number))
-
-
 def has_template(replica_set: JsonObject, template: JsonObject) -> bool:
     """Whether the pods of both are the same but for the hash label."""
-    ours = _settled(template)
-    theirs = _settled(replica_set["spec"]["template"])
+    ours = settled(template)
+    theirs = settled(replica_set["spec"]["template"])
     return bool(_without_hash(ours) == _without_hash(theirs))
-
-
-def _settled(value: Any) -> Any:
-    """Without what Go leaves out when empty: ``creationTimestamp: null`` is no difference."""
-    if isinstance(value, dict):
-        found = {key: _settled(entry) for key, entry in value.items()}
-        return {key: entry for key, entry in found.items() if entry is not None and entry not in ({}, [])}
-    if isinstance(value, list):
-        return [_settled(entry) for entry in value]
-    return value
 
 
 def _without_hash(template: JsonObject) -> JsonObject:

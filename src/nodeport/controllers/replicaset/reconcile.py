@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from nodeport.api.meta import JsonObject, is_being_deleted, labels
 from nodeport.controllers import conditions
+from nodeport.controllers.availability import until_available
 from nodeport.controllers.podcontrol import is_active
 from nodeport.controllers.selection import is_ready, ready_condition
 from nodeport.kit.clock import parse_rfc3339, rfc3339
@@ -125,13 +126,6 @@ def replica_status(
     if listed:
         status["conditions"] = listed
     return status, min((wait for wait in waits if wait), default=None)
-
-
-def until_available(pod: JsonObject, minimum: timedelta, now: datetime) -> timedelta:
-    since = ready_condition(pod).get("lastTransitionTime")
-    if not minimum or not since:
-        return timedelta()
-    return max(timedelta(), parse_rfc3339(since) + minimum - now)
 
 
 def _failure_condition(replica_set: JsonObject, count: int, failure: str, now: datetime) -> list[JsonObject]:

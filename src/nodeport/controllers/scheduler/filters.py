@@ -6,10 +6,11 @@ preemption.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from nodeport.api.meta import JsonObject, labels
 from nodeport.api.selectors import label_selector_of
+from nodeport.controllers.nodeaffinity import selects_node
 from nodeport.controllers.scheduler.nodes import (
     ClusterState,
     HostPort,
@@ -61,50 +62,7 @@ def _untolerated(pod: JsonObject, node: JsonObject) -> str:
 
 
 def _unselected(pod: JsonObject, node: JsonObject) -> str:
-    wanted = pod["spec"].get("nodeSelector") or {}
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if wanted.items() <= labels(node).items() and (required is None or _has_term(required, node)):
-        return ""
-    return "node(s) didn't match Pod's node affinity/selector"
-
-
-def _has_term(selector: JsonObject, node: JsonObject) -> bool:
-    fields = {"metadata.name": node["metadata"]["name"]}
-    for term in selector.get("nodeSelectorTerms") or ():
-        expressions, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-        if not (expressions or on_fields):
-            continue  # an empty term selects nothing
-        if _all_match(expressions, labels(node)) and _all_match(on_fields, fields):
-            return True
-    return False
-
-
-def _all_match(requirements: Iterable[JsonObject], values: Mapping[str, str]) -> bool:
-    return all(_matches(requirement, values) for requirement in requirements)
-
-
-def _matches(requirement: JsonObject, values: Mapping[str, str]) -> bool:
-    value = values.get(requirement["key"])
-    listed = requirement.get("values") or []
-    match requirement.get("operator"):
-        case "In":
-            return value in listed
-        case "NotIn":
-            return value not in listed
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" as operator:
-            if value is None or not listed or not (_is_integer(value) and _is_integer(listed[0])):
-                return False
-            return int(value) > int(listed[0]) if operator == "Gt" else int(value) < int(listed[0])
-    return False
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return "" if selects_node(pod["spec"], node) else "node(s) didn't match Pod's node affinity/selector"
 
 
 # --- room

@@ -1,0 +1,1 @@
+"""Pods with lasting names, made, updated and removed in order."""
