@@ -83,6 +83,11 @@ class Resource:
         return self.gvk.api_version
 
     @property
+    def is_kept(self) -> bool:
+        """Whether what is created is stored. Else it is a question: answered, and forgotten."""
+        return "get" in self.verbs
+
+    @property
     def list_kind(self) -> str:
         return f"{self.gvk.kind}List"
 
@@ -169,7 +174,12 @@ NEW_EVENTS = _row(
 )  # fmt: skip
 CONFIG_MAPS = _core("ConfigMap", "configmaps", short_names=("cm",))
 SECRETS = _core("Secret", "secrets", field_selectors=("type",))
-SERVICE_ACCOUNTS = _core("ServiceAccount", "serviceaccounts", short_names=("sa",), returns_deleted=True)
+SERVICE_ACCOUNTS = _core(
+    "ServiceAccount", "serviceaccounts", short_names=("sa",), returns_deleted=True,
+    subresources=(
+        Subresource("token", ("create",), GroupVersionKind("authentication.k8s.io", "v1", "TokenRequest")),
+    ),
+)  # fmt: skip
 ENDPOINT_SLICES = _row(
     "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "discovery", has_generation=True
 )  # fmt: skip
@@ -236,12 +246,28 @@ CLUSTER_ROLE_BINDINGS = _row(
     "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "rbac", namespaced=False
 )
 
+
+def _review(group: str, kind: str, *, namespaced: bool = False) -> Resource:
+    package = group.partition(".")[0]
+    return _row(
+        group, "v1", kind, f"{kind.lower()}s", package, namespaced=namespaced, verbs=("create",),
+    )  # fmt: skip
+
+
+TOKEN_REVIEWS = _review("authentication.k8s.io", "TokenReview")
+SELF_SUBJECT_REVIEWS = _review("authentication.k8s.io", "SelfSubjectReview")
+SUBJECT_ACCESS_REVIEWS = _review("authorization.k8s.io", "SubjectAccessReview")
+LOCAL_SUBJECT_ACCESS_REVIEWS = _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True)
+SELF_SUBJECT_ACCESS_REVIEWS = _review("authorization.k8s.io", "SelfSubjectAccessReview")
+SELF_SUBJECT_RULES_REVIEWS = _review("authorization.k8s.io", "SelfSubjectRulesReview")
+
 RESOURCES: tuple[Resource, ...] = (
     NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,
-    PRIORITY_CLASSES, RUNTIME_CLASSES, NEW_EVENTS,
+    PRIORITY_CLASSES, RUNTIME_CLASSES, NEW_EVENTS, TOKEN_REVIEWS, SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS,
+    LOCAL_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_RULES_REVIEWS,
 )  # fmt: skip
 
 

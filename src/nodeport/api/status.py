@@ -32,7 +32,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import Resource
+from nodeport.api.resources import GroupVersionKind, Resource
 
 
 class FieldErrorType(Enum):
@@ -268,7 +268,7 @@ def conflict(resource: Resource, name: str, why: str = MODIFIED) -> Conflict:
     return Conflict(message, details=_about(resource, name))
 
 
-def invalid_object(resource: Resource, name: str, errors: Sequence[FieldError]) -> Invalid:
+def invalid_object(resource: Resource | GroupVersionKind, name: str, errors: Sequence[FieldError]) -> Invalid:
     """422 with one cause an error; several are printed as a list, equal ones once."""
     unique = list(dict.fromkeys(str(error) for error in errors))
     shown = unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"

@@ -49,6 +49,7 @@ class Documents:
         self._openapi = openapi
         self._metrics = metrics
         self._is_ready = is_ready
+        self._made: dict[str, tuple[str, Callable[[], JsonObject]]] = {}
         self._fixed: dict[str, bytes] = {
             "/api": encode(discovery.core_versions()),
             "/apis": encode(discovery.groups()),
@@ -62,9 +63,14 @@ class Documents:
         paths = sorted({*self._fixed, *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3"})
         self._fixed["/"] = encode({"paths": paths})
 
+    def add(self, path: str, content_type: str, make: Callable[[], JsonObject]) -> None:
+        """A further document, made when it is asked for."""
+        self._made[path] = (content_type, make)
+
     def knows(self, path: str) -> bool:
         return (
             path in self._fixed
+            or path in self._made
             or path == "/metrics"
             or self._openapi.knows(path)
             or any(path == health or path.startswith(f"{health}/") for health in HEALTH_PATHS)
@@ -79,6 +85,9 @@ class Documents:
         if path in self._fixed:
             headers = {"Vary": "Accept"} if path in ("/api", "/apis") else None
             return web.Response(body=self._fixed[path], content_type="application/json", headers=headers)
+        if path in self._made:
+            content_type, make = self._made[path]
+            return web.Response(body=encode(make()), content_type=content_type)
         if path == "/metrics":
             return web.Response(text=self._metrics.render())
         if self._openapi.knows(path):

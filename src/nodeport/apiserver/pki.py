@@ -48,7 +48,10 @@ class _Authority:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPki:
-    """The files of one cluster. ``server`` serves the API; the others are clients of it or of the kubelets."""
+    """The files of one cluster. ``server`` serves the API; the others are clients of it or of the kubelets.
+
+    ``service_account_key`` signs the tokens of ServiceAccounts: they hold as long as it stays.
+    """
 
     directory: Path
     ca: KeyPair
@@ -57,6 +60,7 @@ class ClusterPki:
     controller: KeyPair
     proxy: KeyPair
     kubelet_client: KeyPair
+    service_account_key: Path
 
     @property
     def ca_pem(self) -> bytes:
@@ -89,6 +93,7 @@ class ClusterPki:
             kubelet_client=make.client(
                 "kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)
             ),
+            service_account_key=_ensure_key(directory / "sa.key"),
         )
 
     def local_nodes(self, stem: str, addresses: Iterable[Address] = ()) -> KeyPair:
@@ -220,11 +225,20 @@ class _Maker:
         )
 
 
-def _write_pair(pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-    private = key.private_bytes(
+def _ensure_key(path: Path) -> Path:
+    if not path.exists():
+        _write(path, _private_bytes(ec.generate_private_key(ec.SECP256R1())))
+    return path
+
+
+def _private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(pair.key, private)
+
+
+def _write_pair(pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    _write(pair.key, _private_bytes(key))
     _write(pair.cert, cert.public_bytes(serialization.Encoding.PEM))
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 
 from aiohttp import web
 
+from nodeport.api.meta import JsonObject
 from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.admission.gate import AdmissionGate
 from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator, Network
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
 from nodeport.apiserver.auth import User
-from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens
+from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens, TokenAuthenticator
+from nodeport.apiserver.authentication.bootstraptokens import BootstrapTokens
+from nodeport.apiserver.authentication.serviceaccounts import ServiceAccountTokens
+from nodeport.apiserver.authentication.signing import SigningKey
 from nodeport.apiserver.authorization.escalation import Escalation
 from nodeport.apiserver.authorization.keeper import RbacKeeper
 from nodeport.apiserver.authorization.nodes import NodeAuthorizer
@@ -37,6 +41,7 @@ from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.repair import Repair
 from nodeport.apiserver.reporting import Reporter
+from nodeport.apiserver.reviews import Reviews
 from nodeport.apiserver.routes import Router
 from nodeport.apiserver.servicecidrs import DefaultServiceCidr, Ranges
 from nodeport.apiserver.strategies.addressing import IPAddressStrategy
@@ -46,6 +51,7 @@ from nodeport.apiserver.strategies.serviceports import ServicePorts
 from nodeport.apiserver.strategies.services import ServiceStrategy
 from nodeport.apiserver.streaming import Streamer
 from nodeport.apiserver.subresources import Subresources
+from nodeport.apiserver.tokenrequests import TokenRequests
 from nodeport.apiserver.verbs import Machinery, Verbs
 from nodeport.apiserver.watch import WatchSource
 from nodeport.apiserver.writes import Writer
@@ -76,6 +82,7 @@ class ApiServerConfig:
 
     ``service_cidrs``: one network, or one of each family with that of the primary family first.
     ``advertise``: what default/kubernetes leads to; by default the first address listened on.
+    ``service_account_key``: PEM, signs tokens; None: a key of this run's own.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
     """
 
@@ -84,6 +91,7 @@ class ApiServerConfig:
     tls: TlsFiles | None = None
     tokens: Mapping[str, User] = field(default_factory=dict)
     service_cidrs: tuple[Network, ...] = DEFAULT_SERVICE_CIDRS
+    service_account_key: Path | None = None
     node_port_range: range = DEFAULT_NODE_PORTS
     advertise: tuple[str, int] | None = None
     kubelet_client: TlsFiles | None = None
@@ -157,6 +165,10 @@ class ApiServer:
             found.append((host, sockets[0].getsockname()[1] if sockets else port))
         self._addresses = tuple(found)
 
+    def _discovery(self, tokens: ServiceAccountTokens) -> JsonObject:
+        host, port = self._config.advertise or self._addresses[0]
+        return tokens.discovery(f"https://{host}:{port}")
+
     def _bootstrap(self, parts: _Parts) -> Bootstrap:
         host, port = self._config.advertise or self._addresses[0]
         address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)
@@ -183,10 +195,17 @@ class ApiServer:
         lister = Lister(config.store, config.clock)
         writer = Writer(registry)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
+        tokens = ServiceAccountTokens(config.store, SigningKey(config.service_account_key), config.clock)
+        others: list[TokenAuthenticator] = [
+            StaticTokens(config.tokens),
+            BootstrapTokens(config.store, config.clock),
+        ]
         machinery = Machinery(
             registry=registry, lister=lister, writer=writer, patcher=Patcher(writer),
             deleter=Deleter(registry, writer, lister), subresources=Subresources(registry, writer),
             streamer=streamer, logs=PodLogs(registry, _kubelet_context(config)),
+            reviews=Reviews(tokens, Authenticator(others), authorizer, index),
+            token_requests=TokenRequests(registry, tokens),
         )  # fmt: skip
         metrics = Metrics()
         report = Reporter(registry, writer).warn
@@ -195,7 +214,11 @@ class ApiServer:
             metrics.add_source(source)
         metrics.add_source(lambda: stream_metrics(streamer))
         documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
-        doorkeepers = Doorkeepers(Authenticator([StaticTokens(config.tokens)]), authorizer)
+        documents.add("/openid/v1/jwks", "application/jwk-set+json", tokens.key_set)
+        documents.add(
+            "/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens)
+        )
+        doorkeepers = Doorkeepers(Authenticator([*others, tokens]), authorizer)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
         return _Parts(
             handler, registry, writer, streamer, repair, Ranges(config.store, addresses),

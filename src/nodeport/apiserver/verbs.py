@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nodeport.api import schema
+from nodeport.api.meta import JsonObject
 from nodeport.api.status import BadRequest, MethodNotAllowed
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.bodies import Body, parse, read_object
@@ -24,9 +25,11 @@ from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.presenting import present_list, present_object
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address, read_body
+from nodeport.apiserver.reviews import Reviews
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streaming import Streamer
 from nodeport.apiserver.subresources import BINDING, BINDING_SCHEMA, SCALE, SCALE_SCHEMA, Subresources
+from nodeport.apiserver.tokenrequests import TOKEN_REQUEST, TOKEN_REQUEST_SCHEMA, TokenRequests
 from nodeport.apiserver.warnings import warning_headers
 from nodeport.apiserver.writes import Writer, Written
 
@@ -73,6 +76,8 @@ class Machinery:
     subresources: Subresources
     streamer: Streamer
     logs: PodLogs
+    reviews: Reviews
+    token_requests: TokenRequests
 
 
 class Verbs:
@@ -80,6 +85,8 @@ class Verbs:
         self._machinery = machinery
 
     async def serve(self, call: Call) -> web.StreamResponse:
+        if not call.target.resource.is_kept:
+            return await self._review(call)
         match call.target.subresource:
             case "" | "status":
                 return await self._serve_object(call)
@@ -89,6 +96,8 @@ class Verbs:
                 return await self._bind(call)
             case "finalize":
                 return await self._finalize(call)
+            case "token":
+                return await self._request_token(call)
             case "log":
                 return await self._machinery.logs.serve(call.request, call.target, call.address)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
@@ -227,6 +236,30 @@ class Verbs:
         binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
         found = await self._machinery.subresources.bind(call.target, binding, options)
         return web.Response(status=201, body=encode(found), content_type="application/json")
+
+    async def _review(self, call: Call) -> web.Response:
+        options = write_options(call.address.query, "CreateOptions", call.user)
+        resource = call.target.resource
+        review, warned = read_object(
+            await call.body(), resource.schema, resource.gvk, options.field_validation
+        )
+        found = await self._machinery.reviews.answer(call.target, review, call.user)
+        return self._answer(call, found, warned)
+
+    async def _request_token(self, call: Call) -> web.Response:
+        options = write_options(call.address.query, "CreateOptions", call.user)
+        asked, warned = read_object(
+            await call.body(), TOKEN_REQUEST_SCHEMA, TOKEN_REQUEST, options.field_validation
+        )
+        found = await self._machinery.token_requests.create(
+            call.target, asked, call.user, dry_run=options.dry_run
+        )
+        return self._answer(call, found, warned)
+
+    def _answer(self, call: Call, found: JsonObject, warned: list[str]) -> web.Response:
+        """201 with an object that was made only to be told."""
+        wanted = call.representation(transformable=False)
+        return self._object(call, encode(found), wanted, status=201, warned=warned)
 
     async def _finalize(self, call: Call) -> web.Response:
         options = write_options(call.address.query, "UpdateOptions", call.user)

@@ -61,6 +61,7 @@ async def serve(paths: Paths) -> None:
                 node_port_range=config.node_port_range,
                 advertise=(str(plan.host), port),
                 kubelet_client=tls("kubelet-client"),
+                service_account_key=paths.key("sa"),
             )
         )
         client = RestClient(

@@ -92,7 +92,9 @@ class ControllerManager:
         self._client = client
         self._clock = clock or SystemClock()
         self.informers = {
-            row: Informer(client, row, clock=self._clock) for row in RESOURCES if row not in _NOT_FOLLOWED
+            row: Informer(client, row, clock=self._clock)
+            for row in RESOURCES
+            if row.is_kept and row not in _NOT_FOLLOWED
         }
         self._leases = Informer(client, LEASES, namespace=LEASE_NAMESPACE, clock=self._clock)
         self._recorders: list[EventRecorder] = []

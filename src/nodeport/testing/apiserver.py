@@ -69,6 +69,7 @@ async def running_apiserver(store: Store | None = None, **options: Any) -> Async
                 store=served,
                 listen=(("127.0.0.1", 0),),
                 tls=TlsFiles(pki.server.cert, pki.server.key, pki.ca.cert),
+                service_account_key=pki.service_account_key,
                 kubelet_client=TlsFiles(pki.kubelet_client.cert, pki.kubelet_client.key, pki.ca.cert),
             ),
             **options,

@@ -52,7 +52,7 @@ def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     pki = ClusterPki.ensure(tmp_path / "pki")
     assert stat.S_IMODE((tmp_path / "pki").stat().st_mode) == 0o700
     files = list(pki.directory.iterdir())
-    assert len(files) == 12
+    assert len(files) == 13
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
