@@ -4,86 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
-import aiohttp
 import pytest
 
 from nodeport.api.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, PODS, ROLE_BINDINGS, ROLES
-from nodeport.apiserver.auth import AUTHENTICATED, MASTERS, NODES_GROUP, Attributes, User, about
+from nodeport.apiserver.auth import AUTHENTICATED, MASTERS, Attributes, User, about
 from nodeport.apiserver.authorization.policy import defaults, mended
 from nodeport.apiserver.authorization.rbac import RbacIndex
 from nodeport.store.memory import MemoryStore
-from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 from nodeport.testing.controlplane import eventually
+from unit.apiserver.security import RBAC, Client, asking, binding, pod, role, rule
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 PODS_OF = "/api/v1/namespaces/{}/pods"
-TOKENS = {
-    "admin": User("root", (MASTERS,)),
-    "ann": User("ann"),
-    "bob": User("bob", ("team",)),
-    "node-a": User("system:node:node-a", (NODES_GROUP,)),
-    "controllers": User("system:kube-controller-manager"),
-}
-Json = dict[str, Any]
-
-
-class Client:
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session, self._url = session, url
-
-    async def __call__(
-        self, token: str, method: str, path: str, body: Json | None = None, **headers: str
-    ) -> tuple[int, Json]:
-        sent = {
-            "Authorization": f"Bearer {token}",
-            **{key.replace("_", "-"): value for key, value in headers.items()},
-        }
-        if method == "PATCH":
-            sent["Content-Type"] = "application/merge-patch+json"
-        async with self._session.request(method, self._url + path, json=body, headers=sent) as response:
-            return response.status, await response.json(content_type=None)
-
-    async def must(self, token: str, method: str, path: str, body: Json | None = None) -> Json:
-        status, found = await self(token, method, path, body)
-        assert status < 300, found
-        return found
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[RunningApiServer]:
-    async with running_apiserver(tokens=TOKENS, seed=1) as running:
-        yield running
-
-
-@pytest.fixture
-async def ask(server: RunningApiServer) -> AsyncIterator[Client]:
-    connector = aiohttp.TCPConnector(ssl=server.admin_config.ssl_context())
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield Client(session, server.url)
-
-
-def role(name: str, *rules: Json, **more: Any) -> Json:
-    return {"metadata": {"name": name}, "rules": list(rules), **more}
-
-
-def rule(verbs: str, resources: str, groups: str = "", names: str = "") -> Json:
-    found: Json = {
-        "verbs": verbs.split(),
-        "resources": resources.split(),
-        "apiGroups": groups.split() or [""],
-    }
-    return {**found, "resourceNames": names.split()} if names else found
-
-
-def binding(name: str, kind: str, bound: str, *subjects: str) -> Json:
-    made = [dict(zip(("kind", "name", "namespace"), each.split(":"), strict=False)) for each in subjects]
-    return {
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": bound},
-        "subjects": made,
-    }
+async def ask() -> AsyncIterator[Client]:
+    async with asking() as client:
+        yield client
 
 
 async def test_nobody_may_anything_until_he_is_bound(ask: Client) -> None:
@@ -219,24 +157,17 @@ async def test_aggregated_roles_follow_their_parts(ask: Client) -> None:
 async def test_default_roles_come_back_unless_their_owner_forbids_it() -> None:
     store = MemoryStore()
     path = f"{RBAC}/clusterroles"
-    async with running_apiserver(store, tokens=TOKENS) as server:
-        connector = aiohttp.TCPConnector(ssl=server.admin_config.ssl_context())
-        async with aiohttp.ClientSession(connector=connector) as session:
-            ask = Client(session, server.url)
-            await ask.must("admin", "DELETE", f"{path}/system:discovery")
-            await ask.must("admin", "PATCH", f"{path}/system:basic-user", {"rules": [rule("get", "pods")]})
-            await ask.must("admin", "PATCH", f"{path}/cluster-admin", {
-                "rules": [], "metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}},
-            })  # fmt: skip
-    async with running_apiserver(store, tokens=TOKENS) as server:
-        connector = aiohttp.TCPConnector(ssl=server.admin_config.ssl_context())
-        async with aiohttp.ClientSession(connector=connector) as session:
-            ask = Client(session, server.url)
-            assert (await ask.must("admin", "GET", f"{path}/system:discovery"))["rules"]
-            mended_rules = (await ask.must("admin", "GET", f"{path}/system:basic-user"))["rules"]
-            assert rule("get", "pods") in mended_rules
-            assert len(mended_rules) == 3
-            assert not (await ask.must("admin", "GET", f"{path}/cluster-admin")).get("rules")
+    async with asking(store) as ask:
+        await ask.must("admin", "DELETE", f"{path}/system:discovery")
+        await ask.must("admin", "PATCH", f"{path}/system:basic-user", {"rules": [rule("get", "pods")]})
+        forbidding = {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}}
+        await ask.must("admin", "PATCH", f"{path}/cluster-admin", {"rules": [], "metadata": forbidding})
+    async with asking(store) as ask:
+        assert (await ask.must("admin", "GET", f"{path}/system:discovery"))["rules"]
+        mended_rules = (await ask.must("admin", "GET", f"{path}/system:basic-user"))["rules"]
+        assert rule("get", "pods") in mended_rules
+        assert len(mended_rules) == 3
+        assert not (await ask.must("admin", "GET", f"{path}/cluster-admin")).get("rules")
 
 
 async def test_nodes_touch_only_what_is_theirs(ask: Client) -> None:
@@ -277,11 +208,6 @@ async def test_nodes_touch_only_what_is_theirs(ask: Client) -> None:
         )
     )[0] == 403
     assert (await ask("node-a", "PATCH", f"{leases}/node-b", {"spec": {}}))[0] == 403
-
-
-def pod(name: str, node: str, **spec: Any) -> Json:
-    container = {"name": "c", "image": "nodeport/echo"}
-    return {"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [container], **spec}}
 
 
 async def test_nodes_see_the_secrets_and_pods_that_concern_them(ask: Client) -> None:
