@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from nodeport.api.meta import JsonObject
@@ -19,7 +20,7 @@ from nodeport.apiserver.locks import KeyLocks
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import Clock
-from nodeport.store.base import Expect, KeyValue, Operation, PreconditionFailed, Revision, Store
+from nodeport.store.base import Expect, KeyValue, Operation, PreconditionFailed, Revision, Store, Undecided
 
 RETRY_SECONDS = 0.002
 
@@ -78,7 +79,7 @@ class Registry:
             for strategy in strategies
         }
         self.locks = KeyLocks()
-        self._commits: set[asyncio.Task[Revision]] = set()
+        self._commits: set[asyncio.Future[Revision]] = set()
 
     def entry(self, resource: Resource) -> Entry:
         return self._entries[resource.qualified_name]
@@ -122,21 +123,18 @@ class Registry:
         does not undo what may already be on disk: the commit runs to its end.
         """
         reservation.hand_over()
-        task = asyncio.ensure_future(self._commit(operations, reservation, within))
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
-        return await asyncio.shield(task)
-
-    async def _commit(
-        self, operations: Sequence[Operation], reservation: Reservation, within: OpenNamespace | None
-    ) -> Revision:
+        wanted = [*operations, *reservation.operations]
         try:
-            revision = await self._commit_within([*operations, *reservation.operations], within)
+            done = self.store.submit([*wanted, within.expectation] if within else wanted)
+        except (Undecided, PreconditionFailed):
+            done = asyncio.create_task(self._commit_within(wanted, within))
+            self._commits.add(done)
+            done.add_done_callback(self._commits.discard)
         except BaseException:
             reservation.release()
             raise
-        reservation.commit()
-        return revision
+        done.add_done_callback(partial(_settle, reservation))
+        return await asyncio.shield(done)
 
     async def _commit_within(self, operations: Sequence[Operation], within: OpenNamespace | None) -> Revision:
         """A namespace that only changed is looked at again; one that is going away refuses."""
@@ -148,6 +146,13 @@ class Registry:
                     raise
             within = await self.require_open_namespace(within.resource, within.namespace, within.name)
         return await self.store.commit(operations)
+
+
+def _settle(reservation: Reservation, done: asyncio.Future[Revision]) -> None:
+    if done.cancelled() or done.exception() is not None:
+        reservation.release()
+    else:
+        reservation.commit()
 
 
 def is_terminating(namespace: KeyValue) -> bool:

@@ -7,6 +7,7 @@ given twice, not even after a crash, and start at 1. What is read is committed a
 
     StoreError
     ├── PreconditionFailed   an operation expected another mod revision; nothing of the commit happened
+    ├── Undecided            a precondition fails against a commit that is not durable yet: it depends on that one
     ├── Compacted            the revision asked for is older than the log reaches
     ├── FutureRevision       the revision asked for has not happened yet
     ├── SlowWatcher          a watcher fell too far behind and was dropped; list again
@@ -16,6 +17,7 @@ given twice, not even after a crash, and start at 1. What is read is committed a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -94,6 +96,10 @@ class PreconditionFailed(StoreError):
         self.current = current
 
 
+class Undecided(StoreError):
+    """To answer a caller out of a write that may still be lost would be a lie: ask again once that is settled."""
+
+
 class Compacted(StoreError):
     def __init__(self, asked: int, oldest: int) -> None:
         super().__init__(f"revision {asked} is compacted; the log reaches back to {oldest}")
@@ -168,6 +174,13 @@ class Store(Protocol):
 
     async def commit(self, operations: Sequence[Operation]) -> Revision:
         """Do all operations at one new revision, or none; returns once that is durable. No key may occur twice."""
+        ...
+
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[Revision]:
+        """As ``commit``, taking its place now; the future is done once that is durable, and giving it up stops nothing.
+
+        Raises at once what is certain, and ``Undecided`` where ``commit`` would wait before it could say anything.
+        """
         ...
 
     def watch(self, prefix: str, after: Revision) -> Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from nodeport.store.base import Closed, KeyValue, Listing, Operation, Revision, Watch
@@ -43,13 +44,18 @@ class MemoryStore:
         return self._state.list_prefix(prefix, start_after, limit, revision)
 
     async def commit(self, operations: Sequence[Operation]) -> Revision:
+        return self.submit(operations).result()
+
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[Revision]:
         self._check_open()
         commit = self._state.stage(operations)
         self._state.publish(commit)
         self._watchers.publish(commit.events)
         if self._state.history > self._history + self._history // 4:
             self._state.compact(Revision(self._state.revision - self._history))
-        return commit.revision
+        done: asyncio.Future[Revision] = asyncio.get_running_loop().create_future()
+        done.set_result(commit.revision)
+        return done
 
     def watch(self, prefix: str, after: Revision) -> Watch:
         return self._watchers.watch(prefix, after)

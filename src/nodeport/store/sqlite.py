@@ -25,11 +25,12 @@ from nodeport.store.base import (
     Revision,
     StoreError,
     Unavailable,
+    Undecided,
     Watch,
 )
 from nodeport.store.memory import HISTORY, WATCH_BUFFER
 from nodeport.store.sqlite_file import MAX_OPERATIONS, Compaction, SqliteFile, Synchronous, Write
-from nodeport.store.state import Commit, State, Undecided
+from nodeport.store.state import Commit, State
 from nodeport.store.watchers import Watchers
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class _Queued:
     """A write and whom to tell; nobody when the store compacts of its own accord."""
 
     write: Write
-    done: asyncio.Future[None] | None
+    done: asyncio.Future[Revision] | None
 
 
 class SqliteStore:
@@ -115,17 +116,17 @@ class SqliteStore:
         return self._state.list_prefix(prefix, start_after, limit, revision)
 
     async def commit(self, operations: Sequence[Operation]) -> Revision:
-        if len(operations) > MAX_OPERATIONS:
-            raise ValueError(f"a commit takes at most {MAX_OPERATIONS} operations")
         while True:
-            self._check_open()
             try:
-                commit = self._state.stage(operations)
-                break
+                return await self.submit(operations)
             except Undecided:
                 await asyncio.shield(self._settled)
-        await self._write(commit)
-        return commit.revision
+
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[Revision]:
+        if len(operations) > MAX_OPERATIONS:
+            raise ValueError(f"a commit takes at most {MAX_OPERATIONS} operations")
+        self._check_open()
+        return self._write(self._state.stage(operations))
 
     def watch(self, prefix: str, after: Revision) -> Watch:
         return self._watchers.watch(prefix, after)
@@ -151,8 +152,8 @@ class SqliteStore:
 
     # Writing
 
-    def _write(self, write: Write) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def _write(self, write: Write) -> asyncio.Future[Revision]:
+        done: asyncio.Future[Revision] = asyncio.get_running_loop().create_future()
         self._queue.append(_Queued(write, done))
         self._wanted.set()
         return done
@@ -187,7 +188,7 @@ class SqliteStore:
                     self._state.compact(Revision(revision))
                     self._compacting = False
             if queued.done is not None and not queued.done.done():
-                queued.done.set_result(None)
+                queued.done.set_result(Revision(queued.write.revision))
         if events:
             self._watchers.publish(events)
         self._compact_when_due()

@@ -23,18 +23,11 @@ from nodeport.store.base import (
     PreconditionFailed,
     Put,
     Revision,
-    StoreError,
+    Undecided,
 )
 
 INSERT_SINGLY = 16
 """Up to this many new keys are inserted one by one; more are appended and sorted, which merges runs in linear time."""
-
-
-class Undecided(StoreError):
-    """A precondition fails against a commit that is staged but not yet durable: ask again once that is settled.
-
-    Stores handle it themselves: to answer a caller out of a write that may still be lost would be a lie.
-    """
 
 
 @dataclass(frozen=True, slots=True)
