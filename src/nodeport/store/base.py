@@ -3,6 +3,9 @@
 Each commit, of one operation or several, gets the next revision; revisions grow by one for the whole store, are never
 given twice, not even after a crash, and start at 1. What is read is committed and, for a durable store, on disk.
 
+Values are Structs without garbage collection: made by the dozen in each write, kept by the ten thousand, and never part
+of a cycle.
+
 ::
 
     StoreError
@@ -19,15 +22,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NewType, Protocol, Self
+
+import msgspec
 
 Revision = NewType("Revision", int)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """A key's state: ``mod_revision`` is the commit that wrote ``value``, ``create_revision`` the one that made it."""
 
     key: str
@@ -36,8 +39,7 @@ class KeyValue:
     mod_revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One key's change in the commit ``revision``. ``current`` is None for a deletion, ``previous`` for a creation."""
 
     revision: Revision
@@ -46,8 +48,7 @@ class Event:
     previous: KeyValue | None
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True, gc=False):
     """Write ``key``. ``expect``: the mod revision it must have, 0 when it must not exist, None for no condition."""
 
     key: str
@@ -55,16 +56,14 @@ class Put:
     expect: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """Remove ``key``; removing what is not there is a precondition failure unless ``expect`` is None."""
 
     key: str
     expect: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(msgspec.Struct, frozen=True, gc=False):
     """Write nothing, but let the commit fail unless ``key`` has the mod revision ``expect``; 0: does not exist."""
 
     key: str
@@ -74,8 +73,7 @@ class Expect:
 Operation = Put | Delete | Expect
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """``items`` in key order as of ``revision``; ``remaining`` counts what lies beyond the limit."""
 
     items: Sequence[KeyValue]

@@ -12,9 +12,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+import msgspec
 
 from nodeport.store.base import (
     Closed,
@@ -36,8 +37,7 @@ from nodeport.store.watchers import Watchers
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
+class _Queued(msgspec.Struct, frozen=True):
     """A write and whom to tell; nobody when the store compacts of its own accord."""
 
     write: Write

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from nodeport.store.base import (
     Compacted,
@@ -30,8 +31,7 @@ INSERT_SINGLY = 16
 """Up to this many new keys are inserted one by one; more are appended and sorted, which merges runs in linear time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """A staged commit; ``events`` in the order of its operations."""
 
     revision: Revision
