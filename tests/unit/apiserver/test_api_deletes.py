@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from nodeport.api.resources import NAMESPACES
 from nodeport.api.resources import SERVICES as SERVICE_ROW
 from nodeport.api.status import Forbidden
 from nodeport.client.rest import RestClient
-from nodeport.store.base import Expect, Operation, Revision
+from nodeport.store.base import Expect, Operation, Revision, Undecided
 from nodeport.store.memory import MemoryStore
 from nodeport.testing.apiserver import running_apiserver
 
@@ -159,10 +160,19 @@ class RacingStore(MemoryStore):
     race: Callable[[], Awaitable[None]] | None = None
 
     async def commit(self, operations: Sequence[Operation]) -> Revision:
-        if self.race is not None and any(isinstance(each, Expect) for each in operations):
+        if self._racing(operations):
             race, self.race = self.race, None
+            assert race is not None
             await race()
         return await super().commit(operations)
+
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[Revision]:
+        if self._racing(operations):
+            raise Undecided("it hangs on what happens in between")
+        return super().submit(operations)
+
+    def _racing(self, operations: Sequence[Operation]) -> bool:
+        return self.race is not None and any(isinstance(each, Expect) for each in operations)
 
 
 async def test_nothing_is_created_in_the_instant_a_namespace_turns_to_go() -> None:
