@@ -133,7 +133,10 @@ class Registry:
         except BaseException:
             reservation.release()
             raise
-        done.add_done_callback(partial(_settle, reservation))
+        if done.done():  # before anybody hears of the commit, as the order of callbacks sees to otherwise
+            _settle(reservation, done)
+        else:
+            done.add_done_callback(partial(_settle, reservation))
         return await asyncio.shield(done)
 
     async def _commit_within(self, operations: Sequence[Operation], within: OpenNamespace | None) -> Revision:
