@@ -127,6 +127,7 @@ class Cause:
 class ApiError(Exception):
     """A request that the API refuses; carries all that its ``Status`` body says.
 
+    ``continue_token``: with what a client may go on although its list expired.
     ``details`` None: the body has none unless there are causes; empty: it has an empty one, which clients that look
     into a 404 count on.
     """
@@ -141,6 +142,7 @@ class ApiError(Exception):
         details: JsonObject | None = None,
         causes: Sequence[Cause] = (),
         retry_after_seconds: int = 0,
+        continue_token: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -148,6 +150,7 @@ class ApiError(Exception):
         self._has_details = details is not None
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
+        self.continue_token = continue_token
 
     def to_status(self) -> JsonObject:
         details: JsonObject = dict(self.details)
@@ -155,8 +158,9 @@ class ApiError(Exception):
             details["causes"] = [cause.to_json() for cause in self.causes]
         if self.retry_after_seconds:
             details["retryAfterSeconds"] = self.retry_after_seconds
+        metadata = {"continue": self.continue_token} if self.continue_token else {}
         status: JsonObject = {
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
             "message": self.message, "reason": self.reason,
         }  # fmt: skip
         if details or self._has_details:

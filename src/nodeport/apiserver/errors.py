@@ -22,7 +22,9 @@ from nodeport.store import base as store
 
 EXPIRED_CONTINUE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list "
-    "without the continue parameter."
+    "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+    "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+    "modified, or deleted between the time the first chunk was returned and now may show up in the list."
 )
 
 
@@ -37,6 +39,9 @@ def from_store(error: store.StoreError) -> ApiError:
             return ServiceUnavailable(f"the server is currently unable to handle the request: {error}")
         case _:
             return internal_error(error)
+
+
+EXPIRED_LIST = "The resourceVersion for the provided list is too old."
 
 
 def too_old(asked: int, oldest: int) -> Expired:

@@ -13,12 +13,14 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.api.status import BadRequest, Expired
 from nodeport.apiserver.encoding import Splicer, prefix_of, stored_labels
-from nodeport.apiserver.errors import EXPIRED_CONTINUE, too_large_revision
+from nodeport.apiserver.errors import EXPIRED_CONTINUE, EXPIRED_LIST, too_large_revision
 from nodeport.apiserver.options import EXACT, ListOptions
 from nodeport.kit.clock import Clock
 from nodeport.store.base import Compacted, FutureRevision, KeyValue, Revision, Store
 
 TOKEN_VERSION = "meta.k8s.io/v1"
+NEWEST = Revision(-1)
+"""In a token: go on with whatever there is now."""
 FRESHNESS_PATIENCE = timedelta(seconds=3)
 FRESHNESS_POLL_SECONDS = 0.02
 SCAN_CHUNK = 1000
@@ -49,16 +51,37 @@ def encode_token(revision: int, start: str) -> str:
 
 
 def decode_token(token: str) -> tuple[Revision, str]:
+    """The revision (``NEWEST`` for whatever there is now) and the last key given; 400 for what is no token."""
     try:
         body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        version, found, start = body["v"], body["rv"], body["start"]
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"continue key is not valid: {token!r} is no token of this server") from error
-    if version != TOKEN_VERSION or not isinstance(found, int) or not isinstance(start, str) or found < 0:
-        raise BadRequest(f"continue key is not valid: unrecognized version {version!r}")
-    if start.startswith("/") or ".." in start.split("/"):
-        raise BadRequest(f"continue key is not valid: {start!r}")
+        version, found, start = body.get("v"), body.get("rv") or 0, body.get("start") or ""
+    except (binascii.Error, ValueError, AttributeError) as error:
+        raise _no_token(f": {error}") from error
+    if version != TOKEN_VERSION:
+        raise _no_token(": server does not recognize this encoded version")
+    if not isinstance(found, int) or not found or found < NEWEST:
+        raise _no_token(f": incorrect encoded start resourceVersion (version {TOKEN_VERSION})")
+    if not start:
+        raise _no_token(f": encoded start key empty (version {TOKEN_VERSION})")
+    if (
+        not isinstance(start, str)
+        or start.startswith("/")
+        or not {"..", ".", ""}.isdisjoint(start.split("/"))
+    ):
+        raise _no_token(f": {start}")
     return Revision(found), start.removesuffix("\0")
+
+
+def _no_token(why: str) -> BadRequest:
+    return BadRequest(f"invalid continue token: continue key is not valid{why}")
+
+
+def _expired(options: ListOptions) -> Expired:
+    """410; whoever was in the middle of a list may go on, with whatever is there now."""
+    if not options.continue_token:
+        return Expired(EXPIRED_LIST)
+    _, start = decode_token(options.continue_token)
+    return Expired(EXPIRED_CONTINUE, continue_token=encode_token(NEWEST, start))
 
 
 def matcher(splicer: Splicer, options: ListOptions) -> Callable[[KeyValue], bool] | None:
@@ -106,12 +129,7 @@ class Lister:
                     prefix, start_after, revision, options.limit, matches
                 )
         except Compacted as error:
-            text = (
-                EXPIRED_CONTINUE
-                if options.continue_token
-                else (f"The resourceVersion for the provided list is too old: {error.asked} ({error.oldest})")
-            )
-            raise Expired(text) from error
+            raise _expired(options) from error
         except FutureRevision as error:
             raise too_large_revision(error.asked, error.current) from error
         token = encode_token(revision or found, items[-1].key.removeprefix(prefix)) if remaining else ""
@@ -123,7 +141,7 @@ class Lister:
             if options.resource_version:
                 raise BadRequest("specifying resource version is not allowed when using continue")
             revision, start = decode_token(options.continue_token)
-            return revision, f"{prefix}{start}"
+            return (None if revision == NEWEST else revision), f"{prefix}{start}"
         if not options.resource_version:
             return None, ""
         await self.wait_until_fresh(options.resource_version)

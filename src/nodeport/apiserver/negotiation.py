@@ -30,6 +30,7 @@ class Form(Enum):
 class Representation:
     form: Form = Form.OBJECT
     yaml: bool = False
+    pretty: bool = False
 
     @property
     def content_type(self) -> str:
@@ -124,3 +125,10 @@ def body_type(content_type: str) -> str:
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: {accepted}"
     )
+
+
+def wants_pretty(asked: str, user_agent: str) -> bool:
+    """Whether JSON is for human eyes: the parameter ``pretty`` says so, or browsers and their like do by asking."""
+    if asked:
+        return asked in ("1", "t", "T", "true", "True", "TRUE")
+    return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))

@@ -23,6 +23,7 @@ Query = Mapping[str, str]
 NOT_OLDER_THAN = "NotOlderThan"
 EXACT = "Exact"
 MANAGER_MAX_LENGTH = 128
+_MATCH_AND_CONTINUE = "resourceVersionMatch is forbidden when continue is provided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class ListOptions:
     watch: bool = False
     allow_bookmarks: bool = False
     send_initial_events: bool = False
+    initial_events_given: bool = False
     timeout_seconds: int = 0
 
     @property
@@ -119,6 +121,7 @@ def list_options(query: Query) -> ListOptions:
         watch=watch,
         allow_bookmarks=flag(query, "allowWatchBookmarks"),
         send_initial_events=flag(query, "sendInitialEvents"),
+        initial_events_given="sendInitialEvents" in query,
         timeout_seconds=max(0, integer(query, "timeoutSeconds")),
     )
     errors = _watch_errors(options) if watch else _list_errors(options)
@@ -129,50 +132,38 @@ def list_options(query: Query) -> ListOptions:
 
 def _watch_errors(options: ListOptions) -> list[FieldError]:
     found = []
-    if options.send_initial_events:
-        if options.match != NOT_OLDER_THAN:
-            found.append(
-                forbidden(
-                    "resourceVersionMatch",
-                    f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER_THAN}",
-                )
-            )
-    elif options.match:
-        found.append(
-            forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )
-        )
+    match = options.match
+    if options.initial_events_given and match != NOT_OLDER_THAN:
+        why = f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER_THAN}"
+        found.append(forbidden("resourceVersionMatch", why))
+    if not match:
+        return found
+    if not options.initial_events_given:
+        why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        found.append(forbidden("resourceVersionMatch", why))
+    if match != NOT_OLDER_THAN:
+        found.append(not_supported("resourceVersionMatch", match, [NOT_OLDER_THAN]))
     if options.continue_token:
-        found.append(forbidden("continue", "continue is forbidden for watch"))
+        found.append(forbidden("resourceVersionMatch", _MATCH_AND_CONTINUE))
     return found
 
 
 def _list_errors(options: ListOptions) -> list[FieldError]:
     found = []
-    if options.send_initial_events:
+    match = options.match
+    if match:
+        if options.resource_version is None:
+            why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            found.append(forbidden("resourceVersionMatch", why))
+        if options.continue_token:
+            found.append(forbidden("resourceVersionMatch", _MATCH_AND_CONTINUE))
+        if match not in (EXACT, NOT_OLDER_THAN):
+            found.append(not_supported("resourceVersionMatch", match, [EXACT, NOT_OLDER_THAN, ""]))
+        if match == EXACT and options.resource_version == 0:
+            why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+            found.append(forbidden("resourceVersionMatch", why))
+    if options.initial_events_given:
         found.append(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
-    if not options.match:
-        return found
-    if options.continue_token:
-        found.append(
-            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
-        )
-    if options.resource_version is None:
-        found.append(
-            forbidden(
-                "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
-            )
-        )
-    if options.match not in (EXACT, NOT_OLDER_THAN):
-        found.append(not_supported("resourceVersionMatch", options.match, [EXACT, NOT_OLDER_THAN]))
-    if options.match == EXACT and options.resource_version == 0:
-        found.append(
-            forbidden(
-                "resourceVersionMatch", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-            )
-        )
     return found
 
 

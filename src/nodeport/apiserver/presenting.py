@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
 import yaml
 
 from nodeport.api.meta import JsonObject
@@ -76,4 +77,6 @@ def present_list(splicer: Splicer, page: Page, wanted: Representation, include: 
 def _finish(body: bytes, wanted: Representation) -> bytes:
     if wanted.yaml:
         return yaml.dump(decode(body), Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode()
+    if wanted.pretty:
+        return msgspec.json.format(body, indent=2) + b"\n"
     return body if body.endswith(b"\n") else body + b"\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.errors import method_not_allowed
 from nodeport.apiserver.fieldlabels import check_field_selector
 from nodeport.apiserver.listing import Lister
-from nodeport.apiserver.negotiation import Form, Representation, body_type, representation
+from nodeport.apiserver.negotiation import Form, Representation, body_type, representation, wants_pretty
 from nodeport.apiserver.options import ListOptions, delete_options, list_options, write_options
 from nodeport.apiserver.patches import Patcher
 from nodeport.apiserver.podlogs import PodLogs
@@ -53,7 +53,10 @@ class Call:
         return self.address.query.get("includeObject") or "Metadata"
 
     def representation(self, *, transformable: bool = True) -> Representation:
-        return representation(self.request.headers.get("Accept", ""), transformable=transformable)
+        headers = self.request.headers
+        found = representation(headers.get("Accept", ""), transformable=transformable)
+        pretty = wants_pretty(self.address.query.get("pretty", ""), headers.get("User-Agent", ""))
+        return replace(found, pretty=True) if pretty else found
 
     async def body(self) -> Body:
         media_type = body_type(self.request.headers.get("Content-Type", ""))

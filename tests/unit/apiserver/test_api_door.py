@@ -239,7 +239,5 @@ async def test_dot_segments_and_foreign_continue_tokens_are_refused(raw: Any) ->
     async with raw.session.get(dotted) as response:
         assert response.status == 404
     answer = await raw("GET", "/api/v1/pods?limit=1&continue=zzz")
-    assert (answer.status, answer.message) == (
-        400,
-        "continue key is not valid: 'zzz' is no token of this server",
-    )
+    assert answer.status == 400
+    assert answer.message.startswith("invalid continue token: continue key is not valid: ")

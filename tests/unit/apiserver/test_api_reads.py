@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,10 +105,32 @@ async def test_an_expired_page_is_410(raw: Any, api: Any) -> None:
     answer = await raw("GET", f"{CONFIG_MAPS}?limit=1&continue={first['metadata']['continue']}")
     assert (answer.status, answer.reason) == (410, "Expired")
     assert answer.message.startswith("The provided continue parameter is too old")
-    for token in ("x", "e30", "eyJ2Ijoi"):
-        assert (await raw("GET", f"{CONFIG_MAPS}?continue={token}")).status == 400
+    fresh = answer.json["metadata"]["continue"]
+    rest = await raw.get(f"{CONFIG_MAPS}?limit=5&continue={fresh}")
+    assert names(rest) == ["c01", "c02"], "as the list is now"
+    assert int(rest["metadata"]["resourceVersion"]) >= api.store.revision - 1
+    old = await raw("GET", f"{CONFIG_MAPS}?resourceVersion=1&resourceVersionMatch=Exact")
+    assert (old.status, old.message) == (410, "The resourceVersion for the provided list is too old.")
     both = await raw("GET", f"{CONFIG_MAPS}?resourceVersion=3&continue={first['metadata']['continue']}")
     assert both.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("x", ": "), ("[]", ": "),
+        ('{"v":"meta.k8s.io/v2","rv":1,"start":"a"}', ": server does not recognize this encoded version"),
+        ('{"v":"meta.k8s.io/v1","start":"a"}', ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+        ('{"v":"meta.k8s.io/v1","rv":-2,"start":"a"}', ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+        ('{"v":"meta.k8s.io/v1","rv":1}', ": encoded start key empty (version meta.k8s.io/v1)"),
+        ('{"v":"meta.k8s.io/v1","rv":1,"start":"../../a"}', ": ../../a"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_continue_token_is_refused(raw: Any, body: str, complaint: str) -> None:
+    token = base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
+    answer = await raw("GET", f"{CONFIG_MAPS}?continue={token}")
+    assert (answer.status, answer.reason) == (400, "BadRequest")
+    assert answer.message.startswith(f"invalid continue token: continue key is not valid{complaint}")
 
 
 async def fill_over(raw: Any) -> None:
@@ -133,6 +156,9 @@ async def test_a_list_at_an_exact_revision_shows_the_past(raw: Any) -> None:
         ("resourceVersion=1&resourceVersionMatch=Sideways", 422),
         ("resourceVersion=0&resourceVersionMatch=Exact", 422),
         ("sendInitialEvents=true", 422),
+        ("sendInitialEvents=false", 422),
+        ("watch=1&sendInitialEvents=false", 422),
+        ("watch=1&sendInitialEvents=true&resourceVersion=1&resourceVersionMatch=Exact", 422),
         ("watch=1&sendInitialEvents=true", 422),
         ("watch=1&resourceVersion=1&resourceVersionMatch=NotOlderThan", 422),
         ("resourceVersion=abc", 422),
@@ -167,6 +193,10 @@ async def test_fields_select(raw: Any) -> None:
     assert names(await raw.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-1")) == ["a"]
     assert names(await raw.get("/api/v1/pods?fieldSelector=spec.nodeName%3D")) == ["b"]
     answer = await raw("GET", f"{CONFIG_MAPS}?fieldSelector=spec.foo%3Dx")
+    assert answer.message == (
+        '"spec.foo" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    )
+    answer = await raw("GET", f"{PODS}?fieldSelector=spec.foo%3Dx")
     assert answer.message == "field label not supported: spec.foo"
 
 
@@ -319,3 +349,20 @@ async def test_every_answer_about_endpoints_says_that_they_are_deprecated(raw: A
         await raw("GET", f"{path}/e"),
     ):
         assert answer.warnings == [warning]
+
+
+@pytest.mark.parametrize(
+    ("query", "agent", "lines"),
+    [
+        ("", "kubectl", 1),
+        ("?pretty=true", "kubectl", 9),
+        ("", "curl/8.0", 9),
+        ("?pretty=false", "curl/8.0", 1),
+    ],
+)
+async def test_json_is_indented_for_human_eyes(raw: Any, query: str, agent: str, lines: int) -> None:
+    await fill(raw, 1)
+    answer = await raw("GET", f"{CONFIG_MAPS}/c00{query}", User_Agent=agent)
+    assert len(answer.body.splitlines()) >= lines
+    assert (len(answer.body.splitlines()) == 1) is (lines == 1)
+    assert answer.json["metadata"]["name"] == "c00"
