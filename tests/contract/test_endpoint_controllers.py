@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     EVENTS,
@@ -20,6 +23,9 @@ from nodeport.api.resources import (
     Resource,
 )
 from nodeport.api.status import NotFound
+from nodeport.apiserver.auth import User
+from nodeport.client.config import ClientConfig
+from nodeport.client.rest import RestClient
 from nodeport.controllers.manager import ControllerManager
 from nodeport.testing.apipods import ApiPods
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
@@ -31,10 +37,12 @@ HTTP = {"name": "http", "containerPort": 8080}
 
 
 @asynccontextmanager
-async def cluster_of_pods(**options: Any) -> AsyncIterator[tuple[ControlledCluster, ApiPods]]:
+async def cluster_of_pods(
+    server: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[ControlledCluster, ApiPods]]:
     """Three nodes in the zones a, b and none; nobody but the test writes pods."""
     grace = timedelta(hours=1)
-    server = {"advertise": ("192.0.2.1", 6443)}
+    server = {"advertise": ("192.0.2.1", 6443), **(server or {})}
     async with controlled_cluster(0, server=server, node_monitor_grace=grace, **options) as cluster:
         pods = ApiPods(cluster.client)
         for name, zone in (("n1", "a"), ("n2", "b"), ("n3", "")):
@@ -149,6 +157,74 @@ async def test_families_follow_the_service() -> None:
         [found] = await slices(cluster)
         assert found["addressType"] == "IPv4"
         assert found["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+
+
+async def test_a_dual_stack_service_has_slices_of_both_families_until_it_is_single_stack() -> None:
+    networks = (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108"))
+    async with cluster_of_pods(server={"service_cidrs": networks}) as (cluster, pods):
+        await pods.create("p", "10.1.0.1", "fd00::1", node="n1", labels=APP)
+        await pods.create("q", "10.1.0.2", node="n1", labels=APP)
+        await cluster.client.create(SERVICES, service(ipFamilyPolicy="RequireDualStack"))
+
+        async def by_type() -> dict[str, list[str]]:
+            return {
+                found["addressType"]: sorted(e["addresses"][0] for e in found["endpoints"])
+                for found in await slices(cluster)
+            }
+
+        async def both() -> bool:
+            return await by_type() == {"IPv4": ["10.1.0.1", "10.1.0.2"], "IPv6": ["fd00::1"]}
+
+        async def one() -> bool:
+            return await by_type() == {"IPv4": ["10.1.0.1", "10.1.0.2"]}
+
+        await eventually(both)
+        [subset] = await eventually(lambda: subsets(cluster))
+        assert [address["ip"] for address in subset["addresses"]] == ["10.1.0.1", "10.1.0.2"]
+        await patch(cluster, SERVICES, "web", {"spec": {"ipFamilyPolicy": "SingleStack"}})
+        await eventually(one)
+
+
+async def test_a_refused_write_is_told_on_the_service_and_done_when_it_is_allowed() -> None:
+    """The controllers may read everything and speak, but not write, until they are given the role."""
+    async with cluster_of_pods(server={"tokens": {"secret": User("limited", ())}}) as (cluster, pods):
+        await cluster.stop_controllers()
+        await allow(
+            cluster, "reader", [rule(["get", "list", "watch"], "*"), rule(["create", "patch"], "events")]
+        )
+        config = ClientConfig(cluster.api.url, cluster.api.ca_pem, token="secret")
+        async with RestClient(config, user_agent="limited") as limited:
+            cluster.manager = ControllerManager(limited, ca_pem=cluster.api.ca_pem)
+            cluster.start_controllers()
+            await cluster.client.create(SERVICES, service())
+            await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+            slice_failures = await eventually(lambda: told(cluster, "FailedToUpdateEndpointSlices"))
+            assert slice_failures[0].startswith(
+                "Error updating Endpoint Slices for Service default/web:"
+                " failed to create EndpointSlice for Service default/web:"
+                ' endpointslices.discovery.k8s.io is forbidden: User "limited" cannot create resource'
+            )
+            failures = await eventually(lambda: told(cluster, "FailedToCreateEndpoint"))
+            assert failures[0].startswith(
+                "Failed to create endpoint for service default/web: endpoints is forbidden"
+            )
+            await allow(cluster, "writer", [rule(["*"], "*")])
+            await until(cluster, "10.1.0.1")
+            await eventually(lambda: subsets(cluster))
+            await cluster.stop_controllers()
+
+
+def rule(verbs: list[str], resources: str) -> JsonObject:
+    return {"apiGroups": ["*"], "resources": [resources], "verbs": verbs}
+
+
+async def allow(cluster: ControlledCluster, name: str, rules: list[JsonObject]) -> None:
+    """Bind a role of these rules to the user ``limited``."""
+    await cluster.client.create(CLUSTER_ROLES, {"metadata": {"name": name}, "rules": rules})
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "limited"}
+    reference = {"kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": name}
+    binding = {"metadata": {"name": name}, "subjects": [subject], "roleRef": reference}
+    await cluster.client.create(CLUSTER_ROLE_BINDINGS, binding)
 
 
 async def test_a_pod_of_an_unknown_node_waits_for_it_and_an_event_says_so() -> None:

@@ -278,6 +278,12 @@ def _endpoints(obj: JsonObject) -> None:
 
 
 def _endpoint_slice(obj: JsonObject) -> None:
+    """Both lists are always shown, as null when they were not given, and so are an endpoint's conditions."""
+    obj.setdefault("endpoints", None)
+    obj.setdefault("ports", None)
+    for endpoint in _each(obj, "endpoints"):
+        if endpoint.get("conditions") is None:
+            endpoint["conditions"] = {}
     for port in _each(obj, "ports"):
         if port.get("name") is None:
             port["name"] = ""

@@ -52,10 +52,11 @@ async def test_endpoints_are_made_by_an_update_and_always_come_with_a_warning(ra
 async def test_the_topology_of_the_older_version_is_not_writable(raw: Any) -> None:
     old = {"addresses": ["10.1.1.1"], "deprecatedTopology": {"kubernetes.io/hostname": "n"}}
     made = await raw.create(SLICES, endpoint_slice(endpoints=[old]))
-    assert made["endpoints"] == [{"addresses": ["10.1.1.1"]}]
-    made["endpoints"] = [old]
-    changed = await raw("PUT", f"{SLICES}/s", made)
-    assert changed.json["endpoints"] == [{"addresses": ["10.1.1.1"]}]
+    assert made["endpoints"] == [{"addresses": ["10.1.1.1"], "conditions": {}}]
+    changed = await raw("PUT", f"{SLICES}/s", {**made, "endpoints": [old]})
+    assert (
+        changed.json["endpoints"] == made["endpoints"][:1] == [{"addresses": ["10.1.1.1"], "conditions": {}}]
+    )
 
 
 async def test_a_slice_of_too_many_endpoints_or_of_another_type_is_refused(raw: Any) -> None:
@@ -78,3 +79,9 @@ async def test_an_ipv6_address_in_another_form_comes_with_a_warning(raw: Any) ->
     assert answer.status == 201
     [warning] = answer.warnings
     assert "should be in RFC 5952 canonical format" in warning
+
+
+async def test_lists_that_were_not_given_are_shown_as_null(raw: Any) -> None:
+    made = await raw.create(SLICES, {"metadata": {"name": "s"}, "addressType": "IPv4"})
+    assert (made["endpoints"], made["ports"]) == (None, None)
+    assert (await raw.get(f"{SLICES}/s")) == made
