@@ -14,6 +14,7 @@ from nodeport.api.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     EVENTS,
+    JOBS,
     LEASES,
     NAMESPACES,
     NODES,
@@ -46,6 +47,7 @@ from nodeport.controllers.endpointslicemirroring.controller import (
     index_mirrored_slices,
 )
 from nodeport.controllers.garbagecollector.controller import GarbageCollector
+from nodeport.controllers.job.controller import JobController
 from nodeport.controllers.namespace.controller import NamespaceController
 from nodeport.controllers.nodelifecycle.controller import LEASE_NAMESPACE, NodeLifecycleController
 from nodeport.controllers.ownership import (
@@ -181,6 +183,10 @@ class ControllerManager:
                 self._client, daemon_sets=self._informer(DAEMON_SETS), pods=pods, nodes=self._informer(NODES),
                 revisions=self._informer(CONTROLLER_REVISIONS), clock=self._clock,
                 recorder=self._recorder("daemonset-controller"),
+            ),
+            "job": JobController(
+                self._client, jobs=self._informer(JOBS), pods=pods, clock=self._clock,
+                recorder=self._recorder("job-controller"),
             ),
             "scheduler": Scheduler(
                 self._client, pods=pods, nodes=self._informer(NODES), clock=self._clock,

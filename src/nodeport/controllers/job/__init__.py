@@ -1,0 +1,1 @@
+"""Pods that run until a number of them has succeeded."""
