@@ -30,6 +30,7 @@ class _Converter:
     def __init__(self, loader: Any) -> None:
         self.loader = loader
         self.duplicates: list[str] = []
+        self.repeated: list[tuple[int, str]] = []
         self.made = 0
 
     def convert(self, node: yaml.Node, path: str, depth: int) -> Any:
@@ -64,8 +65,10 @@ class _Converter:
                         raise YamlError("yaml: map merge requires map or sequence of maps as the value")
                     merged = {**source, **merged}
                 continue
-            if key in own and below not in self.duplicates:
-                self.duplicates.append(below)
+            if key in own:
+                self.repeated.append((key_node.start_mark.line + 1, key))
+                if below not in self.duplicates:
+                    self.duplicates.append(below)
             own[key] = value
         return {**merged, **own} if merged else own
 
@@ -112,14 +115,26 @@ def load(text: str) -> tuple[Any, list[str]]:
     return None, []
 
 
+def load_with_lines(text: str) -> tuple[Any, list[tuple[int, str]]]:
+    """The first document's value, and (line, key) of every key that was there already."""
+    for converter, value in _documents(text):
+        return value, converter.repeated
+    return None, []
+
+
 def load_all(text: str) -> Iterator[tuple[Any, list[str]]]:
     """Every document of a stream: (value, duplicate fields); None for an empty document."""
+    for converter, value in _documents(text):
+        yield value, converter.duplicates
+
+
+def _documents(text: str) -> Iterator[tuple[_Converter, Any]]:
     _refuse_depth(text)
     loader = _Loader(text)
     try:
         while loader.check_node():
             converter = _Converter(loader)
-            yield converter.convert(loader.get_node(), "", 0), converter.duplicates
+            yield converter, converter.convert(loader.get_node(), "", 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""

@@ -55,8 +55,16 @@ def read_object(
     problems = strict_problems(report.unknown, duplicates)
     if problems and field_validation == "Strict":
         raise BadRequest(f"{where}: strict decoding error: {', '.join(problems)}")
-    schema.prune(schema_name, obj)
+    prune(schema_name, obj)
     return obj, problems if field_validation == "Warn" else []
+
+
+def prune(schema_name: str, obj: JsonObject) -> None:
+    """Drop what a decode into Go structs would lose, but keep the empty list that asks to forget all field managers."""
+    forgets = (obj.get("metadata") or {}).get("managedFields") == []
+    schema.prune(schema_name, obj)
+    if forgets:
+        obj.setdefault("metadata", {})["managedFields"] = []
 
 
 def check_patched(
@@ -69,7 +77,7 @@ def check_patched(
     problems = strict_problems(report.unknown, duplicates)
     if problems and field_validation == "Strict":
         raise invalid_patch(obj, f"strict decoding error: {', '.join(problems)}")
-    schema.prune(schema_name, obj)
+    prune(schema_name, obj)
     return problems if field_validation == "Warn" else []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
@@ -16,6 +17,7 @@ from nodeport.api.status import (
     forbidden,
     invalid,
     not_supported,
+    required,
 )
 from nodeport.apiserver.auth import User
 
@@ -23,6 +25,8 @@ Query = Mapping[str, str]
 NOT_OLDER_THAN = "NotOlderThan"
 EXACT = "Exact"
 MANAGER_MAX_LENGTH = 128
+SERVER = "kube-apiserver"
+"""The manager of what the server writes by itself."""
 _MATCH_AND_CONTINUE = "resourceVersionMatch is forbidden when continue is provided"
 
 
@@ -49,11 +53,14 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused."""
+    """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused.
+
+    ``field_manager``: whose the written fields are.
+    """
 
     dry_run: bool = False
     field_validation: str = "Warn"
-    field_manager: str = ""
+    field_manager: str = SERVER
     force: bool = False
     user: User | None = None
 
@@ -167,22 +174,51 @@ def _list_errors(options: ListOptions) -> list[FieldError]:
     return found
 
 
-def write_options(query: Query, kind: str, user: User) -> WriteOptions:
-    """``kind``: CreateOptions, UpdateOptions or PatchOptions, for the error text."""
+def write_options(query: Query, kind: str, user: User, agent: str) -> WriteOptions:
+    """``kind``: CreateOptions or UpdateOptions, for the error text. ``agent``: the User-Agent, which names the field
+    manager when the client does not."""
+    return _write_options(query, kind, user, agent, [])
+
+
+def patch_options(query: Query, user: User, agent: str, *, applies: bool) -> WriteOptions:
+    """Options of a PATCH. ``applies``: by server-side apply, which needs a manager and alone may use force."""
+    errors = []
+    if applies and not query.get("fieldManager"):
+        errors.append(required("fieldManager", "is required for apply patch"))
+    if not applies and "force" in query:
+        errors.append(forbidden("force", "may not be specified for non-apply patch"))
+    return _write_options(query, "PatchOptions", user, agent, errors)
+
+
+def _write_options(query: Query, kind: str, user: User, agent: str, errors: list[FieldError]) -> WriteOptions:
     validation = query.get("fieldValidation") or "Warn"
     manager = query.get("fieldManager") or ""
-    errors = _dry_run_errors(query.get("dryRun"))
-    if validation not in ("Ignore", "Warn", "Strict"):
-        errors.append(not_supported("fieldValidation", validation, ["Ignore", "Strict", "Warn"]))
-    if len(manager) > MANAGER_MAX_LENGTH:
+    if len(manager.encode()) > MANAGER_MAX_LENGTH:
         errors.append(
             FieldError(FieldErrorType.TOO_LONG, "fieldManager", detail="may not be more than 128 bytes")
         )
-    elif not manager.isprintable():
+    if not manager.isprintable():
         errors.append(invalid("fieldManager", manager, "should only contain printable characters"))
+    errors.extend(_dry_run_errors(query.get("dryRun")))
+    if validation not in ("Ignore", "Warn", "Strict"):
+        errors.append(not_supported("fieldValidation", validation, ["Ignore", "Strict", "Warn"]))
     if errors:
         raise invalid_options(kind, errors)
-    return WriteOptions(bool(query.get("dryRun")), validation, manager, flag(query, "force"), user)
+    force = flag(query, "force")
+    return WriteOptions(bool(query.get("dryRun")), validation, manager or manager_of(agent), force, user)
+
+
+@lru_cache(maxsize=256)
+def manager_of(agent: str) -> str:
+    """The field manager that a User-Agent stands for: what can be printed of what is before its first slash."""
+    made = ""
+    for character in agent.partition("/")[0]:
+        if not character.isprintable():
+            continue
+        if len((made + character).encode()) > MANAGER_MAX_LENGTH:
+            break
+        made += character
+    return made
 
 
 def _dry_run_errors(value: str | None) -> list[FieldError]:

@@ -17,6 +17,7 @@ from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.admission.gate import AdmissionGate
 from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator, Network
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
+from nodeport.apiserver.applies import Applier
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens, TokenAuthenticator
 from nodeport.apiserver.authentication.bootstraptokens import BootstrapTokens
@@ -194,6 +195,7 @@ class ApiServer:
         registry = Registry(config.store, config.clock, rng, strategies, admission)
         lister = Lister(config.store, config.clock)
         writer = Writer(registry)
+        applier = Applier(registry, writer)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
         tokens = ServiceAccountTokens(config.store, SigningKey(config.service_account_key), config.clock)
         others: list[TokenAuthenticator] = [
@@ -201,7 +203,7 @@ class ApiServer:
             BootstrapTokens(config.store, config.clock),
         ]
         machinery = Machinery(
-            registry=registry, lister=lister, writer=writer, patcher=Patcher(writer),
+            registry=registry, lister=lister, writer=writer, patcher=Patcher(writer, applier),
             deleter=Deleter(registry, writer, lister), subresources=Subresources(registry, writer),
             streamer=streamer, logs=PodLogs(registry, _kubelet_context(config)),
             reviews=Reviews(tokens, Authenticator(others), authorizer, index),

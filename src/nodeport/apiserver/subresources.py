@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import replace
 
-from nodeport.api.meta import JsonObject
+from nodeport.api.managedfields.applying import Apply
+from nodeport.api.managedfields.entries import Entries
+from nodeport.api.managedfields.entries import decode as decode_entries
+from nodeport.api.managedfields.entries import encode as encode_entries
+from nodeport.api.managedfields.scale import from_scale, to_scale
+from nodeport.api.meta import JsonObject, deep_copy
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.selectors import label_selector_of
 from nodeport.api.status import conflict, invalid, invalid_object
 from nodeport.api.workloads import label_selector_form
+from nodeport.apiserver.applies import applied, check_configuration, fit, read_configuration
 from nodeport.apiserver.bodies import Body
 from nodeport.apiserver.encoding import decode, encode
+from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
 from nodeport.apiserver.options import WriteOptions
-from nodeport.apiserver.patches import Patch
+from nodeport.apiserver.patches import APPLY_PATCH, Patch
 from nodeport.apiserver.registry import Registry, check_identity
 from nodeport.apiserver.routes import Target
-from nodeport.apiserver.writes import Writer, Written
+from nodeport.apiserver.writes import Own, Writer, Written
 from nodeport.kit.clock import rfc3339
 
-SCALE_SCHEMA = "io.k8s.api.autoscaling.v1.Scale"
 BINDING_SCHEMA = "io.k8s.api.core.v1.Binding"
 BINDING = GroupVersionKind("", "v1", "Binding")
 SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
@@ -74,29 +80,68 @@ class Subresources:
 
     async def update_scale(self, target: Target, scale: JsonObject, options: WriteOptions) -> Written:
         check_identity(scale, target.resource, target.namespace, target.name)
-        return await self._change_scale(target, lambda _: scale, options)
+        return await self._change_scale(
+            target, lambda _: scale, options, self._owned_by_change(target, options)
+        )
 
     async def patch_scale(self, target: Target, body: Body, options: WriteOptions) -> Written:
+        if body.media_type == APPLY_PATCH:
+            return await self._apply_scale(target, body.data, options)
         patch = Patch(SCALE_SCHEMA, body, options)
-        return await self._change_scale(target, patch.apply, options)
+        own = self._owned_by_change(target, options)
+        return await self._change_scale(target, lambda old: patch.apply(scale_of(old)), options, own)
+
+    def _owned_by_change(self, target: Target, options: WriteOptions) -> Own:
+        strategy, clock = self._registry.entry(target.resource).strategy, self._registry.clock
+        managers = self._writer.managers
+
+        def own(old: JsonObject, new: JsonObject, _sent: Entries | None) -> Entries:
+            before = (old, scale_of(old))
+            return managers.scaled(strategy, before, scale_of(new), options.field_manager, clock.now())
+
+        return own
+
+    async def _apply_scale(self, target: Target, data: bytes, options: WriteOptions) -> Written:
+        """Server-side apply of a Scale: of the number of replicas, that is."""
+        config = read_configuration(data)
+        scope = self._writer.managers.scope(self._registry.entry(target.resource).strategy, "scale")
+        check_configuration(config.object, SCALE, scope)
+        now = rfc3339(self._registry.clock.now())
+        request = Apply(scope, config.object, options.field_manager, now, options.force)
+        warned = config.warnings(options.field_validation)
+        entries: Entries = []
+
+        def make(old: JsonObject) -> JsonObject:
+            nonlocal entries
+            owners = decode_entries(old["metadata"].get("managedFields"))
+            done = applied(request, scale_of(old), to_scale(owners))
+            entries = encode_entries(from_scale(owners, done.owners, target.resource.api_version))
+            fit(done.object, SCALE_SCHEMA, target.name)
+            check_identity(done.object, target.resource, target.namespace, target.name)
+            return done.object
+
+        written = await self._change_scale(target, make, options, lambda _old, _new, _sent: entries)
+        return replace(written, warnings=[*warned, *written.warnings])
 
     async def _change_scale(
-        self, target: Target, make: Callable[[JsonObject], JsonObject], options: WriteOptions
+        self, target: Target, make: Callable[[JsonObject], JsonObject], options: WriteOptions, own: Own
     ) -> Written:
+        """``make``: the wanted Scale from the current object. ``own``: of the objects, not their Scales."""
+
         def change(old: JsonObject) -> JsonObject:
-            scale = make(scale_of(old))
+            scale = make(old)
             replicas = (scale.get("spec") or {}).get("replicas") or 0
             if replicas < 0:
                 error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
                 raise invalid_object(target.resource, target.name, [error])
-            new = copy.deepcopy(old)
+            new: JsonObject = deep_copy(old)
             asked = (scale.get("metadata") or {}).get("resourceVersion")
             new["metadata"]["resourceVersion"] = asked or ""
             new["spec"]["replicas"] = replicas
             return new
 
         whole = Target(target.resource, target.namespace, target.name)
-        written = await self._writer.change(whole, change, options)
+        written = await self._writer.change(whole, change, options, own)
         return Written(encode(scale_of(decode(written.body))), warnings=written.warnings)
 
     async def bind(self, target: Target, binding: JsonObject, options: WriteOptions) -> JsonObject:
@@ -121,14 +166,14 @@ class Subresources:
             if current := old["spec"].get("nodeName"):
                 why = f'{pod} is already assigned to node "{current}"'
                 raise conflict(target.resource, target.name, why)
-            new = copy.deepcopy(old)
+            new: JsonObject = deep_copy(old)
             new["metadata"]["resourceVersion"] = ""
             new["spec"]["nodeName"] = node
             mark_scheduled(new, self._registry)
             return new
 
         await self._writer.change(
-            Target(target.resource, target.namespace, target.name, "binding"), change, options
+            Target(target.resource, target.namespace, target.name, "binding"), change, options, unowned
         )
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
@@ -139,12 +184,17 @@ class Subresources:
         asked = body["metadata"].get("resourceVersion") or ""
 
         def change(old: JsonObject) -> JsonObject:
-            new = copy.deepcopy(old)
+            new: JsonObject = deep_copy(old)
             new["metadata"]["resourceVersion"] = asked
             new["spec"] = {"finalizers": finalizers} if finalizers else {}
             return new
 
         return await self._writer.change(target, change, options)
+
+
+def unowned(old: JsonObject, new: JsonObject, sent: Entries | None) -> Entries:
+    """The managers of an object after a write that is nobody's."""
+    return old["metadata"].get("managedFields") or []
 
 
 def mark_scheduled(pod: JsonObject, registry: Registry) -> None:

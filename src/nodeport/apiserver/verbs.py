@@ -17,10 +17,18 @@ from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.errors import method_not_allowed
 from nodeport.apiserver.fieldlabels import check_field_selector
+from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.negotiation import Form, Representation, body_type, representation, wants_pretty
-from nodeport.apiserver.options import ListOptions, delete_options, list_options, write_options
-from nodeport.apiserver.patches import Patcher
+from nodeport.apiserver.options import (
+    ListOptions,
+    WriteOptions,
+    delete_options,
+    list_options,
+    patch_options,
+    write_options,
+)
+from nodeport.apiserver.patches import APPLY_PATCH, Patcher, check_patch_type
 from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.presenting import present_list, present_object
 from nodeport.apiserver.registry import Registry
@@ -28,7 +36,7 @@ from nodeport.apiserver.requests import Address, read_body
 from nodeport.apiserver.reviews import Reviews
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streaming import Streamer
-from nodeport.apiserver.subresources import BINDING, BINDING_SCHEMA, SCALE, SCALE_SCHEMA, Subresources
+from nodeport.apiserver.subresources import BINDING, BINDING_SCHEMA, SCALE, Subresources
 from nodeport.apiserver.tokenrequests import TOKEN_REQUEST, TOKEN_REQUEST_SCHEMA, TokenRequests
 from nodeport.apiserver.warnings import warning_headers
 from nodeport.apiserver.writes import Writer, Written
@@ -61,6 +69,10 @@ class Call:
     async def body(self) -> Body:
         media_type = body_type(self.request.headers.get("Content-Type", ""))
         return Body(await read_body(self.request), media_type)
+
+    @property
+    def agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")
 
     async def patch_body(self) -> Body:
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -175,7 +187,7 @@ class Verbs:
 
     async def _create(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "CreateOptions", call.user)
+        options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.writer.create(call.target, obj, options)
@@ -183,7 +195,7 @@ class Verbs:
 
     async def _update(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "UpdateOptions", call.user)
+        options = write_options(call.address.query, "UpdateOptions", call.user, call.agent)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.writer.update(call.target, obj, options)
@@ -191,8 +203,8 @@ class Verbs:
 
     async def _patch(self, call: Call) -> web.Response:
         wanted = call.representation()
-        options = write_options(call.address.query, "PatchOptions", call.user)
-        written = await self._machinery.patcher.patch(call.target, await call.patch_body(), options)
+        body = await call.patch_body()
+        written = await self._machinery.patcher.patch(call.target, body, _patch_options(call, body))
         return self._written(call, written, wanted, [])
 
     async def _delete(self, call: Call) -> web.Response:
@@ -225,23 +237,24 @@ class Verbs:
         wanted = call.representation(transformable=False)
         if call.verb == "get":
             return self._object(call, await subresources.get_scale(call.target), wanted)
-        options = write_options(call.address.query, "UpdateOptions", call.user)
         if call.verb == "patch":
-            written = await subresources.patch_scale(call.target, await call.patch_body(), options)
+            body = await call.patch_body()
+            written = await subresources.patch_scale(call.target, body, _patch_options(call, body))
             return self._written(call, written, wanted, [])
+        options = write_options(call.address.query, "UpdateOptions", call.user, call.agent)
         scale, warned = read_object(await call.body(), SCALE_SCHEMA, SCALE, options.field_validation)
         return self._written(
             call, await subresources.update_scale(call.target, scale, options), wanted, warned
         )
 
     async def _bind(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "CreateOptions", call.user)
+        options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
         found = await self._machinery.subresources.bind(call.target, binding, options)
         return web.Response(status=201, body=encode(found), content_type="application/json")
 
     async def _review(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "CreateOptions", call.user)
+        options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         resource = call.target.resource
         review, warned = read_object(
             await call.body(), resource.schema, resource.gvk, options.field_validation
@@ -250,7 +263,7 @@ class Verbs:
         return self._answer(call, found, warned)
 
     async def _request_token(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "CreateOptions", call.user)
+        options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         asked, warned = read_object(
             await call.body(), TOKEN_REQUEST_SCHEMA, TOKEN_REQUEST, options.field_validation
         )
@@ -265,11 +278,17 @@ class Verbs:
         return self._object(call, encode(found), wanted, status=201, warned=warned)
 
     async def _finalize(self, call: Call) -> web.Response:
-        options = write_options(call.address.query, "UpdateOptions", call.user)
+        options = write_options(call.address.query, "UpdateOptions", call.user, call.agent)
         resource = call.target.resource
         obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
         written = await self._machinery.subresources.finalize(call.target, obj, options)
         return self._written(call, written, Representation(Form.OBJECT), warned)
+
+
+def _patch_options(call: Call, body: Body) -> WriteOptions:
+    check_patch_type(body.media_type)
+    applies = body.media_type == APPLY_PATCH
+    return patch_options(call.address.query, call.user, call.agent, applies=applies)
 
 
 async def compressed(request: web.BaseRequest, response: web.Response, body: bytes) -> web.Response:

@@ -1,19 +1,19 @@
 """create, update and patch: the same pipeline for every kind.
 
-Order of work, because it decides which error a user sees first: decode, default, metadata, namespace, allocation,
-preparation by the strategy, validation, warnings, commit.
+Order of work, because it decides which error a user sees first: decode, default, whose fields are whose, metadata,
+namespace, allocation, preparation by the strategy, validation, warnings, commit.
 """
 
 from __future__ import annotations
 
-import copy
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from nodeport.api.defaulting import apply_defaults
-from nodeport.api.meta import JsonObject
+from nodeport.api.managedfields.entries import Entries
+from nodeport.api.meta import JsonObject, deep_copy
 from nodeport.api.resources import Resource
 from nodeport.api.status import (
     AlreadyExists,
@@ -29,6 +29,7 @@ from nodeport.api.validation import validate_create, validate_status_update, val
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import key_of
 from nodeport.apiserver.errors import PlainError
+from nodeport.apiserver.fieldmanagers import FieldManagers, is_unchanged, put_entries
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_identity
 from nodeport.apiserver.routes import Target
@@ -46,6 +47,9 @@ MUST_BE_SPECIFIED = "must be specified for an update"
 Change = Callable[[JsonObject], JsonObject]
 """Makes the wanted object from the current one, which it must leave alone."""
 
+Own = Callable[[JsonObject, JsonObject, Entries | None], Entries]
+"""The managers after a write: of the current object, the wanted one, and what the client sent as ``managedFields``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -59,9 +63,12 @@ class Written:
 class Writer:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.managers = FieldManagers()
 
-    async def create(self, target: Target, obj: JsonObject, options: WriteOptions) -> Written:
-        """POST, or PUT to a missing name where the kind allows that."""
+    async def create(
+        self, target: Target, obj: JsonObject, options: WriteOptions, owned: Entries | None = None
+    ) -> Written:
+        """POST, or PUT to a missing name where the kind allows that. ``owned``: the managers of what was applied."""
         entry = self._registry.entry(target.resource)
         check_identity(obj, target.resource, target.namespace, target.name)
         metadata = obj["metadata"]
@@ -73,14 +80,19 @@ class Writer:
             shown = metadata.get("name") or ""
             within = await self._registry.require_open_namespace(target.resource, target.namespace, shown)
         apply_defaults(target.resource, obj)
-        await self._registry.admission.create(options.user, target, obj)
+        entry.strategy.complete(obj)
         now = self._registry.clock.now()
+        sent = metadata.pop("managedFields", None)
+        if owned is None:
+            owned = self.managers.created(entry.strategy, obj, sent, options.field_manager, now)
+        await self._registry.admission.create(options.user, target, obj)
         begin_metadata(target.resource, metadata, now)
+        put_entries(obj, owned)
         for attempt in range(NAME_ATTEMPTS if base else 1):
             if base:
                 metadata["name"] = entry.strategy.generate_name(base, self._registry.rng)
             try:
-                candidate = copy.deepcopy(obj) if base and attempt < NAME_ATTEMPTS - 1 else obj
+                candidate = deep_copy(obj) if base and attempt < NAME_ATTEMPTS - 1 else obj
                 context = WriteContext(now, options.dry_run)
                 return await self._create_free(entry, candidate, options, context, within)
             except AlreadyExists:
@@ -142,8 +154,7 @@ class Writer:
         """PUT of the object or of its status."""
         resource = target.resource
         check_identity(obj, resource, target.namespace, target.name)
-        if not target.subresource:
-            apply_defaults(resource, obj)
+        apply_defaults(resource, obj)
         asked = obj["metadata"].get("resourceVersion") or ""
         current = await self._registry.store.get(key_of(resource, target.namespace, target.name))
         if current is None:
@@ -154,18 +165,30 @@ class Writer:
         if not asked and not self._registry.entry(resource).strategy.unconditional_update:
             error = invalid("metadata.resourceVersion", 0, MUST_BE_SPECIFIED)
             raise invalid_object(resource, target.name, [error])
-        return await self.change(target, lambda _: copy.deepcopy(obj), options)
+        return await self.change(target, lambda _: deep_copy(obj), options)
 
-    async def change(self, target: Target, make: Change, options: WriteOptions) -> Written:
+    async def change(
+        self, target: Target, make: Change, options: WriteOptions, own: Own | None = None
+    ) -> Written:
         """Replace the current object by what ``make`` makes of it, again if someone else was faster.
 
-        Whoever names a resourceVersion gets 409 instead of another attempt.
+        Whoever names a resourceVersion gets 409 instead of another attempt. ``own`` says whose fields are whose then;
+        by default who writes takes what was changed.
         """
         key = key_of(target.resource, target.namespace, target.name)
         async with self._registry.locks.holding(key):
-            return await self._change(target, make, options)
+            return await self._change(target, make, options, own or self._updated(target, options))
 
-    async def _change(self, target: Target, make: Change, options: WriteOptions) -> Written:
+    def _updated(self, target: Target, options: WriteOptions) -> Own:
+        strategy, clock = self._registry.entry(target.resource).strategy, self._registry.clock
+
+        def own(old: JsonObject, new: JsonObject, sent: Entries | None) -> Entries:
+            manager, now = options.field_manager, clock.now()
+            return self.managers.updated(strategy, target.subresource, old, new, sent, manager, now)
+
+        return own
+
+    async def _change(self, target: Target, make: Change, options: WriteOptions, own: Own) -> Written:
         entry = self._registry.entry(target.resource)
         for attempt in range(CONFLICT_ATTEMPTS):
             kv = await self._registry.find(target.resource, target.namespace, target.name)
@@ -174,6 +197,11 @@ class Writer:
             asked = new["metadata"].get("resourceVersion") or ""
             if asked and asked != str(kv.mod_revision):
                 raise conflict(target.resource, target.name)
+            if new is old:
+                return Written(entry.splicer.serve(kv.value, kv.mod_revision))
+            entry.strategy.complete(new)
+            sent = new["metadata"].pop("managedFields", None)
+            put_entries(new, own(old, new, sent))
             try:
                 return await self._change_once(target, entry, kv, old, new, options)
             except PreconditionFailed as error:
@@ -206,7 +234,7 @@ class Writer:
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             if is_finished(entry, new):
                 return await self.remove(entry, kv, new, warned, dry_run=options.dry_run)
-            if new == old:
+            if is_unchanged(new, old):
                 return Written(entry.splicer.serve(kv.value, kv.mod_revision), warnings=warned)
             stored = entry.splicer.store(new)
             if options.dry_run:
@@ -248,7 +276,6 @@ def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> N
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
         "generation",
     ):
         metadata.pop(field_name, None)
@@ -264,8 +291,7 @@ def carry_metadata(resource: Resource, new: JsonObject, old: JsonObject) -> None
     uid = found.get("uid")
     if uid and uid != kept["uid"]:
         raise uid_conflict(resource, kept["name"], uid, kept["uid"])
-    for field_name in ("selfLink", "managedFields"):
-        found.pop(field_name, None)
+    found.pop("selfLink", None)
     for field_name in _SERVER_OWNED:
         if field_name in kept:
             found[field_name] = kept[field_name]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +72,20 @@ async def api() -> AsyncIterator[RunningApiServer]:
         yield running
 
 
-@pytest.fixture
-async def raw(api: RunningApiServer) -> AsyncIterator[Raw]:
+@asynccontextmanager
+async def raw_session(api: RunningApiServer) -> AsyncIterator[Raw]:
     connector = aiohttp.TCPConnector(ssl=api.admin_config.ssl_context(), limit=100)
     async with aiohttp.ClientSession(connector=connector, skip_auto_headers=["Content-Type"]) as session:
         yield Raw(session, api.url)
+
+
+@pytest.fixture
+async def raw(api: RunningApiServer) -> AsyncIterator[Raw]:
+    async with raw_session(api) as session:
+        yield session
+
+
+@pytest.fixture
+def connect() -> Callable[[RunningApiServer], AbstractAsyncContextManager[Raw]]:
+    """For tests that run a server of their own."""
+    return raw_session

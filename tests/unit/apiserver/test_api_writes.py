@@ -120,7 +120,7 @@ async def test_unknown_content_types_are_415(raw: Any) -> None:
     answer = await raw("POST", SERVICES, b"x", Content_Type="text/plain")
     assert (answer.status, answer.reason) == (415, "UnsupportedMediaType")
     await raw.create(SERVICES, service())
-    answer = await raw("PATCH", f"{SERVICES}/s", {}, Content_Type="application/apply-patch+yaml")
+    answer = await raw("PATCH", f"{SERVICES}/s", {}, Content_Type="application/apply-patch+cbor")
     assert answer.status == 415
     assert "application/merge-patch+json" in answer.message
 

@@ -7,7 +7,7 @@ where it did not apply. At most ten entries come from updates; older ones become
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nodeport.api.managedfields.sets import Tree, ordered, read, union
@@ -39,11 +39,19 @@ class Manager(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What a manager owns. ``time`` is RFC 3339, None when it is not known."""
+    """What a manager owns. ``time`` is RFC 3339, None when it is not known.
+
+    ``entry``: the entry that says all this already, where there is one.
+    """
 
     fields: Tree
     api_version: str
     time: str | None = None
+    entry: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def having(self, fields: Tree) -> Owned:
+        """The same with other fields."""
+        return Owned(fields, self.api_version, self.time)
 
 
 Owners = dict[Manager, Owned]
@@ -68,7 +76,7 @@ def _says_something(entry: Mapping[str, Any] | None) -> bool:
     return any(value not in (None, "") for value in (entry or {}).values())
 
 
-def decode(entries: Iterable[Mapping[str, Any]] | None, *, trusted: bool = True) -> Owners:
+def decode(entries: Iterable[dict[str, Any]] | None, *, trusted: bool = True) -> Owners:
     """The owners in ``entries``. ``trusted``: we wrote them ourselves, so that their sets are spelled our way.
 
     Unreadable when they are not trusted and wrong.
@@ -87,7 +95,9 @@ def decode(entries: Iterable[Mapping[str, Any]] | None, *, trusted: bool = True)
         fields = entry.get("fieldsV1")
         time = entry.get("time")
         owners[manager] = (
-            Owned(fields or {}, version, time) if trusted else Owned(_read(fields), version, _in_utc(time))
+            Owned(fields or {}, version, time, entry)
+            if trusted
+            else Owned(_read(fields), version, _in_utc(time))
         )
     return owners
 
@@ -124,7 +134,7 @@ def _in_utc(time: Any) -> str | None:
 def encode(owners: Owners) -> Entries:
     """``managedFields`` in the order in which they are served; managers without fields are left out."""
     found = sorted(((manager, owned) for manager, owned in owners.items() if owned.fields), key=_rank)
-    return [_entry(manager, owned) for manager, owned in found]
+    return [owned.entry or _entry(manager, owned) for manager, owned in found]
 
 
 def _rank(pair: tuple[Manager, Owned]) -> tuple[str, str, str, str, str]:
@@ -191,8 +201,9 @@ def _pour(owners: Owners, manager: Manager, first: Manager) -> None:
     moved = owners[manager]
     bucket = updater(ANCIENT, moved.api_version)
     if bucket not in owners:
-        owners[bucket] = owners.pop(first)
+        begun = owners.pop(first)
+        owners[bucket] = begun.having(begun.fields)
     if manager == bucket:
         return
     del owners[manager]
-    owners[bucket] = replace(moved, fields=union(owners[bucket].fields, moved.fields))
+    owners[bucket] = moved.having(union(owners[bucket].fields, moved.fields))

@@ -6,8 +6,6 @@ the object the same owner stands with the object's version and field.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from nodeport.api.managedfields.entries import UPDATE, Manager, Owned, Owners
 from nodeport.api.managedfields.sets import Tree, contains, difference, tree_of, union
 
@@ -34,8 +32,7 @@ def from_scale(owners: Owners, scale_owners: Owners, api_version: str) -> Owners
         change = difference if mine is None else union
         fields = change(owned.fields, _REPLICAS_ONLY)
         if fields:
-            time = mine.time if mine else owned.time
-            made[manager] = replace(owned, fields=fields, time=time)
+            made[manager] = Owned(fields, owned.api_version, mine.time if mine else owned.time)
     for manager, owned in left.items():
         if contains(owned.fields, REPLICAS):
             made[manager] = Owned(_REPLICAS_ONLY, api_version, owned.time)

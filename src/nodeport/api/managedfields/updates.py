@@ -7,7 +7,7 @@ was removed is nobody's. An object that nobody's fields are kept of stays so unt
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nodeport.api.managedfields.entries import Manager, Owned, Owners, capped, updater
 from nodeport.api.managedfields.sets import EMPTY, Tree, difference, tree_of, union
@@ -104,7 +104,7 @@ def without(owners: Owners, changed: Tree, removed: Tree, spared: Manager | None
             continue
         left = difference(difference(owned.fields, changed), removed)
         if left:
-            made[manager] = owned if left == owned.fields else replace(owned, fields=left)
+            made[manager] = owned if left == owned.fields else owned.having(left)
     return made
 
 

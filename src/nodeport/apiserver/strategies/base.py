@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
+from nodeport.api import schema
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.apiserver.allocators.reservation import Reservation
@@ -30,6 +31,9 @@ class Strategy:
     default_propagation_warning = ""
     """What a client that left the choice to ``default_propagation`` is told."""
 
+    status_resets: tuple[str, ...] = ()
+    """Paths of metadata that a write of the status leaves alone (``metadata.labels``)."""
+
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = resource.subresource("status") is not None
@@ -51,6 +55,16 @@ class Strategy:
         """/status writes status and metadata; the rest is restored."""
         for field in {*new, *old} - {"metadata", "status", "kind", "apiVersion"}:
             restore(new, old, field)
+
+    def reset_fields(self, subresource: str) -> tuple[str, ...]:
+        """What a write by this way leaves as it is, so that by this way it becomes nobody's: dotted paths."""
+        if subresource == "status":
+            fields = schema.schema_of(self.resource.schema).get("properties") or {}
+            return (*(name for name in fields if name not in ("metadata", "status")), *self.status_resets)
+        return ("status",) if self.has_status else ()
+
+    def complete(self, obj: JsonObject) -> None:
+        """What reading an object does beside defaulting, before anybody's fields are told apart."""
 
     def generation_changes(self, new: JsonObject, old: JsonObject) -> bool:
         """Whether ``metadata.generation`` counts this change: anything outside metadata and status."""

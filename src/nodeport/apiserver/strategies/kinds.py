@@ -92,6 +92,8 @@ class NodeStrategy(Strategy):
 class DeploymentStrategy(Strategy):
     """Annotations are part of what a Deployment's generation counts; its status never changes labels."""
 
+    status_resets = ("metadata.labels",)
+
     def __init__(self) -> None:
         super().__init__(DEPLOYMENTS)
 
@@ -145,11 +147,10 @@ class SecretStrategy(Strategy):
     def __init__(self) -> None:
         super().__init__(SECRETS)
 
-    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+    def complete(self, obj: JsonObject) -> None:
         _fold_string_data(obj)
 
     def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
-        _fold_string_data(new)
         if not new.get("type"):
             restore(new, old, "type")
 

@@ -17,6 +17,8 @@ _MANAGED = ("cpu", "memory")
 
 
 class PodStrategy(Strategy):
+    status_resets = ("metadata.deletionTimestamp", "metadata.ownerReferences")
+
     def __init__(self) -> None:
         super().__init__(PODS)
 
