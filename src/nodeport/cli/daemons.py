@@ -75,7 +75,11 @@ async def serve(paths: Paths) -> None:
             await server.wait_until_serving()
             announce(paths.ready("server"))
             async with client:
-                manager = ControllerManager(client, ca_pem=authority.read_bytes())
+                manager = ControllerManager(
+                    client,
+                    ca_pem=authority.read_bytes(),
+                    max_endpoints_per_slice=config.max_endpoints_per_slice,
+                )
                 settled = group.create_task(_settle(manager.wait_until_synced))
                 await manager.run()
                 settled.cancel()

@@ -42,6 +42,10 @@ LOG_TAIL = 12
     "--nodeport-addresses", default=None,
     help="On which of a node's addresses node ports answer: 'primary' or CIDRs.  [default: primary]",
 )  # fmt: skip
+@click.option(
+    "--max-endpoints-per-slice", type=int, default=None,
+    help="How many endpoints an EndpointSlice holds at most, 1 to 1000.  [default: 100]",
+)  # fmt: skip
 @about_cluster
 def command(
     paths: Paths,
@@ -51,6 +55,7 @@ def command(
     service_cluster_ip_range: str | None,
     service_node_port_range: str | None,
     nodeport_addresses: str | None,
+    max_endpoints_per_slice: int | None,
 ) -> None:
     """Start a local cluster, or mend the one that is there.
 
@@ -61,8 +66,9 @@ def command(
     must_be_root("up")
     began = time.monotonic()
     wishes = Wishes(
-        nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses
-    )
+        nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
+        max_endpoints_per_slice,
+    )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
     tell(paths, result, time.monotonic() - began)
@@ -73,7 +79,7 @@ class Wishes:
 
     def __init__(
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
-        node_ports: str | None, nodeport_addresses: str | None,
+        node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
     ) -> None:  # fmt: skip
         if nodes is not None:
             local.check_nodes(nodes)
@@ -84,6 +90,8 @@ class Wishes:
         if node_ports:
             local.parse_port_range(node_ports)
         self.node_ports = node_ports
+        per_slice = endpoints_per_slice
+        self.endpoints_per_slice = None if per_slice is None else local.check_endpoints_per_slice(per_slice)
         addresses = nodeport_addresses
         self.nodeport_addresses = None if addresses is None else local.parse_nodeport_addresses(addresses)
 
@@ -127,6 +135,10 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
         return []
     if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes):
         return ["nodes"]
+    if config == replace(
+        before, kubeconfig=config.kubeconfig, max_endpoints_per_slice=config.max_endpoints_per_slice
+    ):
+        return ["server"]
     return list(PARTS)
 
 
@@ -142,6 +154,7 @@ def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) ->
             kubeconfig=kubeconfig or before.kubeconfig,
             api_port=wishes.api_port or before.api_port,
             node_ports=wishes.node_ports or before.node_ports,
+            max_endpoints_per_slice=wishes.endpoints_per_slice or before.max_endpoints_per_slice,
         )
         if wishes.nodeport_addresses is not None:
             config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
@@ -166,6 +179,8 @@ def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
         config = replace(config, service_cidr=wishes.service_cidr)
     if wishes.node_ports:
         config = replace(config, node_ports=wishes.node_ports)
+    if wishes.endpoints_per_slice:
+        config = replace(config, max_endpoints_per_slice=wishes.endpoints_per_slice)
     if wishes.nodeport_addresses is not None:
         config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
     fabric, pods = local.choose_networks(paths, config.service_network)

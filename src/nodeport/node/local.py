@@ -29,6 +29,7 @@ DATA_ROOT = Path("/var/lib/nodeport")
 RUN_ROOT = Path("/run/nodeport")
 DEFAULT_NAME = "nodeport"
 DEFAULT_NODES = 3
+MOST_ENDPOINTS_PER_SLICE = 1000
 FIRST_PORT = 6443
 NAME_LENGTH = 40
 PARTS = ("server", "nodes")
@@ -114,6 +115,7 @@ class ClusterConfig:
     service_cidr: str = "10.96.0.0/16"
     node_ports: str = "30000-32767"
     nodeport_addresses: tuple[str, ...] = ("primary",)
+    max_endpoints_per_slice: int = 100
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
@@ -144,6 +146,12 @@ def check_name(name: str) -> str:
 def check_nodes(count: int) -> int:
     if not 1 <= count <= most_nodes():
         raise LocalError(f"--nodes {count}: must be from 1 to {most_nodes()}")
+    return count
+
+
+def check_endpoints_per_slice(count: int) -> int:
+    if not 1 <= count <= MOST_ENDPOINTS_PER_SLICE:
+        raise LocalError(f"--max-endpoints-per-slice {count}: must be from 1 to {MOST_ENDPOINTS_PER_SLICE}")
     return count
 
 

@@ -30,6 +30,13 @@ def test_bad_port_ranges_are_refused(text: str) -> None:
         local.parse_port_range(text)
 
 
+@pytest.mark.parametrize("count", [0, -1, 1001])
+def test_a_slice_holds_one_to_a_thousand_endpoints(count: int) -> None:
+    with pytest.raises(LocalError, match="--max-endpoints-per-slice .*: must be from 1 to 1000"):
+        local.check_endpoints_per_slice(count)
+    assert [local.check_endpoints_per_slice(good) for good in (1, 1000)] == [1, 1000]
+
+
 def test_a_port_range_includes_its_last_port() -> None:
     assert local.parse_port_range("30000-32767") == range(30000, 32768)
 
@@ -61,6 +68,7 @@ def test_a_broken_configuration_says_how_to_get_rid_of_it(tmp_path: Path, text: 
         (CONFIG, []),
         (replace(CONFIG, kubeconfig="/elsewhere"), []),
         (replace(CONFIG, nodes=4), ["nodes"]),
+        (replace(CONFIG, max_endpoints_per_slice=10), ["server"]),
         (replace(CONFIG, api_port=7000), ["server", "nodes"]),
         (replace(CONFIG, node_ports="31000-32000"), ["server", "nodes"]),
     ],
