@@ -105,6 +105,40 @@ def test_create_expose_and_look_at_everything(cluster: LocalCluster, kubectl: Ku
     )
 
 
+HAND_MADE = """
+apiVersion: v1
+kind: Service
+metadata: {name: by-hand}
+spec:
+  type: NodePort
+  ports: [{port: 80, targetPort: 8080, nodePort: 30008}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: by-hand}
+subsets: [{addresses: [{ip: %s}], ports: [{port: 8080}]}]
+"""
+
+
+def test_hand_made_endpoints_answer_on_every_node(
+    cluster: LocalCluster, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    """Nobody but the mirroring controller tells the nodes of them."""
+    kubectl("create", "deployment", "my-deployment", "--image=nodeport/echo", "--replicas=2")
+    [chosen, _] = sorted(cluster.wait_for_pods(2), key=lambda pod: pod["metadata"]["name"])
+    manifest = tmp_path / "by-hand.yaml"
+    manifest.write_text(HAND_MADE % chosen["status"]["podIP"])
+    assert "v1 Endpoints is deprecated in v1.33+" in kubectl("apply", "-f", str(manifest))
+    with OutsideClient.on(cluster.paths.name) as client:
+        name = {chosen["metadata"]["name"]}
+        wait_for(lambda: answering_pods(cluster, client, 30008) == name, "the chosen pod answers alone")
+        slices = kubectl("get", "endpointslices", "-l", "kubernetes.io/service-name=by-hand", "-o", "yaml")
+        assert "endpointslicemirroring-controller.k8s.io" in slices
+        kubectl("delete", "endpoints", "by-hand")
+        listing = ("get", "endpointslices", "-l", "kubernetes.io/service-name=by-hand")
+        wait_for(lambda: "No resources found" in kubectl(*listing), "the mirror goes with its original")
+
+
 def test_ports_that_cannot_be_had_are_refused_in_kubernetes_words(
     cluster: LocalCluster, kubectl: Kubectl
 ) -> None:

@@ -141,8 +141,9 @@ class EndpointSliceController:
         if old == new:
             return
         self._shares_are_current = False
-        for key in self._topology.overloaded(self._cpu_shares()):
-            self.loop.queue.add(key)
+        if self._topology:
+            for key in self._topology.overloaded(self._cpu_shares()):
+                self.loop.queue.add(key)
         if old[0] != new[0]:
             for pod in self._informers.pods.by_index(BY_NODE, name):
                 for key in selecting_services(self._informers.services, pod):

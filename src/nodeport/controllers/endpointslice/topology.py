@@ -174,6 +174,9 @@ class TopologyMemory:
         self._zones: dict[NamespacedName, dict[str, Mapping[str, int]]] = {}
         self._hinted: set[NamespacedName] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._zones)
+
     def note(self, key: NamespacedName, outcomes: Mapping[str, ZoneHints | None]) -> Iterator[HintEvent]:
         """``outcomes``: ``SlicePlan.zone_hints``; what is to be told of them."""
         for gone in self._zones.get(key, {}).keys() - outcomes.keys():
