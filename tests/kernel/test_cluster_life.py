@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from kernel.clusters import LocalCluster, call, is_running, traces, wait_for
-from nodeport.api.resources import NODES, PODS, SERVICES
+from nodeport.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.node import local, namespaces, network, processes
 from nodeport.testing.outside import OutsideClient
 
@@ -223,6 +223,29 @@ def test_up_with_more_nodes_grows_the_cluster_and_keeps_its_pods(cluster: LocalC
     assert "can only grow" in cluster.nodeport("up", "--nodes", "2", code=1)
 
 
+def test_a_cluster_chooses_how_many_endpoints_a_slice_holds_and_changes_its_mind(
+    cluster: LocalCluster,
+) -> None:
+    """The server alone is started anew for that."""
+    cluster.up("--nodes", "1", "--max-endpoints-per-slice", "1")
+    cluster.deploy(2, probe=False)
+
+    def sizes() -> list[int]:
+        of_web = [s for s in cluster.items(ENDPOINT_SLICES) if s["metadata"]["name"].startswith("web-")]
+        return sorted(len(found["endpoints"]) for found in of_web)
+
+    wait_for(lambda: sizes() == [1, 1], "a slice for each pod")
+    nodes = cluster.pid("nodes")
+    cluster.up("--max-endpoints-per-slice", "3")
+    assert cluster.pid("nodes") == nodes
+    with cluster.session() as session:
+        session.request(
+            "PATCH", DEPLOYMENTS.path("default", "web"), body={"spec": {"replicas": 4}},
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
+    wait_for(lambda: sizes() == [1, 3], "the further two join one of them")
+
+
 def test_two_clusters_live_side_by_side(new_cluster: NewCluster) -> None:
     one, other = new_cluster(), new_cluster()
     one.up("--nodes", "1")
@@ -251,6 +274,7 @@ def test_a_taken_port_is_named(cluster: LocalCluster) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (("--max-endpoints-per-slice", "1001"), "--max-endpoints-per-slice 1001: must be from 1 to 1000"),
         (("--nodes", "0"), "--nodes 0: must be from 1 to"),
         (("--nodes", "256"), "--nodes 256: must be from 1 to"),
         (("--service-node-port-range", "40000-30000"), "'40000-30000': must be FIRST-LAST"),
