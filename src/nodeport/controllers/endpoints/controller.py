@@ -15,7 +15,7 @@ from nodeport.client.rest import RestClient
 from nodeport.controllers.endpoints.reconcile import plan_endpoints
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
 from nodeport.controllers.endpointslice.writer import is_ending_namespace
-from nodeport.controllers.freshness import WriteGuard
+from nodeport.controllers.freshness import OwnWrites, WriteGuard
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.controllers.pacing import Pacer
 from nodeport.controllers.selection import selected_pods, selector_of, services_to_look_at
@@ -46,6 +46,7 @@ class EndpointsController:
         self._recorder = recorder
         self._burst = max(_BURST, batch_period)
         self._guard: WriteGuard[NamespacedName] = WriteGuard(endpoints, clock)
+        self._own: OwnWrites[NamespacedName] = OwnWrites()
         self._times = TriggerTimes()
         self._pacer: Pacer[NamespacedName] = Pacer()
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
@@ -67,9 +68,9 @@ class EndpointsController:
         self.loop.queue.add_after(NamespacedName.of(change.object), _BURST)
 
     def _endpoints_changed(self, change: Change) -> None:
-        """Not without a Service: hand-made Endpoints may come before theirs."""
+        """Only what others did; and not without a Service: hand-made Endpoints may come before theirs."""
         key = NamespacedName.of(change.object)
-        if self._services.get(key) is not None:
+        if self._own.is_foreign(key, change) and self._services.get(key) is not None:
             self.loop.queue.add_after(key, _BURST)
 
     def _pod_changed(self, change: Change) -> None:
@@ -99,9 +100,12 @@ class EndpointsController:
         return None
 
     async def _write(self, key: NamespacedName, wanted: JsonObject, *, is_new: bool) -> None:
+        self._own.begin(key)
         try:
             write = self._client.create if is_new else self._client.update
-            self._guard.wrote(key, await write(ENDPOINTS, wanted))
+            written = await write(ENDPOINTS, wanted)
+            self._guard.wrote(key, written)
+            self._own.wrote(written)
         except (Conflict, NotFound, AlreadyExists):
             raise
         except ApiError as error:
@@ -112,6 +116,9 @@ class EndpointsController:
             about = object_reference(ENDPOINTS, wanted)
             self._recorder.event(about, WARNING, reason, f"Failed to {which} {key}: {error}")
             raise
+        finally:
+            if self._own.end(key):
+                self.loop.queue.add_after(key, _BURST)
 
     async def _delete_orphan(self, key: NamespacedName) -> None:
         """Endpoints go with their Service, hand-made ones too; leader election kept its records here once."""

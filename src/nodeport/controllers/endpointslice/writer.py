@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import ENDPOINT_SLICES
@@ -16,6 +19,7 @@ from nodeport.controllers.freshness import OwnWrites, WriteGuard
 from nodeport.kit.clock import Clock
 
 _ENDING = "NamespaceTerminating"
+_AT_A_TIME = 8
 
 
 class SliceWriteError(Exception):
@@ -78,15 +82,27 @@ class SliceWriter:
                 self._mend(key)
 
     async def _carry_out(self, key: NamespacedName, plan: SlicePlan) -> None:
-        for new in plan.create:
-            with self._failing_to("create EndpointSlice", key):
-                self._note(key, await self._client.create(ENDPOINT_SLICES, new))
-        for changed in plan.update:
-            with self._failing_to(f"update {changed['metadata']['name']} EndpointSlice", key):
-                self._note(key, await self._client.update(ENDPOINT_SLICES, changed))
-        for old in plan.delete:
-            with self._failing_to(f"delete {old['metadata']['name']} EndpointSlice", key):
-                await self._delete(key, old)
+        await _some_at_a_time([self._create(key, new) for new in plan.create])
+        await _some_at_a_time([self._update(key, changed) for changed in plan.update])
+        await _some_at_a_time([self._delete(key, old) for old in plan.delete])
+
+    async def _create(self, key: NamespacedName, new: JsonObject) -> None:
+        with self._failing_to("create EndpointSlice", key):
+            self._note(key, await self._client.create(ENDPOINT_SLICES, new))
+
+    async def _update(self, key: NamespacedName, changed: JsonObject) -> None:
+        with self._failing_to(f"update {changed['metadata']['name']} EndpointSlice", key):
+            self._note(key, await self._client.update(ENDPOINT_SLICES, changed))
+
+    async def _delete(self, key: NamespacedName, old: JsonObject) -> None:
+        meta = old["metadata"]
+        with self._failing_to(f"delete {meta['name']} EndpointSlice", key):
+            try:
+                await self._client.delete(ENDPOINT_SLICES, meta["name"], meta["namespace"], uid=meta["uid"])
+            except NotFound:
+                return
+            self._guard.deleted(key, old)
+            self._own.deleted(old)
 
     @contextmanager
     def _failing_to(self, what: str, key: NamespacedName) -> Iterator[None]:
@@ -101,11 +117,18 @@ class SliceWriter:
         self._guard.wrote(key, answer)
         self._own.wrote(answer)
 
-    async def _delete(self, key: NamespacedName, old: JsonObject) -> None:
-        meta = old["metadata"]
-        try:
-            await self._client.delete(ENDPOINT_SLICES, meta["name"], meta["namespace"], uid=meta["uid"])
-        except NotFound:
-            return
-        self._guard.deleted(key, old)
-        self._own.deleted(old)
+
+async def _some_at_a_time(writes: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """A few share a commit of the server. After a failure the rest is left; what was begun is finished, so that
+    nothing is written that nobody noted.
+    """
+    waiting = deque(writes)
+    try:
+        while waiting:
+            begun = [waiting.popleft() for _ in range(min(_AT_A_TIME, len(waiting)))]
+            for outcome in await asyncio.gather(*begun, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
+    finally:
+        for left in waiting:
+            left.close()
