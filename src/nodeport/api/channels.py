@@ -1,8 +1,8 @@
-"""Several byte streams over one WebSocket, as exec, attach and port-forward use them: the ``channel.k8s.io`` family.
+"""Several byte streams over one WebSocket, as exec, attach and port-forward use them: ``channel.k8s.io``.
 
-A message is one byte that numbers the channel, then data. Protocols differ in little: the ``base64`` ones send text whose
-first character is the channel's digit; version 4 ends with a ``Status`` as JSON on the error channel; version 5 can also
-close one channel: byte 255, then the channel.
+A message is one byte that numbers the channel, then data. Protocols differ in little: the ``base64`` ones send text
+whose first character is the channel's digit; version 4 ends with a ``Status`` as JSON on the error channel; version 5
+can also close one channel: byte 255, then the channel.
 """
 
 from __future__ import annotations

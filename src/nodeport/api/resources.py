@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 STATUS_VERBS = ("get", "patch", "update")
+CONNECT_VERBS = ("create", "get")
+PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ NAMESPACES = _core(
     subresources=(STATUS, Subresource("finalize", verbs=("update",))),
 )  # fmt: skip
 NODES = _core(
-    "Node", "nodes", namespaced=False, short_names=("no",), subresources=(STATUS,),
+    "Node", "nodes", namespaced=False, short_names=("no",),
+    subresources=(STATUS, Subresource("proxy", verbs=PROXY_VERBS, kind=GroupVersionKind("", "v1", "NodeProxyOptions"))),
     field_selectors=("spec.unschedulable",),
 )  # fmt: skip
 PODS = _core(
@@ -142,7 +145,11 @@ PODS = _core(
     subresources=(
         STATUS,
         Subresource("binding", verbs=("create",), kind=GroupVersionKind("", "v1", "Binding")),
+        Subresource("attach", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodAttachOptions")),
+        Subresource("exec", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodExecOptions")),
         Subresource("log", verbs=("get",)),
+        Subresource("portforward", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodPortForwardOptions")),
+        Subresource("proxy", verbs=PROXY_VERBS, kind=GroupVersionKind("", "v1", "PodProxyOptions")),
     ),
     field_selectors=(
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
@@ -150,8 +157,11 @@ PODS = _core(
     ),
 )  # fmt: skip
 SERVICES = _core(
-    "Service", "services", short_names=("svc",), categories=("all",), subresources=(STATUS,), upsert=True,
-    returns_deleted=True, field_selectors=("spec.clusterIP", "spec.type"),
+    "Service", "services", short_names=("svc",), categories=("all",), upsert=True, returns_deleted=True,
+    subresources=(
+        STATUS, Subresource("proxy", verbs=PROXY_VERBS, kind=GroupVersionKind("", "v1", "ServiceProxyOptions")),
+    ),
+    field_selectors=("spec.clusterIP", "spec.type"),
 )  # fmt: skip
 ENDPOINTS = _core(
     "Endpoints", "endpoints", short_names=("ep",), upsert=True,

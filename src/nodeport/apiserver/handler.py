@@ -17,7 +17,7 @@ from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
 from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.requests import Address, address_of
-from nodeport.apiserver.routes import Router, Target
+from nodeport.apiserver.routes import PROXY, Router, Target
 from nodeport.apiserver.verbs import Call, Verbs
 from nodeport.kit.logs import get_logger
 from nodeport.store.base import StoreError
@@ -145,6 +145,8 @@ def target_verb(target: Target, request: web.BaseRequest, address: Address) -> s
 
 def is_allowed(target: Target, verb: str) -> bool:
     """Whether the resource, or the subresource, knows the verb at this path."""
+    if target.subresource == PROXY:
+        return True
     if target.subresource:
         found = target.resource.subresource(target.subresource)
         return found is not None and verb in found.verbs

@@ -16,6 +16,8 @@ _ITEM_VERBS = {
     "POST": "create",
 }
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
+PROXY = "proxy"
+"""The subresource that any method may be used on, and any path below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +57,25 @@ class Router:
             return None
         base = "/" + "/".join(segments[:taken])
         rest = segments[taken:]
-        if base not in self._bases or not all(rest):
+        if base not in self._bases:
             return None
         watch_prefix = rest[0] == "watch"
         if watch_prefix:
             rest = rest[1:]
-        return self._resolve(base, rest, watch_prefix=watch_prefix) if rest else None
+        return self._resolve(base, rest, watch_prefix=watch_prefix) if rest and rest[0] else None
 
     def _resolve(self, base: str, rest: list[str], *, watch_prefix: bool) -> Target | None:
         namespace = ""
         if rest[0] == "namespaces" and len(rest) > 2 and not self._is_namespace_subresource(base, rest):
             namespace, rest = rest[1], rest[2:]
+            if not namespace:
+                return None
         resource = self._by_path.get((base, rest[0]))
-        if resource is None or len(rest) > 3 or (namespace and not resource.namespaced):
+        if resource is None or (namespace and not resource.namespaced):
+            return None
+        if len(rest) > 3 and rest[2] == PROXY:
+            rest = rest[:3]  # what follows is the far side's
+        if len(rest) > 3 or not all(rest):
             return None
         name = rest[1] if len(rest) > 1 else ""
         subresource = rest[2] if len(rest) > 2 else ""

@@ -38,7 +38,6 @@ from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.migration import migrate
 from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.patches import Patcher
-from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.repair import Repair
 from nodeport.apiserver.reporting import Reporter
@@ -51,6 +50,7 @@ from nodeport.apiserver.strategies.serviceips import ServiceAddresses
 from nodeport.apiserver.strategies.serviceports import ServicePorts
 from nodeport.apiserver.strategies.services import ServiceStrategy
 from nodeport.apiserver.streaming import Streamer
+from nodeport.apiserver.streams.connections import Connections
 from nodeport.apiserver.subresources import Subresources
 from nodeport.apiserver.tokenrequests import TokenRequests
 from nodeport.apiserver.verbs import Machinery, Verbs
@@ -144,6 +144,7 @@ class ApiServer:
         finally:
             self._serving.clear()
             parts.streamer.close()
+            parts.connections.close()
             await runner.cleanup()
             self._addresses = ()
 
@@ -197,6 +198,7 @@ class ApiServer:
         writer = Writer(registry)
         applier = Applier(registry, writer)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
+        connections = Connections(registry, _kubelet_context(config), rng)
         tokens = ServiceAccountTokens(config.store, SigningKey(config.service_account_key), config.clock)
         others: list[TokenAuthenticator] = [
             StaticTokens(config.tokens),
@@ -205,7 +207,7 @@ class ApiServer:
         machinery = Machinery(
             registry=registry, lister=lister, writer=writer, patcher=Patcher(writer, applier),
             deleter=Deleter(registry, writer, lister), subresources=Subresources(registry, writer),
-            streamer=streamer, logs=PodLogs(registry, _kubelet_context(config)),
+            streamer=streamer, connections=connections,
             reviews=Reviews(tokens, Authenticator(others), authorizer, index),
             token_requests=TokenRequests(registry, tokens),
         )  # fmt: skip
@@ -223,7 +225,7 @@ class ApiServer:
         doorkeepers = Doorkeepers(Authenticator([*others, tokens]), authorizer)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
         return _Parts(
-            handler, registry, writer, streamer, repair, Ranges(config.store, addresses),
+            handler, registry, writer, streamer, connections, repair, Ranges(config.store, addresses),
             DefaultServiceCidr(registry, writer, config.service_cidrs, report),
             RbacKeeper(registry, writer, index),
         )  # fmt: skip
@@ -235,6 +237,7 @@ class _Parts:
     registry: Registry
     writer: Writer
     streamer: Streamer
+    connections: Connections
     repair: Repair
     ranges: Ranges
     default_cidr: DefaultServiceCidr

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from nodeport.api import schema
 from nodeport.api.meta import JsonObject
-from nodeport.api.status import BadRequest, MethodNotAllowed
+from nodeport.api.status import BadRequest
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.bodies import Body, parse, read_object
 from nodeport.apiserver.deletes import Deleter
@@ -29,13 +29,13 @@ from nodeport.apiserver.options import (
     write_options,
 )
 from nodeport.apiserver.patches import APPLY_PATCH, Patcher, check_patch_type
-from nodeport.apiserver.podlogs import PodLogs
 from nodeport.apiserver.presenting import present_list, present_object
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address, read_body
 from nodeport.apiserver.reviews import Reviews
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streaming import Streamer
+from nodeport.apiserver.streams.connections import Connections
 from nodeport.apiserver.subresources import BINDING, BINDING_SCHEMA, SCALE, Subresources
 from nodeport.apiserver.tokenrequests import TOKEN_REQUEST, TOKEN_REQUEST_SCHEMA, TokenRequests
 from nodeport.apiserver.warnings import warning_headers
@@ -90,7 +90,7 @@ class Machinery:
     deleter: Deleter
     subresources: Subresources
     streamer: Streamer
-    logs: PodLogs
+    connections: Connections
     reviews: Reviews
     token_requests: TokenRequests
 
@@ -113,9 +113,7 @@ class Verbs:
                 return await self._finalize(call)
             case "token":
                 return await self._request_token(call)
-            case "log":
-                return await self._machinery.logs.serve(call.request, call.target, call.address)
-        raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        return await self._machinery.connections.serve(call.request, call.target, call.address)
 
     async def _serve_object(self, call: Call) -> web.StreamResponse:
         match call.verb:

@@ -14,9 +14,9 @@ from nodeport.node import local
 from nodeport.node.agent import NodeAgent
 from nodeport.node.images import BuiltinImages
 from nodeport.node.local import ClusterConfig, Paths
-from nodeport.node.log_server import server_tls
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.runtime import ProcessRuntime
+from nodeport.node.server import server_tls
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
 

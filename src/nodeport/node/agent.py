@@ -25,11 +25,11 @@ from nodeport.node import network, node_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.images import ImageStore
-from nodeport.node.log_server import LogServer
 from nodeport.node.node_status import NodeFacts
-from nodeport.node.pod_record import NodeContext
+from nodeport.node.pod_record import NodeContext, PodRecord
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
+from nodeport.node.server import NodePods, NodeServer
 from nodeport.node.worker import PodWorker
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 class NodeAgent:
     """``run`` until cancelled; pods go on running without it and are taken over by the next one.
 
-    ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no log endpoint.
+    ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no server.
     """
 
     def __init__(
@@ -81,8 +81,14 @@ class NodeAgent:
                 group.create_task(self._keep_routes())
                 group.create_task(self._keep_pods(group))
                 if self._tls is not None:
-                    server = LogServer(
-                        self._surroundings, self._facts.log_port, self._tls, self._uid_of, self._clock
+                    pods = NodePods(self._record_of, self._uid_of, self._own_pods)
+                    server = NodeServer(
+                        self._surroundings,
+                        self._context.runtime,
+                        self._facts.log_port,
+                        self._tls,
+                        pods,
+                        self._clock,
                     )
                     group.create_task(server.run())
         finally:
@@ -273,6 +279,13 @@ class NodeAgent:
         if pod is None or pod["spec"].get("nodeName") != self._facts.name:
             return ""
         return str(pod["metadata"]["uid"])
+
+    def _record_of(self, name: NamespacedName) -> PodRecord | None:
+        worker = self._workers.get(self._uid_of(name))
+        return worker.record if worker is not None else None
+
+    def _own_pods(self) -> list[JsonObject]:
+        return [pod for pod in self._pods.list() if pod["spec"].get("nodeName") == self._facts.name]
 
 
 def internal_address(node: JsonObject) -> IPv4Address | None:

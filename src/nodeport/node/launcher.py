@@ -14,6 +14,10 @@ be started; descriptor 4 is a locked file, whose lock lasts as long as the launc
 SIGTERM is passed on; SIGUSR1 kills the container; if the launcher dies, the kernel kills the container.
 
 ``exec``: ``pid`` (the container's first process) and ``argv``; runs the command inside and ends with its exit code.
+
+``session``: the same for a client that talks with the command, in a session of its own: its standard streams are
+descriptors 4, 5 and 6, one terminal when the order says ``tty``. Descriptor 3 is a socket: why the command could not be
+started is written to it; when its other end closes, every process of the command's session is killed.
 """
 
 # ruff: noqa: PTH103, PTH104, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211, SIM105
@@ -55,6 +59,7 @@ CANNOT_START = 128
 KILLED_WAIT = 1.0
 MOST_LINKS = 40
 MOST_DESCRIPTORS = 1 << 20
+TIOCSCTTY = 0x540E
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -335,8 +340,8 @@ def run(order: Order) -> None:
     write_file(directory, "exit", f"{code if code >= 0 else 128 - code} {timestamp()} ")
 
 
-def execute(order: Order) -> None:
-    """Run a command in the container with what its first process has: environment, user and directory."""
+def join_container(order: Order) -> None:
+    """Enter the container, and add to the order what its first process has: environment, user and directory."""
     pid = order["pid"]
     with open(f"/proc/{pid}/environ", "rb") as file:
         pairs = [item.partition(b"=") for item in file.read().split(b"\0") if item]
@@ -350,10 +355,14 @@ def execute(order: Order) -> None:
     )  # until its own program runs, nobody inside may look into this process
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
     check(libc.setns(os.pidfd_open(pid), kinds), "setns")
+
+
+def execute(order: Order) -> None:
+    """Run a command in the container."""
+    join_container(order)
     child = os.fork()
     if not child:
         try:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             run_program(order)
         except BaseException as error:
             os.write(2, start_error(order, error).encode() + b"\n")
@@ -362,13 +371,91 @@ def execute(order: Order) -> None:
     os._exit(code if code >= 0 else 128 - code)
 
 
+def converse(order: Order) -> None:
+    """Run a command in the container for the client behind descriptor 3, and end with its exit code."""
+    for number in (3, 4, 5, 6):
+        os.set_inheritable(number, False)
+    processes = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)  # the host's, with the host's numbers
+    told, tell = os.pipe()
+    try:
+        join_container(order)
+        child = os.fork()
+    except OSError as error:
+        os.write(3, start_error(order, error).encode())
+        os._exit(CANNOT_START)
+    if not child:
+        try:
+            begin_session(order)
+        except BaseException as error:
+            os.write(tell, start_error(order, error).encode())
+        os._exit(CANNOT_START)
+    for number in (tell, 4, 5, 6):
+        os.close(number)
+    if trouble := os.read(told, 4096):
+        os.write(3, trouble)
+    poll = select.poll()
+    poll.register(os.pidfd_open(child), select.POLLIN)
+    poll.register(3, select.POLLIN)
+    if any(source == 3 for source, _ in poll.poll()):
+        kill_session(processes, child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def begin_session(order: Order) -> None:
+    """Become the command, the leader of a new session; returns only by an exception."""
+    os.setsid()
+    if order["tty"]:
+        import fcntl
+
+        fcntl.ioctl(4, TIOCSCTTY, 0)
+        order["env"].setdefault("TERM", "xterm")
+    for number in (0, 1, 2):
+        os.dup2(number + 4, number)
+    run_program(order)
+
+
+def kill_session(processes: int, leader: int) -> None:
+    """Kill all processes of the session; ``processes`` is an open /proc. Until a look finds no more of them."""
+    found = True
+    while found:
+        found = False
+        for name in os.listdir(processes):
+            if name.isdigit() and session_of(processes, name) == leader:
+                found = True
+                try:
+                    os.kill(int(name), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        if found:
+            time.sleep(0.002)
+
+
+def session_of(processes: int, name: str) -> int:
+    """The session of a process that still runs; 0 for others."""
+    try:
+        file = os.open(name + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
+    except OSError:
+        return 0
+    try:
+        fields = os.read(file, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    finally:
+        os.close(file)
+    return 0 if fields[0] in b"ZX" else int(fields[3])
+
+
 def main() -> None:
-    os.closerange(5, MOST_DESCRIPTORS)  # whatever the agent's own parents have left open
+    first = 7 if sys.argv[1] == "session" else 5
+    os.closerange(first, MOST_DESCRIPTORS)  # whatever the agent's own parents have left open
     order = marshal.loads(os.read(0, 1 << 26))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     if sys.argv[1] == "exec":
         execute(order)
+    elif sys.argv[1] == "session":
+        converse(order)
     else:
         run(order)
 

@@ -23,6 +23,7 @@ from nodeport.node import namespaces
 from nodeport.node.images import Image, Mount, base_python
 from nodeport.node.processes import CLUSTER_VARIABLE
 from nodeport.node.sandbox import Sandbox
+from nodeport.node.sessions import Launch, Session, StreamOptions, open_session
 
 KILLED = 137
 """128 + SIGKILL: what a container without an exit status is taken to have ended with."""
@@ -102,6 +103,12 @@ class Runtime(Protocol):
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
         """Exit code and output (at most 10 KiB) of a command inside. Raises TimeoutError."""
+        ...
+
+    def open_exec(
+        self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
+    ) -> Session:
+        """A command inside, for a client to talk with. Raises OSError."""
         ...
 
 
@@ -248,6 +255,12 @@ class ProcessRuntime:
                 process.kill()  # the command inside dies with it
                 await process.wait()
         return process.returncode or 0, output[:EXEC_OUTPUT].decode("utf-8", "replace")
+
+    def open_exec(
+        self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
+    ) -> Session:
+        launch = Launch(self._python, LAUNCHER, sandbox.node.cluster)
+        return open_session(launch, container.pid, argv, options)
 
 
 def _launcher_order(sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:

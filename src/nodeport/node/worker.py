@@ -54,6 +54,10 @@ class PodWorker:
     def pod(self) -> JsonObject | None:
         return self._record.pod
 
+    @property
+    def record(self) -> PodRecord:
+        return self._record
+
     def update(self, pod: JsonObject | None) -> None:
         """The pod as the API has it now; None: it is gone."""
         self._record.update(pod)

@@ -56,7 +56,9 @@ def test_what_is_encoded_is_decoded(protocol: ChannelProtocol, channel: int, dat
 
 def test_the_clients_first_known_protocol_is_chosen() -> None:
     known = channels.REMOTE_COMMAND
-    assert channels.choose(["v9.channel.k8s.io", "v4.channel.k8s.io", "v5.channel.k8s.io"], known) is channels.V4
+    assert (
+        channels.choose(["v9.channel.k8s.io", "v4.channel.k8s.io", "v5.channel.k8s.io"], known) is channels.V4
+    )
     assert channels.choose([], known) is channels.UNNAMED
     assert channels.choose(["chat"], known) is None
 

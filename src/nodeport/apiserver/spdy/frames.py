@@ -1,8 +1,8 @@
 """SPDY/3.1 frames as values, and both ways between them and bytes. No I/O.
 
 Each direction of a connection compresses all of its header blocks as one stream, so one `Encoder` and one `Decoder`
-belong to a connection. Data is handed on as it arrives: a frame of 16 MiB is many `Data` values, and buffers no more than
-one control frame.
+belong to a connection. Data is handed on as it arrives: a frame of 16 MiB is many `Data` values, and no more than one
+control frame is kept.
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""pods/{name}/log: fetched from the pod's node, as Kubernetes fetches it from the kubelet."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import web
+
+from nodeport.api.meta import JsonObject
+from nodeport.api.status import BadRequest, InternalError
+from nodeport.apiserver.options import flag
+from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.requests import Address
+from nodeport.apiserver.routes import Target
+from nodeport.apiserver.streams.nodes import NodeConnections, path_of, refused
+from nodeport.apiserver.streams.openstreams import OpenStreams
+from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
+
+CHUNK_BYTES = 32 * 1024
+
+
+class PodLogs:
+    def __init__(self, registry: Registry, nodes: NodeConnections, streams: OpenStreams) -> None:
+        self._registry, self._nodes, self._streams = registry, nodes, streams
+
+    async def serve(self, request: web.BaseRequest, target: Target, address: Address) -> web.StreamResponse:
+        pod = await read_pod(self._registry, target)
+        container = choose_container(pod, address.query.get("container", ""))
+        node = check_assigned(pod)
+        if not flag(address.query, "previous"):
+            check_started(pod, container)
+        path = path_of("containerLogs", target.namespace, target.name, container)
+        url = f"{await self._nodes.url_of(node)}{path}"
+        if address.query_text:
+            url = f"{url}?{address.query_text}"
+        with self._streams.holding():
+            return await self._relay(request, url)
+
+    async def _relay(self, request: web.BaseRequest, url: str) -> web.StreamResponse:
+        async with self._nodes.session() as session:
+            try:
+                answer = await session.get(url)
+            except aiohttp.ClientError as error:
+                raise InternalError(f"Get {url!r}: {error}") from error
+            async with answer:
+                if answer.status != 200:
+                    text = (await answer.text()).strip()
+                    raise refused(answer.status, text or answer.reason or "")
+                response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+                response.enable_chunked_encoding()
+                await response.prepare(request)
+                async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+
+
+def check_started(pod: JsonObject, container: str) -> None:
+    """400 for a container that has never run."""
+    name = pod["metadata"]["name"]
+    status = pod.get("status") or {}
+    for each in (*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])):
+        waiting = (each.get("state") or {}).get("waiting")
+        if each.get("name") == container and waiting and not each.get("lastState"):
+            reason = waiting.get("reason") or "ContainerCreating"
+            raise BadRequest(f'container "{container}" in pod "{name}" is waiting to start: {reason}')

@@ -1,0 +1,130 @@
+"""A session's streams over a WebSocket, in the words of ``v5.channel.k8s.io``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from aiohttp import WSMsgType, web
+
+from nodeport.api import channels
+from nodeport.api.channels import Channel, ChannelError, ChannelMessage
+from nodeport.api.meta import JsonObject
+from nodeport.kit.clock import Clock
+from nodeport.node.descriptors import Descriptor
+from nodeport.node.sessions import Session, SessionEnd
+
+PROTOCOL = channels.V5
+PING_EVERY = 5.0
+"""Seconds. Nobody waits for the answer: writing is how a peer that is gone is noticed while its input is not read."""
+DRAIN = 1.0
+"""Seconds for output that comes after the command's end: something it left behind may hold the pipe."""
+T = TypeVar("T")
+
+
+async def serve_command(
+    socket: web.WebSocketResponse, session: Session, argv: Sequence[str], clock: Clock
+) -> None:
+    """Until the command has ended, and its status is told, or the client is gone and the command is ended."""
+    try:
+        end = await unless_gone(
+            [_feed(socket, session), keep_pinging(socket, clock)], _run(socket, session, clock)
+        )
+    finally:
+        session.close()
+    if end is not None:
+        status = channels.exit_status(argv, end.code)
+        if end.trouble:
+            status = channels.failure(f"error executing command in container: {end.trouble}")
+        await _finish(socket, status)
+
+
+async def serve_output(socket: web.WebSocketResponse, session: Session, clock: Clock) -> None:
+    """The same for a container that was there before: it lives on when the client goes."""
+    try:
+        gone = [_feed(socket, session), keep_pinging(socket, clock)]
+        ended = await unless_gone(gone, _run(socket, session, clock))
+    finally:
+        session.close()
+    if ended is not None:
+        await _finish(socket, channels.success())
+
+
+async def refuse(socket: web.WebSocketResponse, why: str) -> None:
+    await _finish(socket, channels.failure(why))
+
+
+async def unless_gone(watches: Sequence[Awaitable[None]], work: Awaitable[T]) -> T | None:
+    """The result of ``work``; None when one of ``watches`` ends first. All are over when this returns."""
+    working = asyncio.ensure_future(work)
+    watching = [asyncio.ensure_future(watch) for watch in watches]
+    try:
+        await asyncio.wait([working, *watching], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    except (ConnectionError, OSError):
+        return None
+    finally:
+        for task in (working, *watching):
+            task.cancel()
+        await asyncio.gather(working, *watching, return_exceptions=True)
+
+
+async def _run(socket: web.WebSocketResponse, session: Session, clock: Clock) -> SessionEnd:
+    outputs = [asyncio.ensure_future(_copy(socket, *output)) for output in session.outputs()]
+    try:
+        end = await session.wait()
+        if outputs:
+            _, late = await asyncio.wait(outputs, timeout=DRAIN)
+            for output in outputs:
+                if output not in late:
+                    output.result()
+        return end
+    finally:
+        for output in outputs:
+            output.cancel()
+        await asyncio.gather(*outputs, return_exceptions=True)
+
+
+async def _copy(socket: web.WebSocketResponse, channel: int, output: Descriptor) -> None:
+    while data := await output.read():
+        await socket.send_bytes(PROTOCOL.encode(ChannelMessage(channel, data)))
+
+
+async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
+    """What the client says, until it is gone."""
+    async for message in socket:
+        if message.type is not WSMsgType.BINARY:
+            return
+        try:
+            found = PROTOCOL.decode(message.data)
+        except ChannelError:
+            return
+        await _take(found, session)
+
+
+async def _take(message: ChannelMessage, session: Session) -> None:
+    match message.channel:
+        case Channel.STDIN if message.closes:
+            session.close_stdin()
+        case Channel.STDIN:
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # whoever reads no input may still have something to say
+                await session.write(message.data)
+        case Channel.RESIZE if size := channels.terminal_size(message.data):
+            session.resize(*size)
+
+
+async def keep_pinging(socket: web.WebSocketResponse, clock: Clock) -> None:
+    while True:
+        await clock.sleep(PING_EVERY)
+        await socket.ping()
+
+
+async def _finish(socket: web.WebSocketResponse, status: JsonObject) -> None:
+    with contextlib.suppress(ConnectionError):
+        await socket.send_bytes(PROTOCOL.encode(ChannelMessage(Channel.ERROR, json.dumps(status).encode())))
+        await socket.close()

@@ -1,0 +1,147 @@
+"""kubectl exec and cp on a whole cluster: streams, terminals, exit codes, and what happens when a client goes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from kernel.clusters import LocalCluster, is_running, wait_for
+from kernel.kubectls import StreamingKubectl, kubectl_program
+from nodeport.api.resources import PODS
+
+
+@pytest.fixture
+def pod(cluster: LocalCluster) -> str:
+    cluster.up("--nodes", "1")
+    cluster.pod("web", env=[{"name": "COLOUR", "value": "green"}])
+    cluster.wait_for_pod("web", is_running, "runs")
+    return "web"
+
+
+@pytest.fixture(params=["oldest", "newest"])
+def kubectl(request: pytest.FixtureRequest, cluster: LocalCluster) -> StreamingKubectl:
+    return StreamingKubectl(kubectl_program(request.param), cluster.kubeconfig)
+
+
+def test_a_commands_streams_and_exit_code_come_back(kubectl: StreamingKubectl, pod: str) -> None:
+    done = kubectl.run("exec", pod, "--", "sh", "-c", "echo out $COLOUR; echo err >&2; exit 7")
+    assert (done.code, done.out) == (7, b"out green\n")
+    assert done.err.splitlines() == ["err", "command terminated with exit code 7"]
+    assert kubectl.out("exec", pod, "--", "hostname") == "web\n"
+    assert kubectl.run("exec", pod, "--", "sh", "-c", "kill -9 $$").code == 137
+
+
+def test_input_goes_in_and_ends(kubectl: StreamingKubectl, pod: str) -> None:
+    data = random.Random(1).randbytes(3_000_000)
+    assert (
+        kubectl.out("exec", "-i", pod, "--", "sha256sum", stdin=data).split()[0]
+        == hashlib.sha256(data).hexdigest()
+    )
+    assert kubectl.run("exec", pod, "--", "head", "-c", "5000000", "/dev/zero").out == bytes(5_000_000)
+    assert kubectl.run("exec", "-i", pod, "--", "true", stdin=data).code == 0
+
+
+def test_what_cannot_be_run_is_said_in_kubernetes_words(kubectl: StreamingKubectl, pod: str) -> None:
+    done = kubectl.run("exec", pod, "--", "nosuch")
+    assert done.code == 1
+    assert (
+        'error: Internal error occurred: error executing command in container: exec: "nosuch": executable file '
+        "not found in $PATH"
+    ) in done.err
+    assert (
+        "container nope is not valid for pod web" in kubectl.run("exec", pod, "-c", "nope", "--", "true").err
+    )
+    assert 'pods "gone" not found' in kubectl.run("exec", "gone", "--", "true").err
+
+
+def test_a_terminal_has_a_size_that_follows_the_clients(kubectl: StreamingKubectl, pod: str) -> None:
+    with kubectl.terminal("exec", "-it", pod, "--", "sh", "-i") as terminal:
+        terminal.type("trap 'stty size' WINCH; stty size; tput -T $TERM cols >/dev/null; echo rea''dy\r")
+        terminal.wait_for("ready")
+        terminal.type("stty size\r")
+        terminal.wait_for("40 100")
+        terminal.resize(120, 50)
+
+        def shows_the_new_size() -> bool:
+            terminal.type("stty size\r")
+            terminal.read()
+            return "50 120" in terminal.seen
+
+        wait_for(shows_the_new_size, "the new size")
+        terminal.type("exit 3\r")
+        assert terminal.code() == 3
+
+
+def test_a_clients_death_ends_all_that_it_started(
+    cluster: LocalCluster, kubectl: StreamingKubectl, pod: str
+) -> None:
+    with kubectl.started("exec", pod, "--", "sh", "-c", "sleep 4321 & echo up; exec sleep 4322") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == b"up\n"
+        wait_for(lambda: sorted(sleepers()) == ["4321", "4322"], "both run")
+    wait_for(lambda: not sleepers(), "no process of the session is left")
+    assert is_running(cluster.get(PODS, pod))
+
+
+def test_what_a_command_leaves_behind_lives_on(kubectl: StreamingKubectl, pod: str) -> None:
+    assert (
+        kubectl.out("exec", pod, "--", "sh", "-c", "sleep 4323 >/dev/null 2>&1 & echo started") == "started\n"
+    )
+    assert sleepers() == ["4323"]
+
+
+def test_a_session_ends_with_the_agent_that_serves_it(
+    cluster: LocalCluster, kubectl: StreamingKubectl, pod: str
+) -> None:
+    with kubectl.started("exec", pod, "--", "sh", "-c", "echo up; exec sleep 4324") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == b"up\n"
+        cluster.kill("nodes")
+        wait_for(lambda: not sleepers(), "the command ended with the agent")
+        assert process.wait(20) != 0
+
+
+def test_files_are_copied_both_ways(kubectl: StreamingKubectl, pod: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    data = random.Random(2).randbytes(500_000)
+    (tmp_path / "there" / "file").write_bytes(data)
+    kubectl.out("cp", str(tmp_path / "there"), f"{pod}:/tmp/there")
+    kubectl.out("cp", f"{pod}:/tmp/there/file", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_logs_are_limited_as_asked(kubectl: StreamingKubectl, cluster: LocalCluster, pod: str) -> None:
+    cluster.pod("talker", command=["sh", "-c", "for i in 1 2 3; do echo line $i; done; sleep 1000"])
+    cluster.wait_for_pod("talker", is_running, "runs")
+    wait_for(lambda: "line 3" in kubectl.out("logs", "talker"), "it has talked")
+    assert kubectl.out("logs", "talker", "--tail=1") == "line 3\n"
+    assert kubectl.out("logs", "talker", "--limit-bytes=1") == "l"
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z line 3\n",
+        kubectl.out("logs", "talker", "--timestamps", "--tail=1"),
+    )
+    assert kubectl.out("logs", "talker", "--since=24h").count("\n") == 3
+    assert kubectl.out("logs", "talker", "--since-time=2099-01-01T00:00:00Z") == ""
+    refused = kubectl.run("logs", "talker", "-p")
+    assert (
+        refused.err
+        == 'Error from server (BadRequest): previous terminated container "main" in pod "talker" not found\n'
+    )
+
+
+def sleepers() -> list[str]:
+    """The arguments of all `sleep 432x` on this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0] == b"sleep" and words[1].startswith(b"432"):
+                found.append(words[1].decode())
+    return found
