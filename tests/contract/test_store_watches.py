@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -214,3 +215,27 @@ async def test_taking_from_a_slow_watch_and_from_a_closed_store_is_refused(opene
             await store.close()
             with pytest.raises(Closed):
                 late.take()
+
+
+async def test_prefixes_short_and_long_each_see_their_own_changes_of_one_commit(store: Store) -> None:
+    prefixes = ["", "/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/a/b/c/", "/a/b/c/d", "/a/x/", "/ab/"]
+    keys = ["/a/b/c/d", "/a/b/c/e", "/a/b/z", "/a/bb/c", "/ab/c/d", "/a", "/z/z/z"]
+    async with AsyncExitStack() as stack:
+        watches = [await stack.enter_async_context(store.watch(prefix, Revision(0))) for prefix in prefixes]
+        await store.commit([Put(key, b"") for key in keys])
+        seen = {
+            prefix: [event.key for event in watch.take()]
+            for prefix, watch in zip(prefixes, watches, strict=True)
+        }
+    assert seen == {prefix: [key for key in keys if key.startswith(prefix)] for prefix in prefixes}
+
+
+async def test_a_prefix_that_lost_its_last_watcher_can_be_watched_again(store: Store) -> None:
+    for number in range(3):
+        async with (
+            store.watch("/a/b/", store.revision) as watch,
+            store.watch("/a/b/", store.revision) as other,
+        ):
+            await put(store, "/a/b/c", str(number))
+            assert len(watch.take()) == len(other.take()) == 1
+    await put(store, "/a/b/c", "unseen")

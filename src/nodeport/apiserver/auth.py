@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from nodeport.api.resources import NAMESPACES, Resource
 from nodeport.api.status import Forbidden, Unauthorized
 
@@ -47,8 +49,7 @@ class User:
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True, gc=False):
     """What is asked for. ``resource`` empty: a path that is no object, given in ``path``.
 
     ``field_selector``: of list, watch and deletecollection, as it was sent.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from nodeport.api import protobuf, schema
 from nodeport.api.meta import JsonObject
@@ -12,8 +12,7 @@ from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.negotiation import PROTOBUF, YAML
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, gc=False):
     """``media_type`` without parameters."""
 
     data: bytes

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from nodeport.api.meta import JsonObject
 from nodeport.api.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
 from nodeport.api.status import (
@@ -51,8 +53,7 @@ class ListOptions:
         return not self.label_selector.empty or bool(self.field_selector.requirements)
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(msgspec.Struct, frozen=True, gc=False):
     """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused.
 
     ``field_manager``: whose the written fields are.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
 from aiohttp import web
 
 from nodeport.api.status import NotFound, RequestEntityTooLarge
@@ -13,8 +13,7 @@ from nodeport.api.status import NotFound, RequestEntityTooLarge
 MAX_BODY_BYTES = 3 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """A request's path, decoded, and its query; of a repeated parameter the first value counts."""
 
     path: str
@@ -45,13 +44,16 @@ async def read_body(request: web.BaseRequest) -> bytes:
         return b""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large()
-    parts, size = [], 0
+    found = request.content.read_nowait()
+    if request.content.at_eof() and len(found) <= MAX_BODY_BYTES:  # a small body comes with the head
+        return found
+    parts, size = [found], len(found)
     async for part in request.content.iter_any():
         size += len(part)
         if size > MAX_BODY_BYTES:
             raise _too_large()
         parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 def _too_large() -> RequestEntityTooLarge:

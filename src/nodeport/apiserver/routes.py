@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from nodeport.api.resources import Resource
 
@@ -20,8 +21,7 @@ PROXY = "proxy"
 """The subresource that any method may be used on, and any path below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """What a URL names. ``name`` is empty for collections; ``watch_prefix`` says that the legacy form was used."""
 
     resource: Resource

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from dataclasses import dataclass, replace
 
+import msgspec
 from aiohttp import web
 
 from nodeport.api import schema
@@ -47,8 +48,7 @@ COMPRESSION_LEVEL = 1
 DELETE_OPTIONS_SCHEMA = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     request: web.BaseRequest
     address: Address
     target: Target

@@ -6,7 +6,6 @@ namespace, allocation, preparation by the strategy, validation, warnings, commit
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,6 +34,7 @@ from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_id
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy, WriteContext
 from nodeport.kit.clock import rfc3339
+from nodeport.kit.names import random_uid
 from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed, Put
 
 NAME_ATTEMPTS = 8
@@ -279,7 +279,7 @@ def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> N
         "generation",
     ):
         metadata.pop(field_name, None)
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = random_uid()
     metadata["creationTimestamp"] = rfc3339(now)
     if resource.has_generation:
         metadata["generation"] = 1

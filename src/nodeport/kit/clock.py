@@ -37,7 +37,7 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """``2026-01-02T03:04:05Z``: whole seconds in UTC, how the API writes a Time. ``moment`` is aware."""
-    return _utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(moment).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def rfc3339_micro(moment: datetime) -> str:
@@ -66,4 +66,4 @@ def elapsed(since: float, clock: Clock) -> timedelta:
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone could be anywhere")
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)

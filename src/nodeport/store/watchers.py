@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -115,6 +115,7 @@ class Watchers:
         self._state = state
         self._is_closed = is_closed
         self._by_prefix: dict[str, set[Watch]] = {}
+        self._prefixes: dict[str, list[str]] = {}
 
     def watch(self, prefix: str, after: Revision) -> Watch:
         return Watch(self, prefix, after)
@@ -124,23 +125,45 @@ class Watchers:
         if self._is_closed():
             raise Closed("the store is closed")
         self._state.check_readable(after)
-        self._by_prefix.setdefault(prefix, set()).add(watch)
+        if prefix not in self._by_prefix:
+            self._by_prefix[prefix] = set()
+            self._prefixes.setdefault(_head(prefix), []).append(prefix)
+        self._by_prefix[prefix].add(watch)
         return self._state.events_after(after, prefix)
 
     def leave(self, watch: Watch, prefix: str) -> None:
         watches = self._by_prefix.get(prefix, set())
         watches.discard(watch)
-        if not watches:
-            self._by_prefix.pop(prefix, None)
+        if not watches and self._by_prefix.pop(prefix, None) is not None:
+            prefixes = self._prefixes[_head(prefix)]
+            prefixes.remove(prefix)
+            if not prefixes:
+                del self._prefixes[_head(prefix)]
 
     def publish(self, events: Batch) -> None:
-        for prefix, watches in self._by_prefix.items():
+        """Offer each watcher what is below its prefix; only prefixes with an event's head are looked at."""
+        by_head: dict[str, list[Event]] = {}
+        for event in events:
+            by_head.setdefault(_head(event.key), []).append(event)
+        for head, below in by_head.items():
+            if head:
+                self._offer(below, self._prefixes.get(head, ()))
+        self._offer(events, self._prefixes.get("", ()))
+
+    def _offer(self, events: Batch, prefixes: Iterable[str]) -> None:
+        for prefix in prefixes:
             batch = [event for event in events if event.key.startswith(prefix)]
             if batch:
-                for watch in watches:
+                for watch in self._by_prefix[prefix]:
                     watch.offer(batch)
 
     def end(self) -> None:
         for watches in self._by_prefix.values():
             for watch in watches:
                 watch.end()
+
+
+def _head(key: str) -> str:
+    """``/registry/services/`` of ``/registry/services/default/web``; empty for what ends before its third slash."""
+    end = key.find("/", key.find("/", 1) + 1)
+    return key[: end + 1] if end > 0 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import ip_address
@@ -13,6 +12,7 @@ from nodeport.api.resources import IP_ADDRESSES
 from nodeport.apiserver.allocators.clusterip import Address
 from nodeport.apiserver.encoding import encode_stored, prefix_of
 from nodeport.kit.clock import rfc3339
+from nodeport.kit.names import random_uid
 
 PREFIX = prefix_of(IP_ADDRESSES)
 FAMILY_LABEL = "ipaddress.kubernetes.io/ip-family"
@@ -39,7 +39,7 @@ def stored(address: Address, service: NamespacedName, now: datetime) -> bytes:
     """The IPAddress that gives ``address`` to a Service, as it lies in the store."""
     return encode_stored({
         "metadata": {
-            "name": str(address), "uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(now),
+            "name": str(address), "uid": random_uid(), "creationTimestamp": rfc3339(now),
             "labels": labels_of(address),
         },
         "spec": {

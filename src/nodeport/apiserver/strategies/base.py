@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from nodeport.api import schema
 from nodeport.api.meta import JsonObject
@@ -13,8 +14,7 @@ from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.kit.names import generate_name
 
 
-@dataclass(frozen=True, slots=True)
-class WriteContext:
+class WriteContext(msgspec.Struct, frozen=True):
     """What a strategy may know of a write."""
 
     now: datetime
