@@ -331,6 +331,8 @@ async def test_topology_mode_auto_is_told_when_it_begins_and_why_it_cannot() -> 
         ]
         await pods.add_node("zoneless")
         await eventually(lambda: no_hints(cluster))
+        await cluster.client.delete(NODES, "zoneless")
+        await eventually(lambda: zones_hinted(cluster, 2))
 
 
 async def zones_hinted(cluster: ControlledCluster, count: int) -> list[str]:

@@ -273,11 +273,25 @@ def test_a_service_is_told_once_that_it_has_hints_and_each_time_why_it_has_not()
 def test_nodes_that_leave_overload_services_that_have_hints() -> None:
     memory = TopologyMemory()
     list(memory.note(KEY, {"IPv4": ZoneHints({"a": 5, "b": 5})}))
-    assert memory.overloaded(HALVES) == []
-    assert memory.overloaded({"a": 0.9, "b": 0.1}) == [KEY]
-    assert memory.overloaded(None) == [KEY]
+    assert memory.unsuited(HALVES) == []
+    assert memory.unsuited({"a": 0.9, "b": 0.1}) == [KEY]
+    assert memory.unsuited(None) == [KEY]
     memory.forget(KEY)
-    assert memory.overloaded(None) == []
+    assert memory.unsuited(None) == []
+
+
+def test_a_service_that_asked_in_vain_is_looked_at_when_nodes_change() -> None:
+    memory = TopologyMemory()
+    assert not memory
+    list(memory.note(KEY, {"IPv4": ZoneHints({}, "because")}))
+    assert memory
+    assert memory.unsuited(HALVES) == [KEY]
+    assert memory.unsuited(None) == [], "still too little is known of the nodes"
+    list(memory.note(KEY, {"IPv4": None}))
+    assert memory.unsuited(HALVES) == []
+
+
+def test_a_service_without_hints_is_never_overloaded() -> None:
     assert not is_overloaded({}, None)
 
 

@@ -26,7 +26,7 @@ from nodeport.controllers.endpointslice.topology import (
     Shares,
     TopologyMemory,
     cpu_shares,
-    is_node_ready,
+    facts_of,
     zone_of,
 )
 from nodeport.controllers.endpointslice.trigger_time import TriggerTimes
@@ -137,12 +137,12 @@ class EndpointSliceController:
             self._zones.pop(name, None)
         else:
             self._zones[name] = zone_of(change.new)
-        old, new = _node_facts(change.old), _node_facts(change.new)
+        old, new = facts_of(change.old), facts_of(change.new)
         if old == new:
             return
         self._shares_are_current = False
         if self._topology:
-            for key in self._topology.overloaded(self._cpu_shares()):
+            for key in self._topology.unsuited(self._cpu_shares()):
                 self.loop.queue.add(key)
         if old[0] != new[0]:
             for pod in self._informers.pods.by_index(BY_NODE, name):
@@ -175,13 +175,14 @@ class EndpointSliceController:
         started = time.perf_counter()
         plan = self._plan(key, service)
         self._pacer.note(key, timedelta(seconds=time.perf_counter() - started))
+        news = list(self._topology.note(key, plan.zone_hints))  # before nodes can change once more
         try:
             await self._writer.write(key, plan)
         except SliceWriteError as failure:
             self._complain(key, service, str(failure))
             raise failure.reason from None
         finally:
-            for event in self._topology.note(key, plan.zone_hints):
+            for event in news:
                 self._recorder.event(_reference(service), *event)
         return self._wait_for_nodes(key, service, plan)
 
@@ -214,8 +215,3 @@ class EndpointSliceController:
 
 def _reference(service: JsonObject) -> JsonObject:
     return object_reference(SERVICES, service)
-
-
-def _node_facts(node: JsonObject | None) -> tuple[str | None, bool]:
-    """Its zone, None for no node, and whether it counts for topology mode Auto."""
-    return (None, False) if node is None else (zone_of(node), is_node_ready(node))

@@ -69,6 +69,14 @@ def zone_of(node: JsonObject) -> str:
     return labels(node).get(ZONE_LABEL, "")
 
 
+def facts_of(node: JsonObject | None) -> tuple[str | None, bool, object]:
+    """What endpoints go by: the node's zone, None for no node; whether it is ready; its CPU."""
+    if node is None:
+        return None, False, None
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    return zone_of(node), is_node_ready(node), allocatable.get("cpu")
+
+
 def is_node_ready(node: JsonObject) -> bool:
     for condition in (node.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "Ready":
@@ -173,14 +181,16 @@ class TopologyMemory:
     def __init__(self) -> None:
         self._zones: dict[NamespacedName, dict[str, Mapping[str, int]]] = {}
         self._hinted: set[NamespacedName] = set()
+        self._in_vain: set[NamespacedName] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._zones)
+        return bool(self._zones or self._in_vain)
 
     def note(self, key: NamespacedName, outcomes: Mapping[str, ZoneHints | None]) -> Iterator[HintEvent]:
         """``outcomes``: ``SlicePlan.zone_hints``; what is to be told of them."""
         for gone in self._zones.get(key, {}).keys() - outcomes.keys():
             self._forget_family(key, gone)
+        self._in_vain.discard(key)
         for family, outcome in outcomes.items():
             event = self._note_family(key, family, outcome)
             if event is not None:
@@ -194,20 +204,23 @@ class TopologyMemory:
             return None if was_hinted else HintEvent("Normal", ENABLED, f"{_HAS_BEEN} enabled")
         self._forget_family(key, family)
         if outcome is not None:
+            self._in_vain.add(key)
             return HintEvent("Warning", DISABLED, outcome.complaint)
         return HintEvent("Warning", DISABLED, f"{_HAS_BEEN} disabled") if was_hinted else None
 
-    def overloaded(self, shares: Shares | None) -> list[NamespacedName]:
-        """The Services whose hints no longer fit the nodes."""
-        return [
+    def unsuited(self, shares: Shares | None) -> list[NamespacedName]:
+        """The Services whose hints no longer fit the nodes, and those that asked in vain when nodes were others."""
+        overloaded = (
             key
             for key, families in self._zones.items()
             if any(is_overloaded(zones, shares) for zones in families.values())
-        ]
+        )
+        return [*overloaded, *(() if shares is None else self._in_vain)]
 
     def forget(self, key: NamespacedName) -> None:
         self._zones.pop(key, None)
         self._hinted.discard(key)
+        self._in_vain.discard(key)
 
     def _forget_family(self, key: NamespacedName, family: str) -> None:
         families = self._zones.get(key, {})
