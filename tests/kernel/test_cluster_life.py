@@ -278,7 +278,7 @@ def test_a_taken_port_is_named(cluster: LocalCluster) -> None:
         (("--nodes", "0"), "--nodes 0: must be from 1 to"),
         (("--nodes", "256"), "--nodes 256: must be from 1 to"),
         (("--service-node-port-range", "40000-30000"), "'40000-30000': must be FIRST-LAST"),
-        (("--service-cluster-ip-range", "10.96.0.1/16"), "'10.96.0.1/16': must be an IPv4 CIDR"),
+        (("--service-cluster-ip-range", "10.96.0.1/16"), "'10.96.0.1/16': must be a CIDR"),
         (("--nodeport-addresses", "everywhere"), "'everywhere': must be 'primary' or CIDRs"),
     ],
 )

@@ -49,6 +49,22 @@ def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def service_ranges(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of kube-apiserver that say which addresses and ports Services get."""
+    addresses = click.option(
+        "--service-cluster-ip-range",
+        default=None,
+        help="Addresses of Services: a CIDR, or one of each family parted by a comma, the primary family first."
+        "  [default: 10.96.0.0/16]",
+    )
+    ports = click.option(
+        "--service-node-port-range",
+        default=None,
+        help="Ports of NodePort Services: FIRST-LAST, FIRST+MORE or PORT.  [default: 30000-32767]",
+    )
+    return addresses(ports(function))
+
+
 def must_be_root(command: str) -> None:
     """Namespaces and links are the kernel's: only root may make them."""
     if os.geteuid() != 0:

@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodeport.node import local
-from nodeport.node.local import ClusterConfig, LocalError, Paths
+from nodeport.node.local import ClusterConfig, LocalError, Network, Paths
 
 PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
@@ -33,7 +34,24 @@ async def wait_until_prepared(paths: Paths) -> ClusterConfig:
     return config
 
 
-async def serve(paths: Paths) -> None:
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What Services get in this run of the server; None: what the cluster was made with."""
+
+    cidrs: tuple[Network, ...] | None = None
+    node_ports: range | None = None
+
+    def applied_to(self, name: str, config: ClusterConfig) -> ClusterConfig:
+        """Raises LocalError when the cluster cannot have these addresses."""
+        if self.cidrs is not None:
+            local.check_same_service_cidrs(name, self.cidrs, config.service_networks)
+            config = replace(config, service_cidr=local.shown_cidrs(self.cidrs))
+        if self.node_ports is not None:
+            config = replace(config, node_ports=f"{self.node_ports.start}-{self.node_ports.stop - 1}")
+        return config
+
+
+async def serve(paths: Paths, ranges: Ranges) -> None:
     """API server and controllers, until cancelled."""
     from nodeport.apiserver.auth import User
     from nodeport.apiserver.server import ApiServer, ApiServerConfig, TlsFiles
@@ -42,7 +60,7 @@ async def serve(paths: Paths) -> None:
     from nodeport.controllers.manager import ControllerManager
     from nodeport.store.sqlite import SqliteStore
 
-    config = await wait_until_prepared(paths)
+    config = ranges.applied_to(paths.name, await wait_until_prepared(paths))
     plan = config.plan(paths.name)
     authority = paths.certificate("ca")
     port = config.api_port
@@ -57,7 +75,7 @@ async def serve(paths: Paths) -> None:
                 listen=(("127.0.0.1", port), (str(plan.host), port)),
                 tls=tls("server"),
                 tokens={paths.token.read_text().strip(): User("kubernetes-admin", ("system:masters",))},
-                service_cidrs=(config.service_network,),
+                service_cidrs=config.service_networks,
                 node_port_range=config.node_port_range,
                 advertise=(str(plan.host), port),
                 kubelet_client=tls("kubelet-client"),
@@ -134,7 +152,7 @@ async def until_terminated(work: Callable[[], Awaitable[None]]) -> None:
             raise
 
 
-def run(part: str, paths: Paths) -> None:
+def run(part: str, paths: Paths, ranges: Ranges = Ranges()) -> None:
     """Run one part in this process until it is told to end."""
     from nodeport.kit.logs import configure
 
@@ -142,7 +160,7 @@ def run(part: str, paths: Paths) -> None:
     if part == "server":
         import uvloop
 
-        uvloop.run(until_terminated(lambda: serve(paths)))
+        uvloop.run(until_terminated(lambda: serve(paths, ranges)))
     else:
         asyncio.run(until_terminated(lambda: run_nodes(paths)))
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import click
 
-from nodeport.cli.cluster_options import about_cluster, must_be_root
-from nodeport.node.local import Paths
+from nodeport.cli.cluster_options import about_cluster, must_be_root, service_ranges
+from nodeport.node.local import Paths, parse_port_range, parse_service_cidrs
 
 
 @click.command(short_help="Run the API server and the controllers of a cluster (started by `up`).")
+@service_ranges
 @about_cluster
-def command(paths: Paths) -> None:
+def command(paths: Paths, service_cluster_ip_range: str | None, service_node_port_range: str | None) -> None:
     """Run the API server and the controllers of a cluster, in the foreground.
 
-    `nodeport up` starts it in the background; run it by hand to see its log or under a service manager.
+    `nodeport up` starts it in the background; run it by hand to see its log or under a service manager. The ranges
+    are those that the cluster was made with; given here, they hold for this run: node ports may be any, and a range
+    of the other family may join that of the ClusterIPs.
     """
     from nodeport.cli import daemons
 
+    ranges = daemons.Ranges(
+        parse_service_cidrs(service_cluster_ip_range) if service_cluster_ip_range else None,
+        parse_port_range(service_node_port_range) if service_node_port_range else None,
+    )
     must_be_root("server")
-    daemons.run("server", paths)
+    daemons.run("server", paths, ranges)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from nodeport.cli import parts
-from nodeport.cli.cluster_options import about_cluster, must_be_root
+from nodeport.cli.cluster_options import about_cluster, must_be_root, service_ranges
 from nodeport.cli.errors import UserError
 from nodeport.node import local, network, processes
 from nodeport.node.local import DEFAULT_NODES, PARTS, ClusterConfig, LocalError, Paths
@@ -32,12 +32,7 @@ LOG_TAIL = 12
     default=None,
     help="The API server's port on 127.0.0.1.  [default: 6443 or any free]",
 )
-@click.option(
-    "--service-cluster-ip-range", default=None, help="Addresses of Services.  [default: 10.96.0.0/16]"
-)
-@click.option(
-    "--service-node-port-range", default=None, help="Ports of NodePort Services.  [default: 30000-32767]"
-)
+@service_ranges
 @click.option(
     "--nodeport-addresses", default=None,
     help="On which of a node's addresses node ports answer: 'primary' or CIDRs.  [default: primary]",
@@ -86,7 +81,8 @@ class Wishes:
         if api_port is not None and not 1 <= api_port <= 65535:
             raise LocalError(f"--api-port {api_port}: must be from 1 to 65535")
         self.nodes, self.kubeconfig, self.api_port = nodes, kubeconfig, api_port
-        self.service_cidr = str(local.parse_service_cidr(service_cidr)) if service_cidr else None
+        cidrs = local.parse_service_cidrs(service_cidr) if service_cidr else ()
+        self.service_cidr = local.shown_cidrs(cidrs) or None
         if node_ports:
             local.parse_port_range(node_ports)
         self.node_ports = node_ports
@@ -162,11 +158,9 @@ def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) ->
             raise LocalError(
                 f"--nodes {config.nodes}: cluster {paths.name!r} has {before.nodes} nodes and can only grow"
             )
-        if wishes.service_cidr and wishes.service_cidr != before.service_cidr:
-            raise LocalError(
-                f"--service-cluster-ip-range {wishes.service_cidr}: cluster {paths.name!r} uses "
-                f"{before.service_cidr}, which cannot be changed"
-            )
+        if wishes.service_cidr:
+            config = replace(config, service_cidr=wishes.service_cidr)
+            local.check_same_service_cidrs(paths.name, config.service_networks, before.service_networks)
     return config
 
 
@@ -183,7 +177,7 @@ def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
         config = replace(config, max_endpoints_per_slice=wishes.endpoints_per_slice)
     if wishes.nodeport_addresses is not None:
         config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
-    fabric, pods = local.choose_networks(paths, config.service_network)
+    fabric, pods = local.choose_networks(paths, config.service_networks_v4)
     return replace(config, fabric=str(fabric), pods=str(pods))
 
 
@@ -225,7 +219,7 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
     from nodeport.apiserver.pki import ClusterPki
 
     addresses = [plan.fabric[1]]
-    pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_network[1])
+    pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_networks[0][1])
     pki.local_nodes(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
     local.ensure_token(paths)
     local.write_private(paths.prepared, "")

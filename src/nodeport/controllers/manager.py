@@ -14,6 +14,7 @@ from nodeport.api.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     EVENTS,
+    IP_ADDRESSES,
     JOBS,
     LEASES,
     NAMESPACES,
@@ -23,6 +24,7 @@ from nodeport.api.resources import (
     REPLICATION_CONTROLLERS,
     RESOURCES,
     SERVICE_ACCOUNTS,
+    SERVICE_CIDRS,
     SERVICES,
     STATEFUL_SETS,
     Resource,
@@ -64,6 +66,7 @@ from nodeport.controllers.replicaset.controller import ReplicaSetController
 from nodeport.controllers.scheduler.controller import Scheduler
 from nodeport.controllers.selection import index_pods, index_services
 from nodeport.controllers.serviceaccount.controller import ServiceAccountController
+from nodeport.controllers.servicecidr.controller import ServiceCidrController
 from nodeport.controllers.statefulset.controller import StatefulSetController
 from nodeport.kit.clock import Clock, SystemClock
 
@@ -205,6 +208,10 @@ class ControllerManager:
             ),
             "namespace": NamespaceController(
                 self._client, namespaces=namespaces, pods=pods, clock=self._clock
+            ),
+            "service-cidr": ServiceCidrController(
+                self._client, service_cidrs=self._informer(SERVICE_CIDRS),
+                ip_addresses=self._informer(IP_ADDRESSES), clock=self._clock,
             ),
             "serviceaccount": ServiceAccountController(
                 self._client, namespaces=namespaces, service_accounts=self._informer(SERVICE_ACCOUNTS),

@@ -16,9 +16,9 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from nodeport.node import network
@@ -35,6 +35,7 @@ NAME_LENGTH = 40
 PARTS = ("server", "nodes")
 LOCK = "\0nodeport-local-clusters"
 LOCK_POLL = 0.01
+Network = IPv4Network | IPv6Network
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -105,7 +106,8 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What ``cluster.json`` keeps. Networks are CIDRs; ``node_ports`` is ``FIRST-LAST``."""
+    """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
+    ``node_ports`` is as ``parse_port_range`` takes it."""
 
     fabric: str
     pods: str
@@ -125,8 +127,14 @@ class ClusterConfig:
         return parse_port_range(self.node_ports)
 
     @property
-    def service_network(self) -> IPv4Network:
-        return IPv4Network(self.service_cidr)
+    def service_networks(self) -> tuple[Network, ...]:
+        """That of the primary family first."""
+        return parse_service_cidrs(self.service_cidr)
+
+    @property
+    def service_networks_v4(self) -> tuple[IPv4Network, ...]:
+        """What the nodes' data plane knows of; empty when Services have IPv6 addresses only."""
+        return tuple(each for each in self.service_networks if isinstance(each, IPv4Network))
 
     @property
     def url(self) -> str:
@@ -156,25 +164,59 @@ def check_endpoints_per_slice(count: int) -> int:
 
 
 def parse_port_range(text: str) -> range:
-    """``30000-32767`` as a range. Raises LocalError."""
-    first, separator, last = text.partition("-")
-    if separator and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535:
-        return range(int(first), int(last) + 1)
+    """``30000-32767``, ``30000+2767`` (so many more) or ``30000`` alone, as a range. Raises LocalError."""
+    first, separator, last = text.strip().partition("-")
+    if not separator:
+        first, separator, last = text.strip().partition("+")
+    if first.isdecimal() and (last.isdecimal() if separator else True) and text.isascii():
+        start = int(first)
+        end = start if not separator else int(last) if separator == "-" else start + int(last)
+        if 1 <= start <= end <= 65535:
+            return range(start, end + 1)
     raise LocalError(
-        f"--service-node-port-range {text!r}: must be FIRST-LAST with 1 <= FIRST <= LAST <= 65535"
+        f"--service-node-port-range {text!r}: must be FIRST-LAST, FIRST+MORE or PORT, all from 1 to 65535"
     )
 
 
-def parse_service_cidr(text: str) -> IPv4Network:
-    try:
-        found = IPv4Network(text)
-    except (AddressValueError, NetmaskValueError, ValueError) as error:
+def parse_service_cidrs(text: str) -> tuple[Network, ...]:
+    """One CIDR, or one of each family parted by a comma, the primary family first. Raises LocalError."""
+    found = tuple(_service_cidr(text, part.strip()) for part in text.split(","))
+    if len(found) > 2 or len({network.version for network in found}) != len(found):
         raise LocalError(
-            f"--service-cluster-ip-range {text!r}: must be an IPv4 CIDR such as 10.96.0.0/16"
-        ) from error
-    if not 12 <= found.prefixlen <= 28:
-        raise LocalError(f"--service-cluster-ip-range {text!r}: the prefix must be from /12 to /28")
+            f"--service-cluster-ip-range {text!r}: must be one CIDR, or one IPv4 and one IPv6 CIDR parted by a comma"
+        )
     return found
+
+
+def _service_cidr(text: str, part: str) -> Network:
+    try:
+        found = ip_network(part)
+    except ValueError as error:
+        raise LocalError(
+            f"--service-cluster-ip-range {text!r}: must be a CIDR such as 10.96.0.0/16 or fd00:10:96::/112, or one of"
+            " each parted by a comma"
+        ) from error
+    shortest, longest = (12, 28) if found.version == 4 else (64, 124)
+    if not shortest <= found.prefixlen <= longest:
+        raise LocalError(
+            f"--service-cluster-ip-range {text!r}: the prefix of an IPv{found.version} range must be from /{shortest}"
+            f" to /{longest}"
+        )
+    return found
+
+
+def shown_cidrs(networks: Iterable[Network]) -> str:
+    """As the option takes them."""
+    return ",".join(map(str, networks))
+
+
+def check_same_service_cidrs(name: str, wanted: tuple[Network, ...], before: tuple[Network, ...]) -> None:
+    """A cluster keeps its ranges; a second family may join the first. Raises LocalError."""
+    if wanted[: len(before)] != before:
+        raise LocalError(
+            f"--service-cluster-ip-range {shown_cidrs(wanted)}: cluster {name!r} uses {shown_cidrs(before)}, which"
+            " cannot be changed, only be joined by a range of the other family"
+        )
 
 
 def parse_nodeport_addresses(text: str) -> tuple[str, ...]:
@@ -224,9 +266,9 @@ def ensure_token(paths: Paths) -> None:
         write_private(paths.token, f"{secrets.token_urlsafe(32)}\n")
 
 
-def choose_networks(paths: Paths, service_network: IPv4Network) -> tuple[IPv4Network, IPv4Network]:
+def choose_networks(paths: Paths, service_networks: Iterable[IPv4Network]) -> tuple[IPv4Network, IPv4Network]:
     """A fabric and a pod network that overlap nothing of this host and no other cluster, running or not."""
-    taken = [*network.taken_networks(), service_network]
+    taken = [*network.taken_networks(), *service_networks]
     for file in paths.data_root.glob("*/cluster.json"):
         if file.parent != paths.data:
             with contextlib.suppress(ValueError, KeyError, OSError):
@@ -243,7 +285,7 @@ def with_free_fabric(paths: Paths, config: ClusterConfig) -> ClusterConfig:
     fabric = IPv4Network(config.fabric)
     if not any(taken.prefixlen and taken.overlaps(fabric) for taken in network.taken_networks()):
         return config
-    return replace(config, fabric=str(choose_networks(paths, config.service_network)[0]))
+    return replace(config, fabric=str(choose_networks(paths, config.service_networks_v4)[0]))
 
 
 def port_is_free(port: int) -> bool:

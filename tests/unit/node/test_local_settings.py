@@ -24,7 +24,27 @@ def test_bad_names_are_refused_with_what_is_allowed(name: str) -> None:
         local.check_name(name)
 
 
-@pytest.mark.parametrize("text", ["30000", "30000-", "-1", "0-5", "5-4", "1-65536", "a-b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "30000-",
+        "-1",
+        "0-5",
+        "5-4",
+        "1-65536",
+        "a-b",
+        "0",
+        "65536",
+        "65535+1",
+        "1+",
+        "+1",
+        "1+-1",
+        "1-2-3",
+        "٣",
+        "1 - 2",
+    ],
+)
 def test_bad_port_ranges_are_refused(text: str) -> None:
     with pytest.raises(LocalError, match="must be FIRST-LAST"):
         local.parse_port_range(text)
@@ -37,8 +57,57 @@ def test_a_slice_holds_one_to_a_thousand_endpoints(count: int) -> None:
     assert [local.check_endpoints_per_slice(good) for good in (1, 1000)] == [1, 1000]
 
 
-def test_a_port_range_includes_its_last_port() -> None:
-    assert local.parse_port_range("30000-32767") == range(30000, 32768)
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("30000-32767", range(30000, 32768)), ("30000+2767", range(30000, 32768)), ("30000", range(30000, 30001)),
+        ("30000+0", range(30000, 30001)), ("1-65535", range(1, 65536)), ("80-80", range(80, 81)),
+    ],
+)  # fmt: skip
+def test_a_port_range_has_three_spellings_and_includes_its_last_port(text: str, ports: range) -> None:
+    assert local.parse_port_range(text) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("10.96.0.0/16", "10.96.0.0/16"), ("fd00:10:96::/112", "fd00:10:96::/112"),
+        ("10.96.0.0/16, FD00:10:96::0/112", "10.96.0.0/16,fd00:10:96::/112"),
+        ("fd00::/64,10.0.0.0/24", "fd00::/64,10.0.0.0/24"),
+    ],
+)  # fmt: skip
+def test_service_ranges_are_of_one_family_or_of_each(text: str, shown: str) -> None:
+    assert local.shown_cidrs(local.parse_service_cidrs(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("10.96.0.1/16", "must be a CIDR such as"), ("", "must be a CIDR such as"), ("10.0.0.0/16,", "must be a CIDR such as"),
+        ("10.0.0.0/16,10.1.0.0/16", "one IPv4 and one IPv6"), ("fd00::/112,fd01::/112", "one IPv4 and one IPv6"),
+        ("10.0.0.0/16,fd00::/112,fd01::/112", "one IPv4 and one IPv6"), ("10.0.0.0/8", "from /12 to /28"),
+        ("10.0.0.0/30", "from /12 to /28"), ("fd00::/48", "from /64 to /124"), ("fd00::/127", "from /64 to /124"),
+    ],
+)  # fmt: skip
+def test_bad_service_ranges_are_refused_with_what_is_allowed(text: str, why: str) -> None:
+    with pytest.raises(LocalError, match=why):
+        local.parse_service_cidrs(text)
+
+
+def test_a_cluster_keeps_its_ranges_but_may_get_a_second_family() -> None:
+    v4, v6 = local.parse_service_cidrs("10.96.0.0/16,fd00::/112")
+    local.check_same_service_cidrs("x", (v4, v6), (v4,))
+    local.check_same_service_cidrs("x", (v4,), (v4,))
+    for wanted, before in (((v6, v4), (v4,)), ((v4,), (v4, v6)), ((v6,), (v4,))):
+        with pytest.raises(LocalError, match="cannot be changed"):
+            local.check_same_service_cidrs("x", wanted, before)
+
+
+def test_only_the_ipv4_range_reaches_the_nodes() -> None:
+    config = replace(CONFIG, service_cidr="fd00::/112,10.96.0.0/16")
+    assert list(map(str, config.service_networks_v4)) == ["10.96.0.0/16"]
+    assert str(config.service_networks[0][1]) == "fd00::1"
+    assert replace(CONFIG, service_cidr="fd00::/112").service_networks_v4 == ()
 
 
 def test_a_configuration_is_kept_whole_and_private(tmp_path: Path) -> None:

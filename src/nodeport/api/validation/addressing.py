@@ -62,7 +62,7 @@ def validate_service_cidr_update(new: JsonObject, old: JsonObject) -> Iterator[F
             yield invalid(f"{_CIDRS}[0]", cidrs[0], _IMMUTABLE)
         yield from validate_service_cidr(new)
     else:
-        yield invalid(_CIDRS, cidrs, _IMMUTABLE)
+        yield invalid(_CIDRS, (new.get("spec") or {}).get("cidrs"), _IMMUTABLE)
 
 
 def ip_address_name(text: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Protects ServiceCIDRs that addresses still come from, and says which are ready."""
