@@ -161,8 +161,10 @@ class ApiError(Exception):
         metadata = {"continue": self.continue_token} if self.continue_token else {}
         status: JsonObject = {
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
-            "message": self.message, "reason": self.reason,
+            "message": self.message,
         }  # fmt: skip
+        if self.reason:
+            status["reason"] = self.reason
         if details or self._has_details:
             status["details"] = details
         status["code"] = self.code

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,6 +28,7 @@ from nodeport.kit.logs import get_logger
 from nodeport.store.base import (
     Delete,
     Event,
+    Expect,
     KeyValue,
     Operation,
     PreconditionFailed,
@@ -41,14 +42,17 @@ BATCH = 500
 PORTS_REPORTER, ADDRESSES_REPORTER = "portallocator-repair-controller", "ipallocator-repair-controller"
 Report = Callable[[str, Finding], Awaitable[None]]
 """Tells the world, in the name of a component."""
+Mending = Sequence[Operation]
+"""Writes that only make sense together."""
 _log = get_logger("nodeport.apiserver.repair")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the store held at one revision."""
+    """What the store held at one revision. ``unchanged`` says of each Service how it was then."""
 
     services: dict[NamespacedName, JsonObject]
+    unchanged: dict[NamespacedName, Expect]
     addresses: dict[str, KeyValue]
     ports: dict[int, KeyValue]
 
@@ -109,16 +113,18 @@ class Repair:
 
     async def _snapshot(self) -> Snapshot:
         at = self._store.revision
-        services = {}
+        services, unchanged = {}, {}
         for number, kv in enumerate((await self._store.list(prefix_of(SERVICES), revision=at)).items):
             service = decode(kv.value)
             services[NamespacedName.of(service)] = service
+            unchanged[NamespacedName.of(service)] = Expect(kv.key, kv.mod_revision)
             if number % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
         addresses = (await self._store.list(ipaddresses.PREFIX, revision=at)).items
         ports = (await self._store.list(nodeport.GUARDS, revision=at)).items
         return Snapshot(
             services,
+            unchanged,
             {kv.key.removeprefix(ipaddresses.PREFIX): kv for kv in addresses},
             {nodeport.port_of(kv.key): kv for kv in ports},
         )
@@ -139,7 +145,7 @@ class Repair:
         self._note(PORTS_REPORTER, "nodeport", plan.findings)
         self._faults["nodeport", "leak"] += len(plan.free)
         self._ports.load(plan.create)
-        mended = await self._commit(_port_operations(plan, found))
+        mended = await self._commit(_port_mendings(plan, found))
         for port in plan.free:
             self._ports.free(port)
         return mended
@@ -147,21 +153,24 @@ class Repair:
     async def _mend_addresses(self, found: Snapshot) -> int:
         objects = {name: decode(kv.value) for name, kv in found.addresses.items()}
         plan = plan_addresses(found.services, objects, self._addresses.holds, self._clock.now())
-        return await self._apply(plan, found.addresses)
+        return await self._apply(plan, found.addresses, found.unchanged)
 
-    async def _apply(self, plan: AddressPlan, objects: dict[str, KeyValue]) -> int:
-        """How many objects were made or removed."""
+    async def _apply(
+        self, plan: AddressPlan, objects: dict[str, KeyValue], unchanged: Mapping[NamespacedName, Expect]
+    ) -> int:
+        """How many objects were made or removed; none is made for a Service that has changed meanwhile."""
         self._note(ADDRESSES_REPORTER, "clusterip", plan.findings)
         replaced = [str(address) for address in plan.create if str(address) in objects]
-        removals: list[Operation] = [
-            Delete(objects[name].key, expect=objects[name].mod_revision) for name in [*plan.delete, *replaced]
+        removals: list[Mending] = [
+            [Delete(objects[name].key, expect=objects[name].mod_revision)]
+            for name in [*plan.delete, *replaced]
         ]
         now = self._clock.now()
         for address in plan.create:
             self._addresses.mark(address)
         mended = await self._commit(removals)
         mended += await self._commit([
-            Put(ipaddresses.guard(address), ipaddresses.stored(address, owner, now), expect=0)
+            [unchanged[owner], Put(ipaddresses.guard(address), ipaddresses.stored(address, owner, now), expect=0)]
             for address, owner in plan.create.items()
         ])  # fmt: skip
         for name in plan.delete:
@@ -174,21 +183,22 @@ class Repair:
             self._untold.append((component, finding))
             _log.warning("%s: %s", NamespacedName.of(finding.about), finding.message)
 
-    async def _commit(self, operations: Sequence[Operation]) -> int:
+    async def _commit(self, mendings: Sequence[Mending]) -> int:
         """As many as still fit what the store holds by now; the others are looked at again in the next run."""
         done = 0
-        for at in range(0, len(operations), BATCH):
-            batch = operations[at : at + BATCH]
+        for at in range(0, len(mendings), BATCH):
+            batch = mendings[at : at + BATCH]
+            operations = {operation.key: operation for mending in batch for operation in mending}
             try:
-                await self._store.commit(batch)
+                await self._store.commit(list(operations.values()))
                 done += len(batch)
             except PreconditionFailed:
-                done += sum([await self._commit_one(operation) for operation in batch])
+                done += sum([await self._commit_one(mending) for mending in batch])
         return done
 
-    async def _commit_one(self, operation: Operation) -> bool:
+    async def _commit_one(self, mending: Mending) -> bool:
         try:
-            await self._store.commit([operation])
+            await self._store.commit(mending)
         except PreconditionFailed as error:
             _log.info("left for the next look: %s", error)
             return False
@@ -249,7 +259,8 @@ class Repair:
         kv = await self._service(parent) if parent is not None and not in_use else None
         if kv is not None and uses(service := decode(kv.value), str(address)):
             in_use = True
-            await self._apply(plan_address(service, str(address), {}, {}, self._addresses.holds), {})
+            plan = plan_address(service, str(address), {}, {}, self._addresses.holds)
+            await self._apply(plan, {}, {NamespacedName.of(service): Expect(kv.key, kv.mod_revision)})
         self._addresses.settle(address, in_use=in_use)
 
     async def _look_at(self, key: str, group: asyncio.TaskGroup) -> None:
@@ -261,7 +272,7 @@ class Repair:
         service = await self._service(parent) if parent is not None else None
         owner = decode(service.value) if service is not None else None
         plan = plan_object(obj, lambda _: owner, self._clock.now())
-        await self._apply(plan, {obj["metadata"]["name"]: kv})
+        await self._apply(plan, {obj["metadata"]["name"]: kv}, {})
         if plan.again is not None:
             group.create_task(self._look_later(key, plan.again, group))
 
@@ -281,11 +292,12 @@ class Repair:
             yield f"{name}_reconcile_errors_total {self._failures[family]}"
 
 
-def _port_operations(plan: PortPlan, found: Snapshot) -> list[Operation]:
-    operations: list[Operation] = [
-        Delete(found.ports[port].key, expect=found.ports[port].mod_revision) for port in plan.free
+def _port_mendings(plan: PortPlan, found: Snapshot) -> list[Mending]:
+    mendings: list[Mending] = [
+        [Delete(found.ports[port].key, expect=found.ports[port].mod_revision)] for port in plan.free
     ]
-    operations += (
-        Put(nodeport.guard(port), str(owner).encode(), expect=0) for port, owner in plan.create.items()
+    mendings += (
+        [found.unchanged[owner], Put(nodeport.guard(port), str(owner).encode(), expect=0)]
+        for port, owner in plan.create.items()
     )
-    return operations
+    return mendings

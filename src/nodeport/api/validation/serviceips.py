@@ -18,18 +18,18 @@ def validate_cluster_ips(service: JsonObject, old: JsonObject | None) -> Iterato
     spec = services.spec_of(service)
     if spec.get("type") == EXTERNAL_NAME:
         return
-    errors = [*_agreement(spec), *_families(spec)]
+    yield from _agreement(spec)
+    yield from _families(spec)
     addresses: list[str] = spec.get("clusterIPs") or []
     malformed = list(_addresses(addresses, services.spec_of(old or {}).get("clusterIPs") or []))
-    errors += malformed
+    yield from malformed
     if len(addresses) > 2:
-        errors.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
-    if not malformed and len(addresses) > 1 and len({ip.family(address) for address in addresses}) < 2:
-        errors.append(
-            invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family")
-        )
-    yield from errors
-    if not errors and not services.is_headless(service):
+        yield invalid("spec.clusterIPs", addresses, "may only hold up to 2 values")
+    if malformed:
+        return
+    if len(addresses) > 1 and len({ip.family(address) for address in addresses}) < 2:
+        yield invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family")
+    if not services.is_headless(service):
         yield from _match_families(addresses, spec.get("ipFamilies") or [])
 
 
@@ -70,7 +70,7 @@ def _addresses(addresses: Sequence[str], tolerated: Sequence[str]) -> Iterator[F
 
 def _match_families(addresses: Sequence[str], families: Sequence[str]) -> Iterator[FieldError]:
     for index, (address, family) in enumerate(zip(addresses, families, strict=False)):
-        if ip.family(address) != family:
+        if family in _FAMILIES and ip.family(address) != family:
             detail = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
             yield invalid(f"spec.clusterIPs[{index}]", address, detail)
 
@@ -94,10 +94,10 @@ def _list_update(spec: JsonObject, before: JsonObject, field: str, singular: str
             if value != previous:
                 yield invalid(f"spec.{field}[{index if field == 'clusterIPs' else 0}]", new, _FIXED)
         return
-    if len(old) > len(new) and not new:
+    if len(old) > len(new) and not spec.get("clusterIPs"):
         yield invalid(f"spec.{field}[0]", new, f"primary {singular} can not be unset")
     if new and old and new[0] != old[0]:
-        yield invalid(f"spec.{field}[0]", new, _FIXED)
+        yield invalid(f"spec.{field}[0]", spec.get("clusterIPs") or [], _FIXED)
     if len(old) > len(new) == 1 and spec.get("ipFamilyPolicy") != SINGLE_STACK:
         detail = f"must be set to 'SingleStack' when releasing the secondary {singular}"
         yield invalid("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from nodeport.api import ip, services
 from nodeport.api.meta import JsonObject, labels
@@ -57,6 +58,8 @@ def _addresses(spec: JsonObject) -> Iterator[str]:
             yield from _not_canonical(text, f"spec.{field}[{index}]")
     if spec.get("loadBalancerIP"):
         yield from _not_canonical(spec["loadBalancerIP"], "spec.loadBalancerIP")
+    for index, text in enumerate(spec.get("loadBalancerSourceRanges") or []):
+        yield from _cidr_not_canonical(text, f"spec.loadBalancerSourceRanges[{index}]")
 
 
 def _not_canonical(text: str, path: str) -> Iterator[str]:
@@ -88,3 +91,19 @@ def _endpoints(obj: JsonObject) -> Iterator[str]:
         for field in ("addresses", "notReadyAddresses"):
             for number, address in enumerate(subset.get(field) or []):
                 yield from _not_canonical(address.get("ip") or "", f"subsets[{index}].{field}[{number}].ip")
+
+
+def _cidr_not_canonical(text: str, path: str) -> Iterator[str]:
+    """Of a CIDR that was stored before the strict rules, what to write instead."""
+    head, _, prefix = text.partition("/")
+    address = ip.sloppy_ip(head)
+    if address is None or not prefix.isdecimal() or int(prefix) > address.max_prefixlen:
+        return
+    network = ip_network(f"{address}/{int(prefix)}", strict=False)
+    if network.network_address != address:
+        whole = f"{address}/{address.max_prefixlen}"
+        yield f'{path}: CIDR value "{text}" is ambiguous in this context (should be "{network}" or "{whole}"?)'
+    if ip.cidr_complaints(text) and "leading 0s" in ip.cidr_complaints(text)[0]:
+        yield f'{path}: non-standard CIDR value "{text}" is invalid: use "{network}"'
+    elif network.version == 6 and network.network_address == address and str(network) != text:
+        yield f'{path}: IPv6 CIDR value "{text}" should be in RFC 5952 canonical format ("{network}")'

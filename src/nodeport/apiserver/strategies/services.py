@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINTS, SERVICES
 from nodeport.api.services import (
+    EXTERNAL_NAME,
     default_on_read,
     drop_type_dependent_fields,
     normalize_cluster_ips,
     patch_allocated_values,
+    spec_of,
+    type_of,
 )
 from nodeport.api.status import invalid_object
 from nodeport.apiserver.allocators import ipaddresses, nodeport
@@ -39,6 +42,10 @@ class ServiceStrategy(Strategy):
 
     def initial_status(self, obj: JsonObject) -> JsonObject:
         return {"loadBalancer": {}}
+
+    def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
+        super().prepare_create(obj, context)
+        _drop_meaningless_policy(obj)
 
     def begin_create(self, obj: JsonObject, context: WriteContext) -> Reservation:
         reservation = Reservation()
@@ -76,6 +83,7 @@ class ServiceStrategy(Strategy):
     def prepare_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
         restore(new, old, "status")
         drop_type_dependent_fields(new, default_on_read(old, self._families[0]))
+        _drop_meaningless_policy(new)
 
     def begin_delete(self, obj: JsonObject) -> Reservation:
         """The Endpoints of the same name go with the Service."""
@@ -89,6 +97,14 @@ class ServiceStrategy(Strategy):
     def _initialize_families(self, new: JsonObject, old: JsonObject | None) -> None:
         if errors := initialize_families(new, old, self._families):
             raise invalid_object(SERVICES, new["metadata"].get("name") or "", errors)
+
+
+def _drop_meaningless_policy(service: JsonObject) -> None:
+    """An ExternalName is never shown with an internalTrafficPolicy, so none is kept; a wrong one is left for validation
+    to find."""
+    spec = spec_of(service)
+    if type_of(service) == EXTERNAL_NAME and spec.get("internalTrafficPolicy") in ("Cluster", "Local"):
+        del spec["internalTrafficPolicy"]
 
 
 def _restoring_spec(obj: JsonObject) -> Callable[[], None]:
