@@ -4,6 +4,7 @@
 #   make test    the whole suite, the parts that need the kernel and kubectl included
 #   make lint    style, types, import contracts, size budgets
 #   make bench   print measurements
+#   make clients every kubectl from 1.20 on, the Python clients and helm; writes docs/reference/clients.md
 #   make docs    write docs/_build/html
 #   make lock    resolve the dependencies anew (for maintainers)
 
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 KUBECTL := .cache/kubectl/.ready
 ARGS ?=
 
-.PHONY: demo test lint bench docs lock setup
+.PHONY: demo test lint bench clients docs lock setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -34,6 +35,11 @@ lint: $(READY)
 
 bench: $(READY)
 	@$(PY) bench/run.py $(ARGS)
+
+clients: $(READY)
+	@$(PY) tools/kubectl.py all >/dev/null
+	@status=0; NODEPORT_KUBECTL=all NODEPORT_CLIENT_RESULTS=.cache/clients.json $(PY) -m pytest tests/clients $(ARGS) || status=1; \
+		$(PY) tools/make_clients.py .cache/clients.json && exit $$status
 
 docs: $(READY)
 	@$(PY) tools/make_reference.py

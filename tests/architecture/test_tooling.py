@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-uv.lock", "requirements-kubectl.lock")
+LOCKS = (
+    "requirements.lock", "requirements-uv.lock", "requirements-kubectl.lock",
+    *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/clients/locks/*.lock"))),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -81,6 +81,13 @@ def kit(request: pytest.FixtureRequest, cluster: LocalCluster, home: Path, names
         made("delete", "namespace", namespace, "--wait=false")
 
 
+def _part(told: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of one use among several that a client's program told of."""
+    if not told:
+        return {}
+    return {"use": told["use"], "outcome": "passed" if told["ok"] else "failed", "why": told["why"]}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -89,7 +96,9 @@ def pytest_runtest_makereport(
     facts = dict(item.user_properties)
     if report.when == "call" and "client" in facts:
         reason = str(call.excinfo.value) if call.excinfo else ""
-        _outcomes.append({**facts, "outcome": report.outcome, "why": reason.partition("\n")[0][:300]})
+        outcome = {"outcome": report.outcome, "why": reason.partition("\n")[0][:300]}
+        parts = facts.pop("uses", None) or [{}]
+        _outcomes.extend({**facts, **outcome, **_part(each)} for each in parts)
     return report
 
 
