@@ -106,7 +106,18 @@ def _without_surrogates(value: Any) -> Any:
     return [_without_surrogates(item) for item in value] if isinstance(value, list) else value
 
 
+def check_version_and_kind(obj: JsonObject, body: bytes, expected: str) -> None:
+    """BadRequest unless ``apiVersion`` and ``kind`` are texts, or left out: they are read before anything else."""
+    for field in ("apiVersion", "kind"):
+        value = obj.get(field)
+        if value is not None and not isinstance(value, str):
+            problem = f"json: cannot unmarshal {_kind_of(value)} into Go struct field .{field} of type string"
+            raise _unrecognized(problem, body, expected)
+
+
 def _kind_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return "object"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nodeport.api import protobuf, schema
+from nodeport.api.decoding import check_version_and_kind
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.status import BadRequest, Cause, Invalid, invalid
@@ -23,9 +24,10 @@ def parse(body: Body, kind: str) -> tuple[JsonObject, list[str]]:
     """The object and the paths of its duplicate fields; 400 when it is no object at all."""
     if body.media_type == PROTOBUF:
         return protobuf.decode(body.data), []
-    if body.media_type == YAML:
-        return schema.decode_yaml(body.data, expected=kind)
-    return schema.decode_json(body.data, expected=kind)
+    decode = schema.decode_yaml if body.media_type == YAML else schema.decode_json
+    obj, duplicates = decode(body.data, expected=kind)
+    check_version_and_kind(obj, body.data, kind)
+    return obj, duplicates
 
 
 def read_object(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport.api.decoding import decode_json, decode_yaml
+from nodeport.api.decoding import check_version_and_kind, decode_json, decode_yaml
 from nodeport.api.status import BadRequest
 from nodeport.api.yamltext import load_all
 
@@ -57,6 +57,22 @@ def test_what_is_no_object_is_refused() -> None:
     for body, word in ((b"[]", "array"), (b'"a"', "string"), (b"1", "number"), (b"true", "bool")):
         with pytest.raises(BadRequest, match=f"cannot unmarshal {word} into Go value"):
             decode_json(body)
+
+
+@pytest.mark.parametrize(
+    ("obj", "problem"),
+    [
+        ({"apiVersion": 1}, "json: cannot unmarshal number into Go struct field .apiVersion of type string"),
+        ({"kind": {}}, "json: cannot unmarshal object into Go struct field .kind of type string"),
+        ({"kind": True}, "json: cannot unmarshal bool into Go struct field .kind of type string"),
+    ],
+)
+def test_version_and_kind_must_be_texts(obj: dict[str, Any], problem: str) -> None:
+    body = json.dumps(obj).encode()
+    with pytest.raises(BadRequest) as caught:
+        check_version_and_kind(obj, body, "Service")
+    assert caught.value.message.startswith(HEAD + problem)
+    check_version_and_kind({"apiVersion": None}, b"{}", "Service")
 
 
 def test_absurd_depth_and_absurd_numbers_are_bad_requests() -> None:

@@ -1,0 +1,54 @@
+"""Schemathesis reads our own OpenAPI documents and looks for requests that break the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodeport.testing.apiserver import running_apiserver
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = ("api/v1", "apis/networking.k8s.io/v1", "apis/discovery.k8s.io/v1", "apis/apps/v1")
+EXAMPLES = os.environ.get("NODEPORT_FUZZ_EXAMPLES", "3")
+"""How many requests each operation gets in each phase."""
+ALLOWED_SECONDS = 280
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("document", DOCUMENTS)
+async def test_no_operation_of_the_document_breaks_the_server(document: str, tmp_path: Path) -> None:
+    tool = [sys.executable, str(ROOT / "tools" / "pyclient.py"), "schemathesis-4"]
+    python = await asyncio.to_thread(
+        lambda: subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
+    )
+    async with running_apiserver(seed=1) as api:
+        both = tmp_path / "client.pem"
+        both.write_bytes(api.pki.admin.cert.read_bytes() + api.pki.admin.key.read_bytes())
+        both.chmod(0o600)
+        authority = tmp_path / "ca.pem"
+        authority.write_bytes(api.ca_pem)
+        command = [
+            str(Path(python).with_name("st")), "run", f"{api.url}/openapi/v3/{document}", "--url", api.url,
+            "--request-cert", str(both), "--tls-verify", str(authority), "--checks", "not_a_server_error",
+            "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--seed", "1",
+            "--request-timeout", "10", "--workers", "1", "--no-color", "--generation-database", "none",
+            "--exclude-path-regex", "watch",
+        ]  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            async with asyncio.timeout(ALLOWED_SECONDS):
+                out, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        text = out.decode()
+        assert process.returncode == 0, text[-6000:]
+        assert "passed" in text, text[-2000:]

@@ -1,0 +1,134 @@
+"""Thousands of wrong requests: each gets an answer, none a 500, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import yarl
+
+from fuzz.making import Maker, Wrong
+from nodeport.api.resources import SERVICES
+from nodeport.testing.apiserver import RunningApiServer, running_apiserver
+
+ROUNDS = int(os.environ.get("NODEPORT_FUZZ_ROUNDS", "2000"))
+"""Requests for each seed."""
+PATIENCE_SECONDS = 20
+AT_ONCE = 8
+SAID_BY_KUBERNETES = (
+    "resourceVersion should not be set on objects to be created",
+    "range is full",
+    "duplicate nodePort",
+    "failed to allocate requested HealthCheck NodePort",
+)
+"""500s that Kubernetes gives too, by their texts."""
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[RunningApiServer]:
+    async with running_apiserver(seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+async def session(api: RunningApiServer) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=api.admin_config.ssl_context(), limit=AT_ONCE)
+    async with aiohttp.ClientSession(connector=connector, skip_auto_headers=["Content-Type"]) as made:
+        yield made
+
+
+async def answer(session: aiohttp.ClientSession, url: str, wrong: Wrong) -> tuple[int, str, bytes]:
+    address = yarl.URL(url + wrong.path, encoded=True)
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        session.request(wrong.method, address, data=wrong.body, headers=wrong.headers) as response,
+    ):
+        if "watch" in wrong.path:
+            return response.status, response.content_type, b""
+        return response.status, response.content_type, await response.read()
+
+
+def fault(wrong: Wrong, status: int, content_type: str, body: bytes) -> str:
+    """What is wrong with the answer; empty when it is a good one."""
+    shown = (
+        f"{wrong.method} {wrong.path} {wrong.headers} {(wrong.body or b'')[:2000]!r}: {status} {body[:500]!r}"
+    )
+    if status >= 500:
+        text = body.decode("utf-8", "replace")
+        return "" if any(known in text for known in SAID_BY_KUBERNETES) else shown
+    if status >= 400 and wrong.method != "HEAD":
+        if content_type != "application/json":
+            return shown
+        found = json.loads(body)
+        if found.get("kind") != "Status" or found.get("code") != status or not found.get("message"):
+            return shown
+    return ""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_every_wrong_request_gets_a_good_answer(
+    api: RunningApiServer, session: aiohttp.ClientSession, seed: int
+) -> None:
+    maker = Maker(seed)
+    waiting = [maker.request() for _ in range(ROUNDS)]
+    faults: list[str] = []
+    statuses: Counter[int] = Counter()
+
+    async def worker() -> None:
+        while waiting:
+            wrong = waiting.pop()
+            try:
+                got = await answer(session, api.url, wrong)
+                statuses[got[0]] += 1
+                if found := fault(wrong, *got):
+                    faults.append(found)
+            except (TimeoutError, aiohttp.ClientError) as error:
+                faults.append(f"{wrong.method} {wrong.path} {(wrong.body or b'')[:500]!r}: {error!r}")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(worker())
+    assert not faults, "\n".join(faults)
+    for status in (200, 201, 400, 404, 405, 409, 415, 422):
+        assert statuses[status], f"the requests reach too little: {statuses}"
+    await nothing_is_left(api, session)
+
+
+async def nothing_is_left(api: RunningApiServer, session: aiohttp.ClientSession) -> None:
+    """The server answers as before, and every number that is taken belongs to a Service."""
+    async with session.get(f"{api.url}{SERVICES.path()}") as response:
+        services = (await response.json())["items"]
+    ports = {
+        port["nodePort"]
+        for service in services
+        for port in service["spec"].get("ports") or []
+        if port.get("nodePort")
+    }
+    ports |= {
+        service["spec"]["healthCheckNodePort"]
+        for service in services
+        if service["spec"].get("healthCheckNodePort")
+    }
+    addresses = {
+        address
+        for service in services
+        for address in service["spec"].get("clusterIPs") or []
+        if address != "None"
+    }
+    async with session.get(f"{api.url}/metrics") as response:
+        lines = dict(
+            line.rsplit(" ", 1) for line in (await response.text()).splitlines() if not line.startswith("#")
+        )
+    assert int(float(lines["kube_apiserver_nodeport_allocator_allocated_ports"])) == len(ports)
+    taken = sum(
+        int(float(value))
+        for key, value in lines.items()
+        if key.startswith("kube_apiserver_clusterip_allocator_allocated_ips")
+    )
+    assert taken == len(addresses)
