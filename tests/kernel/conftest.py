@@ -31,3 +31,14 @@ def new_cluster(tmp_path: Path) -> Iterator[Callable[[], LocalCluster]]:
 @pytest.fixture
 def cluster(new_cluster: Callable[[], LocalCluster]) -> LocalCluster:
     return new_cluster()
+
+
+@pytest.fixture(scope="module")
+def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """One for all tests of a file, not up yet."""
+    root = tmp_path_factory.mktemp("cluster")
+    name = f"t{secrets.token_hex(4)}"
+    found = LocalCluster(Paths(name, root / "data", root / "run"), root / "kubeconfig")
+    yield found
+    found.nodeport("down")
+    assert traces(found) == []

@@ -106,6 +106,12 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def answer(self, command: str) -> str:
+        """Type a command; all that is on the screen a moment later."""
+        self.type(f"{command}\r")
+        self.read()
+        return self.seen
+
     def wait_for(self, text: str) -> None:
         """Until the text is on the screen."""
         deadline = time.monotonic() + PATIENCE

@@ -32,6 +32,7 @@ from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.discovery import Discovery
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.eventexpiry import EventExpiry
+from nodeport.apiserver.evictions import Evictions
 from nodeport.apiserver.handler import Doorkeepers, Handler
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.metrics import Metrics
@@ -204,9 +205,11 @@ class ApiServer:
             StaticTokens(config.tokens),
             BootstrapTokens(config.store, config.clock),
         ]
+        deleter = Deleter(registry, writer, lister)
         machinery = Machinery(
             registry=registry, lister=lister, writer=writer, patcher=Patcher(writer, applier),
-            deleter=Deleter(registry, writer, lister), subresources=Subresources(registry, writer),
+            deleter=deleter, evictions=Evictions(registry, writer, deleter),
+            subresources=Subresources(registry, writer),
             streamer=streamer, connections=connections,
             reviews=Reviews(tokens, Authenticator(others), authorizer, index),
             token_requests=TokenRequests(registry, tokens),

@@ -17,6 +17,7 @@ from nodeport.apiserver.bodies import Body, parse, read_object
 from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.errors import method_not_allowed
+from nodeport.apiserver.evictions import EVICTION, EVICTION_SCHEMA, Evictions
 from nodeport.apiserver.fieldlabels import check_field_selector
 from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
 from nodeport.apiserver.listing import Lister
@@ -91,6 +92,7 @@ class Machinery:
     subresources: Subresources
     streamer: Streamer
     connections: Connections
+    evictions: Evictions
     reviews: Reviews
     token_requests: TokenRequests
 
@@ -109,6 +111,8 @@ class Verbs:
                 return await self._serve_scale(call)
             case "binding":
                 return await self._bind(call)
+            case "eviction":
+                return await self._evict(call)
             case "finalize":
                 return await self._finalize(call)
             case "token":
@@ -249,6 +253,14 @@ class Verbs:
         options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
         found = await self._machinery.subresources.bind(call.target, binding, options)
+        return web.Response(status=201, body=encode(found), content_type="application/json")
+
+    async def _evict(self, call: Call) -> web.Response:
+        options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
+        asked, _ = read_object(await call.body(), EVICTION_SCHEMA, EVICTION, options.field_validation)
+        deletion = delete_options(call.address.query, asked.get("deleteOptions") or {}, call.user)
+        name = (asked.get("metadata") or {}).get("name") or ""
+        found = await self._machinery.evictions.evict(call.target, name, options, deletion)
         return web.Response(status=201, body=encode(found), content_type="application/json")
 
     async def _review(self, call: Call) -> web.Response:

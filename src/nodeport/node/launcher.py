@@ -5,6 +5,7 @@ imports little, so that it starts in some 20 ms and stays small, and it outlives
 after a kill finds the container running and takes it over.
 
 ``run``: the order has ``directory``, ``log``, ``argv``, ``env``, ``cwd``, ``uid``, ``gid``, ``mounts``.
+``stdin``, ``stdin_once`` and ``tty`` are those of the container's spec; clients attach as `attachments` says.
 The container gets its own PID and mount namespaces (network, UTS and IPC are those the launcher was started in). Files
 written to ``directory``: ``running`` (``pid startedAt``) once the program runs, ``exit`` (``code finishedAt message``)
 when it has ended; and at once ``launcher`` (its own PID). Descriptor 3 gets one line once the program runs or could not
@@ -20,7 +21,7 @@ descriptors 4, 5 and 6, one terminal when the order says ``tty``. Descriptor 3 i
 started is written to it; when its other end closes, every process of the command's session is killed.
 """
 
-# ruff: noqa: PTH103, PTH104, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211, SIM105
+# ruff: noqa: PTH100, PTH103, PTH104, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211, SIM105
 # pathlib and contextlib would double the time that a container takes to start.
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would take 5 ms
     from typing import Any
+
+    from nodeport.node.attachments import Attachments
 
     Order = dict[str, Any]
     Step = tuple[str, str, str]
@@ -206,7 +209,46 @@ def start_error(order: Order, error: BaseException) -> str:
     return repr(error)
 
 
-def fork_container(order: Order, out: int, err: int) -> tuple[int, int]:
+class Streams:
+    """The container's standard streams. ``given``: what it has as 0, 1 and 2; the rest is ours.
+
+    ``stdin`` and ``terminal`` are -1 where there is none; ``outputs``: channel and name in the log by descriptor.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.stdin = self.terminal = -1
+        if order["tty"]:
+            master, slave = os.openpty()
+            self.given = (slave, slave, slave)
+            self.outputs = {master: (1, "stdout")}
+            self.terminal = os.dup(master)
+            self.stdin = os.dup(master) if order["stdin"] else -1
+            order["env"].setdefault("TERM", "xterm")
+            return
+        source = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        if order["stdin"]:
+            source, self.stdin = os.pipe()
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        self.given = (source, out_end, err_end)
+        self.outputs = {out: (1, "stdout"), err: (2, "stderr")}
+
+    def give(self) -> None:
+        """Become the holder of what is given, in a new session where it is a terminal."""
+        if self.terminal >= 0:
+            import fcntl
+
+            os.setsid()
+            fcntl.ioctl(self.given[0], TIOCSCTTY, 0)
+        for number, source in enumerate(self.given):
+            os.dup2(source, number)
+
+    def close_given(self) -> None:
+        for source in set(self.given):
+            os.close(source)
+
+
+def fork_container(order: Order, streams: Streams) -> tuple[int, int]:
     """Start the container's first process: its PID, and the pipe that closes when the program runs."""
     told, tell = os.pipe()
     check(libc.unshare(CLONE_NEWPID), "unshare")
@@ -216,8 +258,7 @@ def fork_container(order: Order, out: int, err: int) -> tuple[int, int]:
         return pid, told
     try:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        streams.give()
         enter_root(order)
         if order.get("tells_ready"):
             os.set_inheritable(tell, True)
@@ -285,24 +326,39 @@ def write_file(directory: str, name: str, text: str) -> None:
     os.rename(path + ".new", path)
 
 
-def pump(pidfd: int, streams: dict[int, str], log: Log) -> None:
-    """Copy output to the log until the container has ended and its pipes are empty."""
-    poll = select.poll()
-    for source in (pidfd, *streams):
-        poll.register(source, select.POLLIN)
-    ended = None
+def pump(pidfd: int, streams: dict[int, tuple[int, str]], log: Log, attachments: Attachments) -> None:
+    """Copy output to the log and to clients until the container has ended and its pipes are empty."""
+    poll = attachments.poll
+    poll.register(pidfd, select.POLLIN)
+    ended, held = None, True
     while ended is None or (streams and time.monotonic() < ended + KILLED_WAIT):
-        for source, _ in poll.poll(None if ended is None else 100):
+        if held is not attachments.is_full:  # whoever does not read holds the container back
+            held = not held
+            for source in streams:
+                poll.unregister(source) if held else poll.register(source, select.POLLIN)
+        for source, events in poll.poll(None if ended is None and not held else 100):
             if source == pidfd:
                 poll.unregister(pidfd)
                 ended = time.monotonic()
-                continue
-            data = os.read(source, READ_SIZE)
-            if data:
-                log.write(streams[source], data)
-                continue
-            poll.unregister(source)
-            log.close_stream(streams.pop(source))
+            elif source not in streams:
+                attachments.handle(source, events)
+            elif not held and not copy_output(source, streams[source], log, attachments):
+                poll.unregister(source)
+                log.close_stream(streams.pop(source)[1])
+        attachments.drop_stuck()
+
+
+def copy_output(source: int, stream: tuple[int, str], log: Log, attachments: Attachments) -> bool:
+    """Whether there may be more."""
+    channel, name = stream
+    try:
+        data = os.read(source, READ_SIZE)
+    except OSError:  # EIO: nobody has the terminal open any more
+        return False
+    if data:
+        log.write(name, data)
+        attachments.output(channel, data)
+    return bool(data)
 
 
 def tell_agent() -> None:
@@ -318,14 +374,16 @@ def run(order: Order) -> None:
     os.set_inheritable(3, False)
     os.set_inheritable(4, False)
     write_file(directory, "launcher", str(os.getpid()))
-    out, out_end = os.pipe()
-    err, err_end = os.pipe()
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from nodeport.node.attachments import Attachments
+
+    streams = Streams(order)
+    attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
     log = Log(order["log"])
-    pid, told = fork_container(order, out_end, err_end)
+    pid, told = fork_container(order, streams)
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, signal.SIGTERM))
     signal.signal(signal.SIGUSR1, lambda number, frame: os.kill(pid, signal.SIGKILL))
-    os.close(out_end)
-    os.close(err_end)
+    streams.close_given()
     trouble = os.read(told, 4096).decode()
     if trouble:
         os.waitpid(pid, 0)
@@ -334,10 +392,11 @@ def run(order: Order) -> None:
         return
     write_file(directory, "running", f"{pid} {timestamp()}")
     tell_agent()
-    pump(os.pidfd_open(pid), {out: "stdout", err: "stderr"}, log)
+    pump(os.pidfd_open(pid), streams.outputs, log, attachments)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     write_file(directory, "exit", f"{code if code >= 0 else 128 - code} {timestamp()} ")
+    attachments.finish()
 
 
 def join_container(order: Order) -> None:

@@ -14,8 +14,7 @@ from nodeport.api import channels
 from nodeport.api.channels import Channel, ChannelError, ChannelMessage
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import Clock
-from nodeport.node.descriptors import Descriptor
-from nodeport.node.sessions import Session, SessionEnd
+from nodeport.node.sessions import Output, Session, SessionEnd
 
 PROTOCOL = channels.V5
 PING_EVERY = 5.0
@@ -73,7 +72,7 @@ async def unless_gone(watches: Sequence[Awaitable[None]], work: Awaitable[T]) ->
 
 
 async def _run(socket: web.WebSocketResponse, session: Session, clock: Clock) -> SessionEnd:
-    outputs = [asyncio.ensure_future(_copy(socket, *output)) for output in session.outputs()]
+    outputs = [asyncio.ensure_future(_copy(socket, output)) for output in session.outputs()]
     try:
         end = await session.wait()
         if outputs:
@@ -88,9 +87,9 @@ async def _run(socket: web.WebSocketResponse, session: Session, clock: Clock) ->
         await asyncio.gather(*outputs, return_exceptions=True)
 
 
-async def _copy(socket: web.WebSocketResponse, channel: int, output: Descriptor) -> None:
-    while data := await output.read():
-        await socket.send_bytes(PROTOCOL.encode(ChannelMessage(channel, data)))
+async def _copy(socket: web.WebSocketResponse, output: Output) -> None:
+    while (message := await output()) is not None:
+        await socket.send_bytes(PROTOCOL.encode(message))
 
 
 async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
@@ -108,14 +107,14 @@ async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
 async def _take(message: ChannelMessage, session: Session) -> None:
     match message.channel:
         case Channel.STDIN if message.closes:
-            session.close_stdin()
+            await session.close_stdin()
         case Channel.STDIN:
             with contextlib.suppress(
                 BrokenPipeError
             ):  # whoever reads no input may still have something to say
                 await session.write(message.data)
         case Channel.RESIZE if size := channels.terminal_size(message.data):
-            session.resize(*size)
+            await session.resize(*size)
 
 
 async def keep_pinging(socket: web.WebSocketResponse, clock: Clock) -> None:

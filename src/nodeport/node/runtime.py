@@ -23,7 +23,7 @@ from nodeport.node import namespaces
 from nodeport.node.images import Image, Mount, base_python
 from nodeport.node.processes import CLUSTER_VARIABLE
 from nodeport.node.sandbox import Sandbox
-from nodeport.node.sessions import Launch, Session, StreamOptions, open_session
+from nodeport.node.sessions import Launch, Session, StreamOptions, attach, open_session
 
 KILLED = 137
 """128 + SIGKILL: what a container without an exit status is taken to have ended with."""
@@ -49,6 +49,9 @@ class ContainerOrder:
     gid: int = 0
     mounts: tuple[Mount, ...] = ()
     is_own_program: bool = True
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,10 @@ class Runtime(Protocol):
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
     ) -> Session:
         """A command inside, for a client to talk with. Raises OSError."""
+        ...
+
+    def open_attach(self, container: Container, options: StreamOptions) -> Session:
+        """The container's own streams, shared with whoever else is attached. Raises OSError."""
         ...
 
 
@@ -262,6 +269,9 @@ class ProcessRuntime:
         launch = Launch(self._python, LAUNCHER, sandbox.node.cluster)
         return open_session(launch, container.pid, argv, options)
 
+    def open_attach(self, container: Container, options: StreamOptions) -> Session:
+        return attach(container.directory, options)
+
 
 def _launcher_order(sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:
     """What the launcher takes; its own program may tell when it serves and starts with SIGTERM blocked."""
@@ -274,7 +284,8 @@ def _launcher_order(sandbox: Sandbox, container: Container, order: ContainerOrde
     return {
         "directory": str(container.directory), "log": str(container.log), "argv": list(order.argv), "env": env,
         "cwd": order.cwd, "uid": order.uid, "gid": order.gid, "mounts": mounts,
-        "tells_ready": own, "blocks_term": own,
+        "tells_ready": own, "blocks_term": own, "stdin": order.stdin, "stdin_once": order.stdin_once,
+        "tty": order.tty,
     }  # fmt: skip
 
 

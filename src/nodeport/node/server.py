@@ -140,6 +140,8 @@ class NodeServer:
                 return await self._serve_log(request, NamespacedName(namespace, pod), container)
             case ["exec", namespace, pod, container]:
                 return await self._serve_exec(request, NamespacedName(namespace, pod), container)
+            case ["attach", namespace, pod, container]:
+                return await self._serve_attach(request, NamespacedName(namespace, pod), container)
             case ["portForward", namespace, pod, port]:
                 return await self._serve_port(request, NamespacedName(namespace, pod), port, "127.0.0.1")
             case ["podConnection", namespace, pod, port]:
@@ -194,6 +196,24 @@ class NodeServer:
             await remote.refuse(socket_, f"error executing command in container: {error}")
             return socket_
         await remote.serve_command(socket_, session, argv, self._clock)
+        return socket_
+
+    async def _serve_attach(
+        self, request: web.BaseRequest, pod: NamespacedName, container: str
+    ) -> web.StreamResponse:
+        options = stream_options(dict(parse_qsl(request.query_string)))
+        _, keeper = self._running(pod, container)
+        assert keeper.current is not None
+        try:
+            session = self._runtime.open_attach(keeper.current, options)
+        except OSError as error:
+            raise Refusal(500, f"error attaching to container: {error}") from error
+        try:
+            socket_ = await upgrade(request)
+        except BaseException:
+            session.close()
+            raise
+        await remote.serve_output(socket_, session, self._clock)
         return socket_
 
     def _running(self, pod: NamespacedName, container: str) -> tuple[PodRecord, Keeper]:

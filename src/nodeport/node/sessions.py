@@ -11,10 +11,14 @@ import signal
 import socket
 import struct
 import termios
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
+from nodeport.api.channels import ChannelMessage
+from nodeport.node import attachments
 from nodeport.node.descriptors import Descriptor
 from nodeport.node.processes import CLUSTER_VARIABLE
 
@@ -37,20 +41,24 @@ class SessionEnd:
     trouble: str = ""
 
 
+Output = Callable[[], Awaitable[ChannelMessage | None]]
+"""The next of what the command says, on stdout or stderr; None at the end."""
+
+
 class Session(Protocol):
     """Whoever opens one closes it."""
 
-    def outputs(self) -> Sequence[tuple[int, Descriptor]]:
-        """(channel, what to read) of stdout and stderr as far as they are wanted."""
+    def outputs(self) -> Sequence[Output]:
+        """What to read; all of them at once."""
         ...
 
     async def write(self, data: bytes) -> None:
         """To the command's stdin. Raises BrokenPipeError when it reads no more."""
         ...
 
-    def close_stdin(self) -> None: ...
+    async def close_stdin(self) -> None: ...
 
-    def resize(self, columns: int, rows: int) -> None: ...
+    async def resize(self, columns: int, rows: int) -> None: ...
 
     async def wait(self) -> SessionEnd:
         """Until the command has ended."""
@@ -72,19 +80,19 @@ class ExecSession:
     _outputs: list[tuple[int, Descriptor]] = field(default_factory=list)
     _terminal: int = -1
 
-    def outputs(self) -> Sequence[tuple[int, Descriptor]]:
-        return self._outputs
+    def outputs(self) -> Sequence[Output]:
+        return [partial(_read, channel, descriptor) for channel, descriptor in self._outputs]
 
     async def write(self, data: bytes) -> None:
         if self._stdin is not None:
             await self._stdin.write(data)
 
-    def close_stdin(self) -> None:
+    async def close_stdin(self) -> None:
         """A terminal stays open: its end of input is a character."""
         if self._stdin is not None and self._terminal < 0:
             self._stdin.close()
 
-    def resize(self, columns: int, rows: int) -> None:
+    async def resize(self, columns: int, rows: int) -> None:
         if self._terminal >= 0:
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
@@ -120,6 +128,11 @@ class ExecSession:
         self._pid = 0
 
 
+async def _read(channel: int, descriptor: Descriptor) -> ChannelMessage | None:
+    data = await descriptor.read()
+    return ChannelMessage(channel, data) if data else None
+
+
 def _reap_later(pid: int, pidfd: int) -> None:
     loop = asyncio.get_running_loop()
 
@@ -130,6 +143,63 @@ def _reap_later(pid: int, pidfd: int) -> None:
             os.waitpid(pid, os.WNOHANG)
 
     loop.add_reader(pidfd, ended)
+
+
+@dataclass(slots=True)
+class AttachSession:
+    """A place among those that are attached to a container."""
+
+    _socket: Descriptor
+    _options: StreamOptions
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def outputs(self) -> Sequence[Output]:
+        return [self._next]
+
+    async def _next(self) -> ChannelMessage | None:
+        while packet := await self._socket.read(attachments.PACKET):
+            wanted = (False, self._options.stdout, self._options.stderr)
+            if packet[0] < len(wanted) and wanted[packet[0]]:
+                return ChannelMessage(packet[0], packet[1:])
+        self._ended.set()
+        return None
+
+    async def write(self, data: bytes) -> None:
+        if self._options.stdin:
+            size = attachments.PACKET - 1
+            for start in range(0, len(data), size):
+                await self._socket.write(bytes((attachments.STDIN,)) + data[start : start + size])
+
+    async def close_stdin(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            await self._socket.write(bytes((attachments.CLOSE, attachments.STDIN)))
+
+    async def resize(self, columns: int, rows: int) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            await self._socket.write(struct.pack("=BHH", attachments.RESIZE, rows, columns))
+
+    async def wait(self) -> SessionEnd:
+        await self._ended.wait()
+        return SessionEnd(0)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def attach(directory: Path, options: StreamOptions) -> AttachSession:
+    """Raises OSError: the launcher is gone, or too old to be attached to."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    where = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{where}/{attachments.SOCKET}")  # a socket's path may have 107 bytes
+        if options.stdin:
+            sock.send(bytes((attachments.STDIN,)))
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(where)
+    return AttachSession(Descriptor(sock.detach()), options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ class ContainerStarter:
             cwd=keeper.spec.get("workingDir") or "/", uid=uid, gid=gid,
             mounts=volumes.mounts(keeper.spec, facts, sandbox.directory / "volumes"),
             is_own_program=not keeper.spec.get("command"),
+            stdin=bool(keeper.spec.get("stdin")), stdin_once=bool(keeper.spec.get("stdinOnce")),
+            tty=bool(keeper.spec.get("tty")),
         )  # fmt: skip
 
     async def _setting(self, plural: str, name: str) -> dict[str, str] | None:

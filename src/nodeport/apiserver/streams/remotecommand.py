@@ -20,9 +20,13 @@ from nodeport.apiserver.options import flag
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address
 from nodeport.apiserver.routes import Target
+from nodeport.apiserver.streams import spdystreams
+from nodeport.apiserver.streams.bytestreams import Taken
 from nodeport.apiserver.streams.nodes import PROTOCOL, NodeConnections, path_of, query_of
 from nodeport.apiserver.streams.openstreams import OpenStreams
 from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
+from nodeport.apiserver.streams.spdystreams import expected_channels
+from nodeport.apiserver.streams.upgrades import agreed_stream_protocol, asks_for_spdy, upgrade_to_spdy
 from nodeport.apiserver.streams.websockets import (
     ClientStreams,
     WebSocketStreams,
@@ -45,10 +49,28 @@ class RemoteCommands:
         node = check_assigned(pod)
         wanted = asked_streams(address)
         path = path_of(target.subresource, target.namespace, target.name, container) + query_of(wanted)
-        if not asks_for_websocket(request):
-            raise BadRequest("Upgrade request required")
         with self._streams.holding():
+            if asks_for_spdy(request):
+                return await self._serve_spdy(
+                    request, node, path, expected_channels(name for name, _ in wanted)
+                )
+            if not asks_for_websocket(request):
+                raise BadRequest("Upgrade request required")
             return await self._serve_websocket(request, node, path)
+
+    async def _serve_spdy(
+        self, request: web.BaseRequest, node: str, path: str, expected: set[Channel]
+    ) -> web.StreamResponse:
+        protocol = agreed_stream_protocol(request, spdystreams.PROTOCOLS)
+        async with self._nodes.websocket(node, path) as peer:
+            connection = await upgrade_to_spdy(request, protocol)
+            try:
+                async with spdystreams.opened(connection, expected) as client:
+                    if client is not None:
+                        await join(client, peer)
+            finally:
+                await connection.close()
+        return Taken()
 
     async def _serve_websocket(self, request: web.BaseRequest, node: str, path: str) -> web.StreamResponse:
         protocol = agreed_protocol(request, channels.REMOTE_COMMAND)
