@@ -282,11 +282,6 @@ async def test_events_and_missing_things(kubectl: Any) -> None:
     assert 'namespaces "nowhere" not found' in nowhere.err
 
 
-async def test_server_side_apply_is_refused_clearly(kubectl: Any) -> None:
-    refused = await kubectl("apply", "--server-side", "-f", "-", stdin=MANIFEST, fails=True)
-    assert "Server-side apply not available on the server" in refused.err
-
-
 async def test_diff_and_rollout_status(kubectl: Any) -> None:
     await kubectl("apply", "-f", "-", stdin=MANIFEST)
     different = await kubectl("diff", "-f", "-", stdin=MANIFEST.replace("30007", "30020"), fails=True)
