@@ -15,7 +15,7 @@ from nodeport.api.managedfields.entries import Owned, Owners, applier, updater
 from nodeport.api.managedfields.fitting import faults, text_of
 from nodeport.api.managedfields.leaves import leaves
 from nodeport.api.managedfields.merging import merge, remove
-from nodeport.api.managedfields.sets import Tree, path_text, paths, tree_of
+from nodeport.api.managedfields.sets import Tree, ordered, path_text, paths, tree_of
 from nodeport.api.managedfields.types import type_of
 from nodeport.api.managedfields.updates import Scope, created, updated
 from nodeport.api.meta import JsonObject, deep_copy
@@ -444,6 +444,8 @@ def test_every_field_that_an_update_changed_is_the_updater_s(old: JsonObject, ne
     assert set(paths(mine.fields if mine else {})) == changed
     theirs = after.get(updater("a", "v1"))
     assert not changed & set(paths(theirs.fields if theirs else {}))
+    for owned in (mine, theirs):
+        assert owned is None or json.dumps(owned.fields) == json.dumps(ordered(owned.fields))
 
 
 def test_data_of_a_config_map_is_merged_key_by_key() -> None:

@@ -20,9 +20,11 @@ from nodeport.api.managedfields.elements import (
 from nodeport.api.managedfields.sets import (
     Tree,
     contains,
+    covers,
     difference,
     intersection,
     ordered,
+    overlaps,
     path_text,
     paths,
     read,
@@ -34,7 +36,7 @@ from nodeport.api.managedfields.sets import (
 PORT = 'k:{"port":80,"protocol":"TCP"}'
 ELEMENTS = st.sampled_from(["f:a", "f:b", "f:c", PORT, 'k:{"port":443,"protocol":"TCP"}', 'v:"x"', "v:2"])
 PATHS = st.lists(ELEMENTS, min_size=1, max_size=4).map(tuple)
-SETS = st.lists(PATHS, max_size=8).map(lambda found: tree_of(*found))
+SETS = st.lists(PATHS, max_size=8).map(lambda found: ordered(tree_of(*found)))
 
 
 def members(tree: Tree) -> set[tuple[str, ...]]:
@@ -140,6 +142,10 @@ def test_a_set_survives_the_wire(tree: Tree) -> None:
 def test_every_result_has_the_one_form(ours: Tree, theirs: Tree) -> None:
     for made in (union(ours, theirs), intersection(ours, theirs), difference(ours, theirs)):
         assert made == tree_of(*paths(made))
+        assert json.dumps(made) == json.dumps(ordered(made))
+    assert overlaps(ours, theirs) is bool(members(ours) & members(theirs))
+    assert covers(ours, theirs) is (members(theirs) <= members(ours))
+    assert covers(union(ours, theirs), theirs)
 
 
 def test_reading_drops_what_a_future_server_may_have_written() -> None:

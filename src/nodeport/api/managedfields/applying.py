@@ -24,11 +24,12 @@ from nodeport.api.managedfields.sets import (
     contains,
     difference,
     intersection,
+    ordered,
     recursive_difference,
     union,
 )
 from nodeport.api.managedfields.types import Type
-from nodeport.api.managedfields.updates import STRIPPED, Scope, created, of_version, without
+from nodeport.api.managedfields.updates import STRIPPED, Scope, changed_of, created, of_version, without
 from nodeport.api.meta import JsonObject, deep_copy
 
 KUBECTL = "kubectl"
@@ -81,12 +82,12 @@ def _apply(request: Apply, live: JsonObject, owners: Owners) -> Applied:
     manager = applier(request.manager, scope.subresource)
     merged = merge(kind, live, request.config)
     last = owners.get(manager)
-    named = recursive_difference(leaves(kind, request.config), scope.reset)
+    named = ordered(recursive_difference(leaves(kind, request.config), scope.reset))
     made = dict(owners)
     made[manager] = Owned(named, scope.api_version, last.time if last else None)
     merged = _without_forgotten(kind, merged, last.fields if last else EMPTY, made)
     removed, modified, added = scope.type.compare(scope.managed_part(live), scope.managed_part(merged))
-    changed = union(modified or EMPTY, added or EMPTY)
+    changed = changed_of(modified, added)
     _refuse_conflicts(request, made, manager, changed)
     made = without(made, changed, removed or EMPTY, spared=manager)
     kept = difference(named, STRIPPED)

@@ -39,7 +39,7 @@ class Manager(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What a manager owns. ``time`` is RFC 3339, None when it is not known.
+    """What a manager owns: a set in order. ``time`` is RFC 3339, None when it is not known.
 
     ``entry``: the entry that says all this already, where there is one.
     """
@@ -52,6 +52,11 @@ class Owned:
     def having(self, fields: Tree) -> Owned:
         """The same with other fields."""
         return Owned(fields, self.api_version, self.time)
+
+    def at(self, time: str) -> Owned:
+        """The same at another time."""
+        entry = None if self.entry is None else {**self.entry, "time": time}
+        return Owned(self.fields, self.api_version, time, entry)
 
 
 Owners = dict[Manager, Owned]
@@ -116,7 +121,7 @@ def _check(entry: Mapping[str, Any], index: int) -> None:
 
 def _read(fields: Any) -> Tree:
     try:
-        return read(fields)
+        return ordered(read(fields))
     except (TypeError, ValueError) as error:
         raise Unreadable(f"error decoding set: {error}") from error
 
@@ -151,7 +156,7 @@ def _entry(manager: Manager, owned: Owned) -> dict[str, Any]:
     if owned.time is not None:
         made["time"] = owned.time
     made["fieldsType"] = FIELDS_V1
-    made["fieldsV1"] = ordered(owned.fields)
+    made["fieldsV1"] = owned.fields
     if manager.subresource:
         made["subresource"] = manager.subresource
     return made

@@ -2,7 +2,8 @@
 
 ``{"f:spec": {"f:ports": {".": {}, 'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}}}``: a node without
 children is a member; a node with children is one when it has the child ``.``. The empty tree is the empty set. Trees
-are shared between sets and objects, so nothing here or elsewhere changes one in place.
+are shared between sets and objects, so nothing here or elsewhere changes one in place. Elements stand in the order in
+which they are written, so that a set needs no sorting to be written.
 
 Rules: the field sets of structured-merge-diff, by which Kubernetes keeps its managed fields.
 """
@@ -20,6 +21,7 @@ Path = tuple[str, ...]
 LEAF: Final[Tree] = {}
 """The node of a member without children."""
 EMPTY: Final[Tree] = {}
+_SELF_ONLY: Final[Tree] = {SELF: LEAF}
 
 
 def is_member(node: Tree) -> bool:
@@ -42,6 +44,8 @@ def union(ours: Tree, theirs: Tree) -> Tree:
             made[element] = node
         elif element != SELF and found is not node:
             made[element] = _union_of_nodes(found, node)
+    if len(made) > len(ours):
+        return {element: made[element] for element in in_order(made)}
     return made
 
 
@@ -100,10 +104,34 @@ def _node_without(node: Tree, other: Tree, *, recursive: bool) -> Tree | None:
         return None if taken else node
     if taken and recursive:
         return None
-    left = _difference(node, other or {SELF: LEAF}, recursive=recursive)
+    left = _difference(node, other or _SELF_ONLY, recursive=recursive)
     if left.keys() == {SELF}:
         return LEAF
     return left or None
+
+
+def overlaps(ours: Tree, theirs: Tree) -> bool:
+    """Whether the sets have a member in common."""
+    for element, node in theirs.items():
+        other = ours.get(element)
+        if other is None:
+            continue
+        if element == SELF or (is_member(node) and is_member(other)) or overlaps(other, node):
+            return True
+    return False
+
+
+def covers(ours: Tree, theirs: Tree) -> bool:
+    """Whether every member of ``theirs`` is one of ``ours``."""
+    for element, node in theirs.items():
+        other = ours.get(element)
+        if other is None:
+            return False
+        if is_member(node) and not is_member(other):
+            return False
+        if element != SELF and node and not covers(other or _SELF_ONLY, node):
+            return False
+    return True
 
 
 def contains(tree: Tree, path: Path) -> bool:
@@ -155,7 +183,7 @@ def ordered(tree: Tree) -> Tree:
 
 
 def read(fields: Any) -> Tree:
-    """A set from a client's ``fieldsV1``; unknown kinds of elements are dropped.
+    """A set, not in order, from a client's ``fieldsV1``; unknown kinds of elements are dropped.
 
     ``BadElement`` (a ValueError) when an element is malformed, TypeError when a node is no object.
     """

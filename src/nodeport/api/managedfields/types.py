@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from nodeport.api import schema
-from nodeport.api.managedfields.elements import SELF, key_element, literal, value_element
+from nodeport.api.managedfields.elements import SELF, in_order, key_element, literal, value_element
 from nodeport.api.managedfields.sets import LEAF, Tree
 
 Differences = tuple[Tree | None, Tree | None, Tree | None]
@@ -66,7 +66,7 @@ class Struct(Type):
             return LEAF
         made: Tree = {SELF: LEAF}
         fields = self.fields
-        for name in value:
+        for name in sorted(value):
             if name in fields:
                 element, kind = fields[name]
                 made[element] = kind.whole(value[name])
@@ -78,7 +78,7 @@ class Struct(Type):
         modified: Tree = {}
         added: Tree = {}
         empty, fields = self.empty, self.fields
-        for name in {**old, **new}:
+        for name in sorted({**old, **new}):
             before = old.get(name, _MISSING)
             after = new.get(name, _MISSING)
             if before == after or name not in fields:
@@ -108,7 +108,7 @@ class MapOf(Type):
             return LEAF
         item = self.item
         made: Tree = {SELF: LEAF}
-        for name in value:
+        for name in sorted(value):
             made[f"f:{name}"] = item.whole(value[name])
         return made
 
@@ -117,7 +117,7 @@ class MapOf(Type):
             return _CHANGED
         old, new = old or {}, new or {}
         found: tuple[Tree, Tree, Tree] = ({}, {}, {})
-        for name in {**old, **new}:
+        for name in sorted({**old, **new}):
             _note(f"f:{name}", self.item, old.get(name, _MISSING), new.get(name, _MISSING), found)
         removed, modified, added = found
         return removed or None, modified or None, added or None
@@ -138,7 +138,9 @@ class ListOf(Type):
         if not value:
             return LEAF
         made: Tree = {SELF: LEAF}
-        for element, items in self.grouped(value).items():
+        grouped = self.grouped(value)
+        for element in in_order(grouped):
+            items = grouped[element]
             made[element] = LEAF if len(items) > 1 else self.item.whole(items[0])
         return made
 
@@ -156,7 +158,7 @@ class ListOf(Type):
             return _CHANGED
         before, after = self.grouped(old), self.grouped(new)
         found: tuple[Tree, Tree, Tree] = ({}, {}, {})
-        for element in {**before, **after}:
+        for element in in_order({**before, **after}):
             ours, theirs = before.get(element, []), after.get(element, [])
             if len(ours) < 2 and len(theirs) < 2:
                 _note(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nodeport.api.managedfields.entries import Manager, Owned, Owners, capped, updater
-from nodeport.api.managedfields.sets import EMPTY, Tree, difference, tree_of, union
+from nodeport.api.managedfields.sets import EMPTY, Tree, covers, difference, overlaps, tree_of, union
 from nodeport.api.managedfields.types import Type
 from nodeport.api.meta import JsonObject
 
@@ -72,7 +72,7 @@ def created(
 ) -> Owners:
     """The owners of a new object: whoever made it. ``owners``: what the object came with."""
     _, modified, added = scope.type.compare({"metadata": {}}, scope.managed_part(obj))
-    return _taken(owners or {}, EMPTY, union(modified or EMPTY, added or EMPTY), manager, time)
+    return _taken(owners or {}, EMPTY, changed_of(modified, added), manager, time)
 
 
 def updated(
@@ -85,7 +85,14 @@ def updated(
     removed, modified, added = scope.type.compare(scope.managed_part(old), scope.managed_part(new))
     if removed is None and modified is None and added is None:
         return known
-    return _taken(known, removed or EMPTY, union(modified or EMPTY, added or EMPTY), manager, time)
+    return _taken(known, removed or EMPTY, changed_of(modified, added), manager, time)
+
+
+def changed_of(modified: Tree | None, added: Tree | None) -> Tree:
+    """What a comparison found modified or added, in order."""
+    if modified is None or added is None:
+        return modified or added or EMPTY
+    return union(modified, added)
 
 
 def of_version(owners: Owners, api_version: str) -> Owners:
@@ -99,22 +106,30 @@ def without(owners: Owners, changed: Tree, removed: Tree, spared: Manager | None
     """The owners after a change: nobody but ``spared`` keeps what was changed or removed."""
     made: Owners = {}
     for manager, owned in owners.items():
-        if manager == spared:
+        if manager == spared or not (overlaps(owned.fields, changed) or overlaps(owned.fields, removed)):
             made[manager] = owned
             continue
         left = difference(difference(owned.fields, changed), removed)
         if left:
-            made[manager] = owned if left == owned.fields else owned.having(left)
+            made[manager] = owned.having(left)
     return made
 
 
 def _taken(owners: Owners, removed: Tree, changed: Tree, manager: Manager, time: str) -> Owners:
-    made = without(owners, changed, removed)
     taken = difference(changed, STRIPPED)
-    if taken:
-        previous = made.get(manager)
-        fields = union(previous.fields, taken) if previous else taken
-        made[manager] = Owned(fields, manager.api_version, time)
+    made = without(owners, changed, removed, spared=manager)
+    own = made.get(manager)
+    if own is None:
+        if taken:
+            made[manager] = Owned(taken, manager.api_version, time)
+    elif not taken or not covers(own.fields, taken) or overlaps(own.fields, removed):
+        fields = union(difference(difference(own.fields, changed), removed), taken)
+        if fields:
+            made[manager] = Owned(fields, manager.api_version, time if taken else own.time)
+        else:
+            del made[manager]
+    else:
+        made[manager] = own.at(time)
     return capped(made)
 
 
