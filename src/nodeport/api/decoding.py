@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import BadRequest
+from nodeport.api.strictness import Repeats
 
 _VERSION_KIND = (
     r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
@@ -54,41 +55,54 @@ _FAST = json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_no_constant)
 _SLOW = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
 
 
-def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, list[str]]:
+class JsonError(ValueError):
+    """What is wrong with a JSON text, in the words of Go's decoder."""
+
+
+def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats]:
     """The object in ``body`` and the dotted paths of duplicate fields (``spec.ports[0].port``).
 
     BadRequest when it is no JSON object; ``expected`` is the kind that its text then names.
     """
+    try:
+        value, repeats = decode_value(body)
+    except JsonError as error:
+        raise _unrecognized(str(error), body, expected) from error
+    if value is None:
+        return {}, Repeats()
+    if not isinstance(value, dict):
+        problem = f"json: cannot unmarshal {json_kind(value)} into Go value of type {_VERSION_KIND}"
+        raise _unrecognized(problem, body, expected)
+    return value, repeats
+
+
+def decode_value(body: bytes) -> tuple[Any, Repeats]:
+    """As ``decode_json`` for any JSON value; JsonError when it is none."""
     text = body.decode("utf-8", "replace")
-    duplicates: list[str] = []
+    repeats = Repeats()
     try:
         try:
             value = _FAST.decode(text)
         except _Twice:
-            value = _merged(_SLOW.decode(text), "", duplicates)
+            value = _merged(_SLOW.decode(text), "", repeats)
     except json.JSONDecodeError as error:
-        raise _unrecognized(_go_syntax_error(text, error), body, expected) from error
+        raise JsonError(_go_syntax_error(text, error)) from error
     except RecursionError as error:
-        raise _unrecognized("exceeded max depth", body, expected) from error
+        raise JsonError("exceeded max depth") from error
     except ValueError as error:
-        raise _unrecognized(f"invalid number: {error}", body, expected) from error
-    if not isinstance(value, dict):
-        kind = _kind_of(value)
-        if value is None:
-            return {}, []
-        problem = f"json: cannot unmarshal {kind} into Go value of type {_VERSION_KIND}"
-        raise _unrecognized(problem, body, expected)
-    if _SURROGATE.search(text):
-        value = _without_surrogates(value)
-    return value, duplicates
+        raise JsonError(f"invalid number: {error}") from error
+    return (_without_surrogates(value) if _SURROGATE.search(text) else value), repeats
 
 
-def _merged(value: Any, path: str, duplicates: list[str]) -> Any:
+def _merged(value: Any, path: str, duplicates: Repeats) -> Any:
     if isinstance(value, _Pairs):
         made: JsonObject = {}
         for key, item in value:
             below = f"{path}.{key}" if path else key
-            if key in made and below not in duplicates:
+            place = len(duplicates.places) + len(duplicates.again)
+            duplicates.places.setdefault(below, place)
+            if key in made and below not in duplicates.again:
+                duplicates.again[below] = place
                 duplicates.append(below)
             made[key] = _merged(item, below, duplicates)
         return made
@@ -111,17 +125,16 @@ def check_version_and_kind(obj: JsonObject, body: bytes, expected: str) -> None:
     for field in ("apiVersion", "kind"):
         value = obj.get(field)
         if value is not None and not isinstance(value, str):
-            problem = f"json: cannot unmarshal {_kind_of(value)} into Go struct field .{field} of type string"
+            problem = f"json: cannot unmarshal {json_kind(value)} into Go struct field .{field} of type string"
             raise _unrecognized(problem, body, expected)
 
 
-def _kind_of(value: Any) -> str:
-    if isinstance(value, dict):
-        return "object"
+def json_kind(value: Any) -> str:
+    """What Go's decoder calls the value."""
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, list):
-        return "array"
+    if isinstance(value, dict | list):
+        return "object" if isinstance(value, dict) else "array"
     return "string" if isinstance(value, str) else "number"
 
 
@@ -167,7 +180,7 @@ def summary(body: bytes) -> str:
     return f"{shown} ..." if len(body) > _SUMMARY_BYTES else shown
 
 
-def decode_yaml(body: bytes, *, expected: str = "") -> tuple[JsonObject, list[str]]:
+def decode_yaml(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats]:
     """As ``decode_json`` for the first YAML document of ``body``, read the YAML 1.1 way that Kubernetes reads it."""
     from nodeport.api.yamltext import YamlError, load
 
@@ -179,6 +192,6 @@ def decode_yaml(body: bytes, *, expected: str = "") -> tuple[JsonObject, list[st
         value = {}
     if not isinstance(value, dict):
         raise _unrecognized(
-            f"json: cannot unmarshal {_kind_of(value)} into Go value of type {_VERSION_KIND}", body, expected
+            f"json: cannot unmarshal {json_kind(value)} into Go value of type {_VERSION_KIND}", body, expected
         )
     return value, duplicates

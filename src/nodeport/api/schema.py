@@ -27,10 +27,14 @@ _REFERENCE = "#/components/schemas/"
 
 @dataclass(frozen=True, slots=True)
 class FieldReport:
-    """Unknown fields as dotted paths in document order, and the first type error in Go's words."""
+    """Unknown fields as dotted paths in document order, and the first type error in Go's words.
+
+    ``conversion_error``: the same in the words for objects that are not decoded from a text (strategic merges).
+    """
 
     unknown: tuple[str, ...] = ()
     type_error: str | None = None
+    conversion_error: str | None = None
 
 
 _CLEAN = FieldReport()

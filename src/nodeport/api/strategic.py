@@ -85,7 +85,7 @@ def _whole_map(patch: JsonObject) -> JsonObject:
         return patch
     if directive == "delete":
         return {}
-    raise BadRequest(f"unknown patch type: {directive} in map: {_go(patch)}")
+    raise BadRequest(f"unknown patch type: {directive} in map: {go_text(patch)}")
 
 
 def _put(original: JsonObject, field: str, value: Any) -> None:
@@ -172,7 +172,7 @@ def _check_order(change: list[Any], order: list[Any], key: str) -> None:
         identity = _identity(item, key)
         if not any(identity == other for other in wanted):
             raise Invalid(
-                f"The order in patch list:\n{_go(change)}\n doesn't match {_ORDER} list:\n{_go(order)}\n"
+                f"The order in patch list:\n{go_text(change)}\n doesn't match {_ORDER} list:\n{go_text(order)}\n"
             )
 
 
@@ -188,7 +188,7 @@ def _identity(item: Any, key: str) -> Any:
 
 
 def _no_merge_key(item: JsonObject, key: str) -> NoReturn:
-    raise BadRequest(f"map: {_go(item)} does not contain declared merge key: {key}")
+    raise BadRequest(f"map: {go_text(item)} does not contain declared merge key: {key}")
 
 
 def _merge_list(original: list[Any], change: list[Any], rule: _Rule, deletes: bool) -> list[Any]:
@@ -244,7 +244,7 @@ def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple
             case "merge":
                 raise BadRequest("merging lists cannot yet be specified in the patch")
             case other:
-                raise BadRequest(f"unknown patch type: {other} in map: {_go(item)}")
+                raise BadRequest(f"unknown patch type: {other} in map: {go_text(item)}")
     return ([_without_directives(item) for item in plain], []) if replace else (original, plain)
 
 
@@ -298,15 +298,15 @@ def _interleaved(left: list[Any], right: list[Any], left_at: list[int], right_at
 
 
 def _frozen(value: Any) -> Any:
-    return _go(value) if isinstance(value, dict | list) else value
+    return go_text(value) if isinstance(value, dict | list) else value
 
 
-def _go(value: Any) -> str:
+def go_text(value: Any) -> str:
     """A value as Go prints it with ``%v``."""
     if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
+        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
     if isinstance(value, list):
-        return f"[{' '.join(map(_go, value))}]"
+        return f"[{' '.join(map(go_text, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return "<nil>" if value is None else str(value)

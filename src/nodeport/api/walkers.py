@@ -41,14 +41,32 @@ class _Place:
 class _Findings:
     unknown: list[str] = field(default_factory=list)
     type_error: str | None = None
+    conversion_error: str | None = None
 
-    def wrong(self, value: Any, place: _Place, go_type: str) -> None:
+    def wrong(self, value: Any, place: _Place, go_type: str, go_kind: str = "") -> None:
+        """``go_kind``: struct, map, slice or the name of a scalar kind."""
         where = f"struct field {place.struct}.{place.path}" if place.struct else "value"
-        self.fault(f"json: cannot unmarshal {_json_kind(value, go_type)} into Go {where} of type {go_type}")
+        text = f"json: cannot unmarshal {_json_kind(value, go_type)} into Go {where} of type {go_type}"
+        self.fault(text, _conversion_error(value, go_type, go_kind))
 
-    def fault(self, text: str) -> None:
+    def fault(self, text: str, conversion: str = "") -> None:
         if self.type_error is None:
             self.type_error = text
+            self.conversion_error = conversion or text
+
+
+def _conversion_error(value: Any, go_type: str, go_kind: str) -> str:
+    """What Go says when it makes a struct of a map instead of decoding a text."""
+    given = {str: "string", bool: "bool", int: "int64", float: "float64", dict: "map", list: "slice"}[
+        type(value)
+    ]
+    if go_kind in ("map", "slice"):
+        return f"cannot restore {go_kind} from {given}"
+    if go_kind == "struct":
+        return f"cannot restore struct from: {given}"
+    if (given == "int64" and go_kind == "string") or (given == "float64" and go_kind.startswith("int")):
+        return f"cannot convert {given} to {go_type}"
+    return f"unrecognized type: {go_kind}"
 
 
 def _json_kind(value: Any, go_type: str) -> str:
@@ -76,11 +94,11 @@ class Walker:
     go_type: str
     zero: Callable[[], Any]
 
-    def report(self, value: Any) -> tuple[tuple[str, ...], str | None]:
-        """(unknown fields, first type error) of a whole object."""
+    def report(self, value: Any) -> tuple[tuple[str, ...], str | None, str | None]:
+        """(unknown fields, first type error, the same as a conversion's error) of a whole object."""
         findings = _Findings()
         self.report_at(value, "", _Place(), findings)
-        return tuple(findings.unknown), findings.type_error
+        return tuple(findings.unknown), findings.type_error, findings.conversion_error
 
 
 class Compiler:
@@ -151,7 +169,7 @@ class Compiler:
         def report(value: Any, path: str, place: _Place, findings: _Findings) -> None:
             if type(value) is not dict:
                 if value is not None:
-                    findings.wrong(value, place, walker.go_type)
+                    findings.wrong(value, place, walker.go_type, "map")
                 return
             for key, item in value.items():
                 if item is not None:
@@ -176,7 +194,7 @@ class Compiler:
         def report(value: Any, path: str, place: _Place, findings: _Findings) -> None:
             if type(value) is not list:
                 if value is not None:
-                    findings.wrong(value, place, walker.go_type)
+                    findings.wrong(value, place, walker.go_type, "slice")
                 return
             for index, item in enumerate(value):
                 if item is not None:
@@ -208,7 +226,7 @@ def _struct_report(fields: dict[str, Walker], struct: str, walker: Walker) -> Re
     def report(value: Any, path: str, place: _Place, findings: _Findings) -> None:
         if type(value) is not dict:
             if value is not None:
-                findings.wrong(value, place, walker.go_type)
+                findings.wrong(value, place, walker.go_type, "struct")
             return
         for key, item in value.items():
             below = f"{path}.{key}" if path else key
@@ -274,7 +292,11 @@ def _fill_opaque(walker: Walker) -> None:
 
 
 def _fill(
-    walker: Walker, fits: Fits, zero: Callable[[], Any], fault: Callable[[Any], str | None] | None
+    walker: Walker,
+    fits: Fits,
+    zero: Callable[[], Any],
+    fault: Callable[[Any], str | None] | None,
+    go_kind: str = "",
 ) -> None:
     """A scalar. ``fault`` words the error of a type with a decoder of its own; None asks for Go's own words."""
 
@@ -283,7 +305,7 @@ def _fill(
             return
         text = fault(value) if fault else None
         if text is None:
-            findings.wrong(value, place, walker.go_type)
+            findings.wrong(value, place, walker.go_type, go_kind)
         else:
             findings.fault(text)
 
@@ -292,12 +314,13 @@ def _fill(
 
 def _fill_scalar(walker: Walker, kind: type) -> None:
     accepted = (int, float) if kind is float else (kind,)
-    _fill(walker, lambda value: value.__class__ in accepted, kind, None)
+    name = {str: "string", bool: "bool", float: "float64"}.get(kind, "map")
+    _fill(walker, lambda value: value.__class__ in accepted, kind, None, name)
 
 
 def _fill_integer(walker: Walker, form: str) -> None:
     low, high = _INT_BOUNDS[form]
-    _fill(walker, lambda value: value.__class__ is int and low <= value <= high, int, None)
+    _fill(walker, lambda value: value.__class__ is int and low <= value <= high, int, None, form)
 
 
 def _fill_int_or_string(walker: Walker) -> None:

@@ -1,12 +1,19 @@
-"""YAML to plain JSON values, as Kubernetes reads manifests: YAML 1.1 booleans, no dates, no sexagesimal numbers."""
+"""YAML to plain JSON values, as Kubernetes reads manifests: YAML 1.1 booleans, no dates, no sexagesimal numbers.
+
+Values are made of the parser's events, in one pass: libyaml's composer recurses in C, and a deep enough text would end
+the process.
+"""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
+
+from nodeport.api.strictness import Repeats
 
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"))
 _FALSE = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"))
@@ -24,59 +31,101 @@ class YamlError(ValueError):
     """What is wrong with a YAML text, and on which line."""
 
 
-class _Converter:
-    """One document. Counts what it makes, so that aliases of aliases cannot explode."""
+class _Builder:
+    """One document's value. Counts what it makes, so that aliases of aliases cannot explode."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
-        self.duplicates: list[str] = []
-        self.repeated: list[tuple[int, str]] = []
+        self.repeats = Repeats(lines=())
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.steps: list[str | int] = []
         self.made = 0
 
-    def convert(self, node: yaml.Node, path: str, depth: int) -> Any:
-        self.made += 1
-        if depth > _DEEPEST or self.made > _MOST_NODES:
-            raise YamlError("yaml: document contains excessive aliasing or nesting")
-        if isinstance(node, yaml.ScalarNode):
-            return scalar(node.value, quoted=self.is_text(node))
-        if isinstance(node, yaml.SequenceNode):
-            return [
-                self.convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)
-            ]
-        return self.mapping(node, path, depth)
+    def value(self, event: Any) -> Any:
+        """Of the node that begins with ``event``."""
+        before = self.made
+        self.count(1)
+        if event.__class__ is yaml.ScalarEvent:
+            made = scalar(event.value, quoted=_is_text(event))
+        elif event.__class__ is yaml.AliasEvent:
+            return self.alias(event.anchor)
+        elif event.__class__ is yaml.SequenceStartEvent:
+            made = self.sequence()
+        else:
+            made = self.mapping()
+        if event.anchor:
+            self.anchors[event.anchor] = (made, self.made - before)
+        return made
 
-    def is_text(self, node: yaml.ScalarNode) -> bool:
-        """Quoted, a block, or tagged ``!!str`` where the text alone would not be a string."""
-        if node.style:
-            return True
-        plain = self.loader.resolve(yaml.ScalarNode, node.value, (True, False))
-        return bool(node.tag == _STRING_TAG and plain != _STRING_TAG)
+    def count(self, nodes: int) -> None:
+        self.made += nodes
+        if self.made > _MOST_NODES:
+            raise YamlError("yaml: document contains excessive aliasing")
+        if len(self.steps) > _DEEPEST:
+            raise YamlError(f"yaml: exceeded max depth of {_DEEPEST}")
 
-    def mapping(self, node: Any, path: str, depth: int) -> dict[str, Any]:
+    def alias(self, anchor: str | None) -> Any:
+        """A copy: whoever gets the value may change it."""
+        if anchor is None or anchor not in self.anchors:
+            raise YamlError(f"yaml: unknown anchor '{anchor}' referenced")
+        made, size = self.anchors[anchor]
+        self.count(size - 1)
+        return copy.deepcopy(made)
+
+    def sequence(self) -> list[Any]:
+        made: list[Any] = []
+        self.steps.append(0)
+        while (event := self.loader.get_event()).__class__ is not yaml.SequenceEndEvent:
+            self.steps[-1] = len(made)
+            made.append(self.value(event))
+        self.steps.pop()
+        return made
+
+    def mapping(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = _key(key_node)
-            below = f"{path}.{key}" if path else key
-            value = self.convert(value_node, below, depth + 1)
-            if key == _MERGE and not key_node.style:
-                for source in value if isinstance(value, list) else [value]:
-                    if not isinstance(source, dict):
-                        raise YamlError("yaml: map merge requires map or sequence of maps as the value")
-                    merged = {**source, **merged}
+        self.steps.append("")
+        while (event := self.loader.get_event()).__class__ is not yaml.MappingEndEvent:
+            key = _key(event)
+            self.steps[-1] = key
+            began = self.loader.get_event()
+            value = self.value(began)
+            if key == _MERGE and not event.style:
+                merged = {**_merge_sources(value), **merged}
                 continue
             if key in own:
-                self.repeated.append((key_node.start_mark.line + 1, key))
-                if below not in self.duplicates:
-                    self.duplicates.append(below)
+                self.repeated(key, began.start_mark.line + 1)
             own[key] = value
+        self.steps.pop()
         return {**merged, **own} if merged else own
 
+    def repeated(self, key: str, line: int) -> None:
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.steps)[1:]
+        assert self.repeats.lines is not None
+        self.repeats.lines.append((line, key))
+        if path not in self.repeats:
+            self.repeats.append(path)
 
-def _key(node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode):
-        raise YamlError(f"yaml: line {node.start_mark.line + 1}: invalid map key")
-    value = scalar(node.value, quoted=bool(node.style))
+
+def _merge_sources(value: Any) -> dict[str, Any]:
+    """What ``<<`` brings: of several mappings the first that has a key wins."""
+    made: dict[str, Any] = {}
+    for source in value if isinstance(value, list) else [value]:
+        if not isinstance(source, dict):
+            raise YamlError("yaml: map merge requires map or sequence of maps as the value")
+        made = {**source, **made}
+    return made
+
+
+def _is_text(event: Any) -> bool:
+    """Quoted, a block, or tagged as a string."""
+    return bool(event.style) or event.tag in (_STRING_TAG, "!")
+
+
+def _key(event: Any) -> str:
+    if event.__class__ is not yaml.ScalarEvent:
+        raise YamlError(f"yaml: line {event.start_mark.line + 1}: invalid map key")
+    value = scalar(event.value, quoted=_is_text(event))
     if isinstance(value, bool):
         return "true" if value else "false"
     return "null" if value is None else str(value)
@@ -108,53 +157,37 @@ def _integer(text: str) -> int | str:
     return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
 
 
-def load(text: str) -> tuple[Any, list[str]]:
+def load(text: str) -> tuple[Any, Repeats]:
     """The first document's value and its duplicate fields. YamlError for what is no YAML."""
-    for value, duplicates in load_all(text):
-        return value, duplicates
-    return None, []
+    for value, repeats in load_all(text):
+        return value, repeats
+    return None, Repeats(lines=())
 
 
 def load_with_lines(text: str) -> tuple[Any, list[tuple[int, str]]]:
     """The first document's value, and (line, key) of every key that was there already."""
-    for converter, value in _documents(text):
-        return value, converter.repeated
-    return None, []
+    value, repeats = load(text)
+    return value, list(repeats.lines or ())
 
 
-def load_all(text: str) -> Iterator[tuple[Any, list[str]]]:
+def load_all(text: str) -> Iterator[tuple[Any, Repeats]]:
     """Every document of a stream: (value, duplicate fields); None for an empty document."""
-    for converter, value in _documents(text):
-        yield value, converter.duplicates
-
-
-def _documents(text: str) -> Iterator[tuple[_Converter, Any]]:
-    _refuse_depth(text)
-    loader = _Loader(text)
     try:
-        while loader.check_node():
-            converter = _Converter(loader)
-            yield converter, converter.convert(loader.get_node(), "", 0)
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        raise YamlError(f"yaml: {error}") from error
+    try:
+        while not isinstance(event := loader.get_event(), yaml.StreamEndEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
+                builder = _Builder(loader)
+                value = builder.value(loader.get_event())
+                loader.get_event()
+                yield value, builder.repeats
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         raise YamlError(f"yaml: {where}{error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise YamlError(f"yaml: {error}") from error
+        raise error if isinstance(error, YamlError) else YamlError(f"yaml: {error}") from error
     finally:
         loader.dispose()
-
-
-def _refuse_depth(text: str) -> None:
-    """Look at the events first: libyaml's composer recurses in C, and a deep enough text would end the process."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > _DEEPEST:
-                    raise YamlError(f"yaml: exceeded max depth of {_DEEPEST}")
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-    except (yaml.YAMLError, UnicodeError):
-        return  # Told by whoever composes it, document by document.

@@ -9,7 +9,9 @@ from nodeport.api.decoding import check_version_and_kind
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.status import BadRequest, Cause, Invalid, invalid
-from nodeport.apiserver.encoding import encode
+from nodeport.api.strategic import go_text
+from nodeport.api.strictness import Repeats, problems_of, warnings_of
+from nodeport.apiserver.encoding import encode_sorted
 from nodeport.apiserver.negotiation import PROTOBUF, YAML
 
 
@@ -20,10 +22,10 @@ class Body(msgspec.Struct, frozen=True, gc=False):
     media_type: str
 
 
-def parse(body: Body, kind: str) -> tuple[JsonObject, list[str]]:
+def parse(body: Body, kind: str) -> tuple[JsonObject, Repeats]:
     """The object and the paths of its duplicate fields; 400 when it is no object at all."""
     if body.media_type == PROTOBUF:
-        return protobuf.decode(body.data), []
+        return protobuf.decode(body.data), Repeats()
     decode = schema.decode_yaml if body.media_type == YAML else schema.decode_json
     obj, duplicates = decode(body.data, expected=kind)
     check_version_and_kind(obj, body.data, kind)
@@ -53,11 +55,11 @@ def read_object(
     where = f'{expected.kind} in version "{expected.version}" cannot be handled as a {expected.kind}'
     if report.type_error:
         raise BadRequest(f"{where}: {report.type_error}")
-    problems = strict_problems(report.unknown, duplicates)
+    problems = problems_of(report.unknown, duplicates)
     if problems and field_validation == "Strict":
         raise BadRequest(f"{where}: strict decoding error: {', '.join(problems)}")
     prune(schema_name, obj)
-    return obj, problems if field_validation == "Warn" else []
+    return obj, warnings_of(problems) if field_validation == "Warn" else []
 
 
 def prune(schema_name: str, obj: JsonObject) -> None:
@@ -68,30 +70,34 @@ def prune(schema_name: str, obj: JsonObject) -> None:
         obj.setdefault("metadata", {})["managedFields"] = []
 
 
-def check_patched(
-    obj: JsonObject, schema_name: str, duplicates: list[str], field_validation: str
-) -> list[str]:
+def check_patched(obj: JsonObject, schema_name: str, patch: PatchText, field_validation: str) -> list[str]:
     """Check and prune the outcome of a patch; 422 on the field ``patch`` where a whole object would give 400."""
     report = schema.check(schema_name, obj)
     if report.type_error:
-        raise invalid_patch(obj, report.type_error)
-    problems = strict_problems(report.unknown, duplicates)
+        text = report.type_error if patch.merged is None else report.conversion_error
+        raise invalid_patch(obj, patch, text or report.type_error)
+    problems = [*patch.problems, *problems_of(report.unknown, patch.repeats, patched=True)]
     if problems and field_validation == "Strict":
-        raise invalid_patch(obj, f"strict decoding error: {', '.join(problems)}")
+        raise invalid_patch(obj, patch, f"strict decoding error: {', '.join(problems)}")
     prune(schema_name, obj)
     return problems if field_validation == "Warn" else []
 
 
-def invalid_patch(obj: JsonObject, detail: str) -> Invalid:
-    error = invalid("patch", encode(obj).decode(), detail)
+class PatchText(msgspec.Struct, frozen=True):
+    """What is wrong with a patch's own text.
+
+    ``merged``: a strategic patch, which complaints show as Go shows maps; of others they show what came of them.
+    """
+
+    repeats: list[str] = []
+    problems: list[str] = []
+    merged: JsonObject | None = None
+
+
+def invalid_patch(obj: JsonObject, patch: PatchText, detail: str) -> Invalid:
+    shown = encode_sorted(obj).decode() if patch.merged is None else go_text(patch.merged)
+    error = invalid("patch", shown, detail)
     return Invalid(f' "" is invalid: {error}', causes=[Cause(error.type.value[0], error.body(), "patch")])
-
-
-def strict_problems(unknown: tuple[str, ...], duplicates: list[str]) -> list[str]:
-    """The words for fields that strict decoding refuses and lenient decoding warns of."""
-    return [f'duplicate field "{path}"' for path in duplicates] + [
-        f'unknown field "{path}"' for path in unknown
-    ]
 
 
 def _version(api_version: str) -> str:

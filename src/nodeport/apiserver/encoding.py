@@ -29,6 +29,11 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
+def encode_sorted(value: object) -> bytes:
+    """Compact JSON with fields in order, as error texts show objects."""
+    return msgspec.json.encode(value, order="sorted")
+
+
 def decode(data: bytes) -> JsonObject:
     """JSON that we wrote ourselves."""
     found: JsonObject = _decoder.decode(data)

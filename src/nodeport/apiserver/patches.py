@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from nodeport.api import schema
+from nodeport.api.decoding import JsonError, decode_value, json_kind
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
 from nodeport.api.patch import json_patch, merge_patch, strategic_merge_patch
 from nodeport.api.resources import Resource
 from nodeport.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from nodeport.api.strictness import Repeats, problems_of
 from nodeport.apiserver.applies import Applier
-from nodeport.apiserver.bodies import Body, check_patched
+from nodeport.apiserver.bodies import Body, PatchText, check_patched
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import check_identity
 from nodeport.apiserver.routes import Target
@@ -24,6 +24,7 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 MAX_JSON_PATCH_OPERATIONS = 10_000
+_OPERATION_FIELDS = ("op", "path", "from", "value")
 
 
 def check_patch_type(media_type: str) -> None:
@@ -60,48 +61,78 @@ class Patch:
     """A decoded patch. ``apply`` may be called again on a newer object; ``warnings`` are those of the last time."""
 
     def __init__(self, schema_name: str, body: Body, options: WriteOptions) -> None:
-        media_type = body.media_type
-        self._media_type = media_type
+        self._media_type = body.media_type
         self._schema_name = schema_name
         self._validation = options.field_validation
         self.warnings: list[str] = []
-        self._patch: JsonObject
-        self._operations: list[JsonObject]
-        self._duplicates: list[str] = []
-        if media_type == JSON_PATCH:
-            self._operations = decode_operations(body.data)
-        else:
-            self._patch, self._duplicates = schema.decode_json(body.data)
+        self._patch: JsonObject = {}
+        self._operations: list[JsonObject] = []
+        match body.media_type:
+            case "application/json-patch+json":
+                self._operations, self._text = decode_operations(body.data)
+            case "application/merge-patch+json":
+                self._patch, repeats = decode_patch(body.data, "error decoding patch: ")
+                self._text = PatchText(repeats)
+            case _:
+                self._patch, repeats = decode_patch(body.data)
+                self._text = PatchText(repeats, merged=self._patch)
 
     def apply(self, old: JsonObject) -> JsonObject:
         """A new object; 422 or 400 when the patch does not fit."""
-        if self._media_type == JSON_PATCH:
-            new = json_patch(old, self._operations)
-        elif self._media_type == MERGE_PATCH:
-            new = merge_patch(old, self._patch)
-        else:
-            new = strategic_merge_patch(self._schema_name, old, self._patch)
+        match self._media_type:
+            case "application/json-patch+json":
+                new = json_patch(old, self._operations)
+            case "application/merge-patch+json":
+                new = merge_patch(old, self._patch)
+            case _:
+                new = strategic_merge_patch(self._schema_name, old, self._patch)
         if not isinstance(new.get("metadata"), dict):
             new["metadata"] = {}
-        self.warnings = check_patched(new, self._schema_name, self._duplicates, self._validation)
+        self.warnings = check_patched(new, self._schema_name, self._text, self._validation)
         return new
 
 
-def decode_operations(data: bytes) -> list[JsonObject]:
+def decode_patch(data: bytes, head: str = "") -> tuple[JsonObject, Repeats]:
+    """A patch that is one JSON object; 400 for anything else, with ``head`` before what is wrong."""
+    try:
+        found, repeats = decode_value(data)
+    except JsonError as error:
+        raise BadRequest(f"{head}{error}") from error
+    if not isinstance(found, dict | None):
+        kind = json_kind(found)
+        raise BadRequest(
+            f"{head}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        )
+    return found or {}, repeats
+
+
+def decode_operations(data: bytes) -> tuple[list[JsonObject], PatchText]:
     """The operations of a JSON patch; 400 when it is no list of objects, 413 when it is too long."""
     try:
-        operations = json.loads(data)
-    except ValueError as error:
+        found, repeats = decode_value(data)
+    except JsonError as error:
         raise BadRequest(f"error decoding patch: {error}") from error
-    if not isinstance(operations, list) or not all(isinstance(each, dict) for each in operations):
+    wrong = (
+        found if not isinstance(found, list) else next((op for op in found if not isinstance(op, dict)), None)
+    )
+    if wrong is not None:
+        kind = json_kind(wrong)
+        expected = "handlers.jsonPatchOp" if isinstance(found, list) else "[]handlers.jsonPatchOp"
         raise BadRequest(
-            "error decoding patch: json: cannot unmarshal value into Go value of type jsonpatch.Patch"
+            f"error decoding patch: json: cannot unmarshal {kind} into Go value of type {expected}"
         )
+    operations = [op or {} for op in found or []]
     if len(operations) > MAX_JSON_PATCH_OPERATIONS:
         raise RequestEntityTooLarge(
-            f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"
+            "Request entity too large: The allowed maximum operations in a JSON patch is "
+            f"{MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"
         )
-    return operations
+    unknown = [
+        f"[{at}].{key}" for at, op in enumerate(operations) for key in op if key not in _OPERATION_FIELDS
+    ]
+    known = Repeats(path for path in repeats if path.partition("].")[2] in _OPERATION_FIELDS)
+    known.places, known.again = repeats.places, repeats.again
+    return operations, PatchText(problems=[f"json patch {text}" for text in problems_of(unknown, known)])
 
 
 def _check_patched_identity(new: JsonObject, old: JsonObject, resource: Resource) -> None:

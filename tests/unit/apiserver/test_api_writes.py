@@ -91,7 +91,7 @@ async def test_unknown_fields_are_refused_warned_of_or_ignored(raw: Any) -> None
     assert strict.status == 400
     assert strict.message == (
         'Service in version "v1" cannot be handled as a Service: strict decoding error: '
-        'duplicate field "spec.ports[0].port", unknown field "spec.foo"'
+        'unknown field "spec.foo", duplicate field "spec.ports[0].port"'
     )
     warned = await raw("POST", SERVICES, body)
     assert warned.status == 201
