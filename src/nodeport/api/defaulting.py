@@ -324,6 +324,10 @@ def _priority_class(obj: JsonObject) -> None:
     _default(obj, "preemptionPolicy", "PreemptLowerPriority")
 
 
+def _ingress(obj: JsonObject) -> None:
+    _spec(obj)
+
+
 def _ingress_class(obj: JsonObject) -> None:
     parameters = _spec(obj).get("parameters")
     if isinstance(parameters, dict) and parameters.get("scope") is None:
@@ -355,6 +359,7 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
     ("", "LimitRange"): _limit_range,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
+    ("networking.k8s.io", "Ingress"): _ingress,
     ("networking.k8s.io", "IngressClass"): _ingress_class,
     (rbac.GROUP, "RoleBinding"): _role_binding,
     (rbac.GROUP, "ClusterRoleBinding"): _role_binding,

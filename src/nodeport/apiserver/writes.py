@@ -86,6 +86,7 @@ class Writer:
         if owned is None:
             owned = self.managers.created(entry.strategy, obj, sent, options.field_manager, now)
         await self._registry.admission.create(options.user, target, obj)
+        await entry.strategy.admit(obj, self._registry.store)
         begin_metadata(target.resource, metadata, now)
         put_entries(obj, owned)
         for attempt in range(NAME_ATTEMPTS if base else 1):

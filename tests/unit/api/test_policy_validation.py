@@ -27,6 +27,10 @@ def whole(resource: Resource, content: Json, name: str = "x") -> Json:
             'spec.hard[services.nodeports]: Invalid value: "1500m": must be an integer']),
         (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"pods": "-1"}}}, [
             'spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0']),
+        (rows.RESOURCE_QUOTAS, {"spec": {"scopes": ["BestEffort", "NotBestEffort"], "hard": {"services": "1"}}}, [
+            'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource',
+            'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource',
+            'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes']),
         (rows.RESOURCE_QUOTAS, {"spec": {"scopes": ["Best"]}}, ['spec.scopes: Invalid value: ["Best"]: unsupported scope']),
         (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}]}}, []),
         (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}, "min": {"cpu": "2"}}, {"type": "Pod"}]}}, [

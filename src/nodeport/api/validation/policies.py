@@ -20,6 +20,10 @@ _WHOLE = frozenset((
     "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims",
     "services.nodeports", "services.loadbalancers",
 ))  # fmt: skip
+_OF_PODS = frozenset((
+    "pods", "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
+    "limits.cpu", "limits.memory", "limits.ephemeral-storage",
+))  # fmt: skip
 _LIMIT_TYPES_FORBIDDING_DEFAULTS = ("Pod", "PersistentVolumeClaim")
 _IMMUTABLE = "field is immutable"
 
@@ -29,12 +33,21 @@ def validate_quota(obj: JsonObject) -> Iterator[FieldError]:
     for path, amounts in (("spec.hard", spec.get("hard")), ("status.hard", status.get("hard")),
                           ("status.used", status.get("used"))):  # fmt: skip
         yield from _quota_amounts(amounts or {}, path)
-    for index, scope in enumerate(spec.get("scopes") or []):
+    yield from _scopes(spec)
+
+
+def _scopes(spec: JsonObject) -> Iterator[FieldError]:
+    scopes = spec.get("scopes") or []
+    for scope in scopes:
         if scope not in _SCOPES:
-            yield invalid("spec.scopes", spec["scopes"], "unsupported scope")
-            return
-        if scope in spec["scopes"][:index]:
-            yield duplicate("spec.scopes", scope)
+            yield invalid("spec.scopes", scopes, "unsupported scope")
+        allowed = {"pods"} if scope == "BestEffort" else _OF_PODS
+        for name in spec.get("hard") or {}:
+            if (name in _WHOLE or name in _OF_PODS) and name not in allowed:
+                yield invalid("spec.scopes", scopes, "unsupported scope applied to resource")
+    for pair in (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")):
+        if {*pair} <= {*scopes}:
+            yield invalid("spec.scopes", scopes, "conflicting scopes")
 
 
 def _quota_amounts(amounts: JsonObject, path: str) -> Iterator[FieldError]:

@@ -12,6 +12,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.kit.names import generate_name
+from nodeport.store.base import Store
 
 
 class WriteContext(msgspec.Struct, frozen=True):
@@ -37,6 +38,9 @@ class Strategy:
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = resource.subresource("status") is not None
+
+    async def admit(self, obj: JsonObject, store: Store) -> None:
+        """Fill in what other objects decide about a new one."""
 
     def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
         """After defaulting and allocation, before validation. Whoever has /status starts with an empty one."""

@@ -9,6 +9,7 @@ from nodeport.api.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    INGRESSES,
     JOBS,
     LEASES,
     NAMESPACES,
@@ -26,6 +27,7 @@ from nodeport.api.resources import (
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.strategies.addressing import ServiceCidrStrategy
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
+from nodeport.apiserver.strategies.ingresses import IngressStrategy
 from nodeport.apiserver.strategies.pods import PodStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
 from nodeport.apiserver.strategies.workloads import (
@@ -183,6 +185,7 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
         STATEFUL_SETS.qualified_name: StatefulSetStrategy(),
         DAEMON_SETS.qualified_name: DaemonSetStrategy(),
         JOBS.qualified_name: JobStrategy(),
+        INGRESSES.qualified_name: IngressStrategy(),
         ENDPOINT_SLICES.qualified_name: EndpointSliceStrategy(),
         SECRETS.qualified_name: SecretStrategy(),
         LEASES.qualified_name: ConditionalStrategy(LEASES),
