@@ -46,3 +46,17 @@ def parse_quantity(text: str | int | float) -> Fraction:
         exponent = max(-_LARGEST_EXPONENT, min(_LARGEST_EXPONENT, int(suffix[1:])))
         value *= Fraction(10) ** exponent
     return -value if sign == "-" else value
+
+
+def format_quantity(value: Fraction, *, binary: bool) -> str:
+    """The shortest exact text: with ``Ki``, ``Mi``, … when ``binary``, else with decimal suffixes; ``m`` for parts."""
+    if value.denominator != 1:
+        thousandths = value * 1000
+        return f"{-(-thousandths.numerator // thousandths.denominator)}m"
+    step, suffixes = (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")) if binary else (1000, tuple("kMGTPE"))
+    number, suffix = value.numerator, ""
+    for each in suffixes:
+        if not number or number % step:
+            break
+        number, suffix = number // step, each
+    return f"{number}{suffix}"

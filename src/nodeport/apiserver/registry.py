@@ -17,6 +17,7 @@ from nodeport.apiserver.auth import User
 from nodeport.apiserver.conversion import splicer_of
 from nodeport.apiserver.encoding import Splicer, decode, key_of
 from nodeport.apiserver.locks import KeyLocks
+from nodeport.apiserver.quotas import Quotas
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import Clock
@@ -79,6 +80,7 @@ class Registry:
             for strategy in strategies
         }
         self.locks = KeyLocks()
+        self.quotas = Quotas(store)
         self._commits: set[asyncio.Future[Revision]] = set()
 
     def entry(self, resource: Resource) -> Entry:

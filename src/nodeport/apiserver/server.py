@@ -39,6 +39,7 @@ from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.migration import migrate
 from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.patches import Patcher
+from nodeport.apiserver.quotakeeper import QuotaKeeper
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.repair import Repair
 from nodeport.apiserver.reporting import Reporter
@@ -121,6 +122,7 @@ class ApiServer:
         parts = self._build()
         await self._prepare(parts)
         await parts.rbac.load()
+        await parts.quotas.load()
         server = web.Server(
             parts.handler,
             handler_cancellation=True,
@@ -139,6 +141,7 @@ class ApiServer:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(bootstrap.run())
                 tasks.create_task(parts.rbac.run())
+                tasks.create_task(parts.quotas.run())
                 tasks.create_task(parts.ranges.run())
                 tasks.create_task(parts.repair.run())
                 tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
@@ -230,7 +233,7 @@ class ApiServer:
         return _Parts(
             handler, registry, writer, streamer, connections, repair, Ranges(config.store, addresses),
             DefaultServiceCidr(registry, writer, config.service_cidrs, report),
-            RbacKeeper(registry, writer, index),
+            RbacKeeper(registry, writer, index), QuotaKeeper(registry, writer, registry.quotas),
         )  # fmt: skip
 
 
@@ -245,6 +248,7 @@ class _Parts:
     ranges: Ranges
     default_cidr: DefaultServiceCidr
     rbac: RbacKeeper
+    quotas: QuotaKeeper
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -139,16 +139,19 @@ class Writer:
             warned = warnings(resource, obj, None)
             key = key_of(resource, metadata.get("namespace") or "", name)
             stored = entry.splicer.store(obj)
-            if options.dry_run:
-                if await self._registry.store.get(key) is not None:
-                    raise already_exists(resource, name)
-                return Written(entry.splicer.serve_without_revision(stored), created=True, warnings=warned)
-            try:
-                revision = await self._registry.commit([Put(key, stored, expect=0)], reservation, within)
-            except PreconditionFailed as error:
-                if error.key != key:
-                    raise
-                raise already_exists(resource, name) from error
+            async with self._registry.quotas.counting(resource, obj, None):
+                if options.dry_run:
+                    if await self._registry.store.get(key) is not None:
+                        raise already_exists(resource, name)
+                    return Written(
+                        entry.splicer.serve_without_revision(stored), created=True, warnings=warned
+                    )
+                try:
+                    revision = await self._registry.commit([Put(key, stored, expect=0)], reservation, within)
+                except PreconditionFailed as error:
+                    if error.key != key:
+                        raise
+                    raise already_exists(resource, name) from error
             return Written(entry.splicer.serve(stored, revision), created=True, warnings=warned)
 
     async def update(self, target: Target, obj: JsonObject, options: WriteOptions) -> Written:
@@ -238,9 +241,10 @@ class Writer:
             if is_unchanged(new, old):
                 return Written(entry.splicer.serve(kv.value, kv.mod_revision), warnings=warned)
             stored = entry.splicer.store(new)
-            if options.dry_run:
-                return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
-            revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], claim)
+            async with self._registry.quotas.counting(resource, new, old):
+                if options.dry_run:
+                    return Written(entry.splicer.serve(stored, kv.mod_revision), warnings=warned)
+                revision = await self._registry.commit([Put(kv.key, stored, expect=kv.mod_revision)], claim)
             return Written(entry.splicer.serve(stored, revision), warnings=warned)
 
     @staticmethod
@@ -268,6 +272,7 @@ class Writer:
         operations: list[Operation] = [Delete(kv.key, expect=kv.mod_revision)]
         with entry.strategy.begin_delete(entry.splicer.read(kv)) as reservation:
             revision = await self._registry.commit(operations, reservation)
+        self._registry.quotas.note(last["metadata"].get("namespace") or "")
         return Written(entry.splicer.serve(stored, revision), warnings=warned)
 
 
