@@ -125,7 +125,9 @@ def check_version_and_kind(obj: JsonObject, body: bytes, expected: str) -> None:
     for field in ("apiVersion", "kind"):
         value = obj.get(field)
         if value is not None and not isinstance(value, str):
-            problem = f"json: cannot unmarshal {json_kind(value)} into Go struct field .{field} of type string"
+            problem = (
+                f"json: cannot unmarshal {json_kind(value)} into Go struct field .{field} of type string"
+            )
             raise _unrecognized(problem, body, expected)
 
 

@@ -62,22 +62,28 @@ def _sum(parts: Iterable[Mapping[str, Fraction]]) -> Usage:
     return dict(made)
 
 
-def _pod_usage(spec: JsonObject) -> Usage:
-    """Containers together, or the largest init container beside the sidecars; and the overhead."""
-    made: Usage = {}
+def pod_amounts(spec: JsonObject, kind: str) -> Usage:
+    """A pod's ``requests`` or ``limits``: its containers together, or the largest init container beside the sidecars,
+    and the overhead."""
     initial = spec.get("initContainers") or []
     sidecars = [each for each in initial if each.get("restartPolicy") == "Always"]
-    overhead = {name: parse_quantity(str(each)) for name, each in (spec.get("overhead") or {}).items()}
+    beside = _sum(_amounts(each, kind) for each in sidecars)
+    total = _sum((beside, *(_amounts(each, kind) for each in spec.get("containers") or [])))
+    for each in initial:
+        if each not in sidecars:
+            for name, amount in _sum((beside, _amounts(each, kind))).items():
+                total[name] = max(total.get(name, Fraction()), amount)
+    if kind == "limits" and not total:
+        return total
+    return _sum(
+        (total, {name: parse_quantity(str(each)) for name, each in (spec.get("overhead") or {}).items()})
+    )
+
+
+def _pod_usage(spec: JsonObject) -> Usage:
+    made: Usage = {}
     for kind in ("requests", "limits"):
-        beside = _sum(_amounts(each, kind) for each in sidecars)
-        total = _sum((beside, *(_amounts(each, kind) for each in spec.get("containers") or [])))
-        for each in initial:
-            if each not in sidecars:
-                for name, amount in _sum((beside, _amounts(each, kind))).items():
-                    total[name] = max(total.get(name, Fraction()), amount)
-        if kind == "requests" or total:
-            total = _sum((total, overhead))
-        for name, amount in total.items():
+        for name, amount in pod_amounts(spec, kind).items():
             made[f"{kind}.{name}"] = amount
             if kind == "requests" and name in _COMPUTE:
                 made[name] = amount

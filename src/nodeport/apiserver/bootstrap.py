@@ -8,8 +8,16 @@ from datetime import timedelta
 from ipaddress import IPv4Address
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+from nodeport.api.resources import (
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    NAMESPACES,
+    PRIORITY_CLASSES,
+    SERVICES,
+    Resource,
+)
 from nodeport.api.status import AlreadyExists, Invalid, NotFound
+from nodeport.api.validation.policies import SYSTEM_PRIORITIES
 from nodeport.apiserver.allocators.clusterip import Network
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import Registry
@@ -32,6 +40,16 @@ class Advertised:
     port: int
 
 
+def system_priority(name: str, value: int) -> JsonObject:
+    """A class for the pods that a cluster or a node cannot do without."""
+    what = name.removeprefix("system-").removesuffix("-critical")
+    return {
+        "metadata": {"name": name},
+        "value": value,
+        "description": f"For pods that the {what} cannot do without.",
+    }
+
+
 class Bootstrap:
     """Creates what is missing, at once and then every ten seconds; edits nobody's changes away."""
 
@@ -49,6 +67,8 @@ class Bootstrap:
         """Everything that must exist before the first request is served."""
         for name in SYSTEM_NAMESPACES:
             await self._create(NAMESPACES, "", {"metadata": {"name": name}})
+        for name, value in SYSTEM_PRIORITIES.items():
+            await self._create(PRIORITY_CLASSES, "", system_priority(name, value))
         await self._default_cidr.ensure()
         await self._create(SERVICES, "default", self._service())
         if self._advertised.address.is_loopback:

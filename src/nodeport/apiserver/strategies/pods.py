@@ -8,6 +8,8 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.quantity import parse_quantity
 from nodeport.api.resources import PODS
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
+from nodeport.apiserver.strategies.podadmission import admit_pod
+from nodeport.store.base import Store
 
 DEFAULT_GRACE_SECONDS = 30
 EVICTION_SECONDS = 300
@@ -23,14 +25,12 @@ class PodStrategy(Strategy):
         super().__init__(PODS)
 
     def begin_create_defaults(self, obj: JsonObject) -> None:
-        """What the admission plugins ServiceAccount, DefaultTolerationSeconds and Priority fill in."""
+        """What the admission plugins ServiceAccount and DefaultTolerationSeconds fill in."""
         spec = obj.setdefault("spec", {})
         spec["serviceAccountName"] = (
             spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT_ACCOUNT
         )
         spec["serviceAccount"] = spec["serviceAccountName"]
-        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-        spec.setdefault("priority", 0)
         tolerations = spec.get("tolerations") or []
         for taint in (NOT_READY, UNREACHABLE):
             if not any(_tolerates(each, taint) for each in tolerations):
@@ -41,6 +41,9 @@ class PodStrategy(Strategy):
                     }
                 )  # fmt: skip
         spec["tolerations"] = tolerations
+
+    async def admit(self, obj: JsonObject, store: Store) -> None:
+        await admit_pod(obj, store)
 
     def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
         self.begin_create_defaults(obj)
