@@ -289,6 +289,36 @@ async def test_what_others_do_to_a_slice_is_undone() -> None:
         await eventually(recreated)
 
 
+@pytest.mark.parametrize("notes", [{}, {"service.kubernetes.io/topology-mode": "Auto"}])
+async def test_whatever_others_write_into_a_slice_is_undone(notes: dict[str, str]) -> None:
+    async with cluster_of_pods() as (cluster, pods):
+        asking = service()
+        asking["metadata"]["annotations"] = notes
+        await cluster.client.create(SERVICES, asking)
+        await pods.create("p", "10.1.0.1", node="n1", labels=APP)
+        [before] = await until(cluster, "10.1.0.1")
+        [found] = await slices(cluster)
+        odd = [
+            {"addresses": ["10.1.0.1"], "hints": {"forZones": [{}]}},
+            {
+                "addresses": ["10.6.6.6"],
+                "targetRef": {},
+                "conditions": {"ready": True},
+                "hints": {"forZones": []},
+            },
+        ]
+        ports = [
+            {"name": "odd"},
+            {"name": "x", "port": 1, "protocol": "UDP", "appProtocol": "kubernetes.io/h2c"},
+        ]
+        await patch(cluster, ENDPOINT_SLICES, found["metadata"]["name"], {"endpoints": odd, "ports": ports})
+
+        async def restored() -> bool:
+            return await endpoints(cluster) == [before]
+
+        await eventually(restored)
+
+
 async def test_a_service_that_stops_selecting_keeps_its_slices_as_they_are() -> None:
     async with cluster_of_pods() as (cluster, pods):
         await cluster.client.create(SERVICES, service())

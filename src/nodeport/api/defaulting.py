@@ -278,12 +278,17 @@ def _endpoints(obj: JsonObject) -> None:
 
 
 def _endpoint_slice(obj: JsonObject) -> None:
-    """Both lists are always shown, as null when they were not given, and so are an endpoint's conditions."""
+    """Both lists are always shown, as null when they were not given, and so are an endpoint's conditions and the
+    name of a hint.
+    """
     obj.setdefault("endpoints", None)
     obj.setdefault("ports", None)
     for endpoint in _each(obj, "endpoints"):
         if endpoint.get("conditions") is None:
             endpoint["conditions"] = {}
+        if endpoint.get("hints"):
+            for hint in (*_each(endpoint["hints"], "forZones"), *_each(endpoint["hints"], "forNodes")):
+                _default(hint, "name", "")
     for port in _each(obj, "ports"):
         if port.get("name") is None:
             port["name"] = ""

@@ -122,8 +122,8 @@ def _add_endpoint(
 
 def _hints(hints: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
     return (
-        tuple(hint["name"] for hint in hints.get("forZones") or ()),
-        tuple(hint["name"] for hint in hints.get("forNodes") or ()),
+        tuple(hint.get("name") or "" for hint in hints.get("forZones") or ()),
+        tuple(hint.get("name") or "" for hint in hints.get("forNodes") or ()),
     )
 
 

@@ -85,3 +85,12 @@ async def test_lists_that_were_not_given_are_shown_as_null(raw: Any) -> None:
     made = await raw.create(SLICES, {"metadata": {"name": "s"}, "addressType": "IPv4"})
     assert (made["endpoints"], made["ports"]) == (None, None)
     assert (await raw.get(f"{SLICES}/s")) == made
+
+
+async def test_a_hint_without_a_name_has_an_empty_one(raw: Any) -> None:
+    hinted = {"addresses": ["10.1.1.1"], "hints": {"forZones": [{}]}}
+    made = await raw.create(SLICES, endpoint_slice(endpoints=[hinted]))
+    assert made["endpoints"][0]["hints"] == {"forZones": [{"name": ""}]}
+    hinted["hints"] = {"forNodes": [{}]}
+    refused = await raw("POST", SLICES, endpoint_slice("t", endpoints=[hinted]))
+    assert "endpoints[0].hints.forNodes[0].name: Invalid value: " in refused.message

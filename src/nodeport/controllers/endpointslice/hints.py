@@ -138,7 +138,7 @@ def _is_ready(endpoint: JsonObject) -> bool:
 
 
 def _zones(endpoint: JsonObject) -> list[str]:
-    return [zone["name"] for zone in (endpoint.get("hints") or {}).get("forZones") or ()]
+    return [zone.get("name") or "" for zone in (endpoint.get("hints") or {}).get("forZones") or ()]
 
 
 def _with_hints(endpoint: JsonObject, hints: JsonObject) -> JsonObject:
