@@ -1,105 +1,40 @@
-"""Endpoints, EndpointSlices and their mirrors against the real API server: what followers of a Service see."""
+"""Endpoints and EndpointSlices against the real API server: what followers of a Service see."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_network
-from typing import Any
 
 import pytest
 
+from contract.endpoint_clusters import (
+    APP,
+    MANAGED_BY,
+    cluster_of_pods,
+    endpoints,
+    hand_made,
+    patch,
+    service,
+    slices,
+    subsets,
+    told,
+    until,
+)
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
     ENDPOINT_SLICES,
     ENDPOINTS,
-    EVENTS,
     NODES,
     SERVICES,
-    Resource,
 )
-from nodeport.api.status import NotFound
 from nodeport.apiserver.auth import User
 from nodeport.client.config import ClientConfig
 from nodeport.client.rest import RestClient
 from nodeport.controllers.manager import ControllerManager
-from nodeport.testing.apipods import ApiPods
-from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
-
-OF_WEB = "kubernetes.io/service-name=web"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-APP = {"app": "web"}
-HTTP = {"name": "http", "containerPort": 8080}
-
-
-@asynccontextmanager
-async def cluster_of_pods(
-    server: dict[str, Any] | None = None, **options: Any
-) -> AsyncIterator[tuple[ControlledCluster, ApiPods]]:
-    """Three nodes in the zones a, b and none; nobody but the test writes pods."""
-    grace = timedelta(hours=1)
-    server = {"advertise": ("192.0.2.1", 6443), **(server or {})}
-    async with controlled_cluster(0, server=server, node_monitor_grace=grace, **options) as cluster:
-        pods = ApiPods(cluster.client)
-        for name, zone in (("n1", "a"), ("n2", "b"), ("n3", "")):
-            await pods.add_node(name, zone)
-        yield cluster, pods
-
-
-def service(**spec: Any) -> JsonObject:
-    wanted = {"selector": APP, "ports": [{"port": 80, "targetPort": 8080}], **spec}
-    return {"metadata": {"name": "web", "namespace": "default"}, "spec": wanted}
-
-
-async def slices(cluster: ControlledCluster) -> list[JsonObject]:
-    found = await cluster.items(ENDPOINT_SLICES, label_selector=OF_WEB)
-    return sorted(found, key=lambda each: each["metadata"]["name"])
-
-
-async def endpoints(cluster: ControlledCluster) -> list[JsonObject]:
-    """Every endpoint of the Service, by address."""
-    found = [endpoint for each in await slices(cluster) for endpoint in each["endpoints"] or ()]
-    return sorted(found, key=lambda endpoint: endpoint["addresses"])
-
-
-async def until(cluster: ControlledCluster, *addresses: str) -> list[JsonObject]:
-    """Until exactly these addresses are endpoints."""
-
-    async def reached() -> list[JsonObject] | None:
-        found = await endpoints(cluster)
-        return found if [endpoint["addresses"][0] for endpoint in found] == list(addresses) else None
-
-    if addresses:
-        found: list[JsonObject] = await eventually(reached)
-        return found
-    await eventually(lambda: _is_empty(cluster))
-    return []
-
-
-async def _is_empty(cluster: ControlledCluster) -> bool:
-    return not await endpoints(cluster)
-
-
-async def subsets(cluster: ControlledCluster) -> list[JsonObject]:
-    try:
-        return list((await cluster.client.get(ENDPOINTS, "web", "default")).get("subsets") or [])
-    except NotFound:
-        return []
-
-
-async def told(cluster: ControlledCluster, reason: str) -> list[str]:
-    """The messages of all events of that reason."""
-    return [event["message"] for event in await cluster.items(EVENTS) if event["reason"] == reason]
-
-
-async def patch(cluster: ControlledCluster, resource: Resource, name: str, change: JsonObject) -> None:
-    namespace = "" if resource is NODES else "default"
-    await cluster.client.patch(resource, name, change, namespace)
-
+from nodeport.testing.controlplane import ControlledCluster, eventually
 
 # --- EndpointSlices
 
@@ -443,114 +378,6 @@ async def test_endpoints_changed_or_deleted_by_hand_come_back() -> None:
         assert await eventually(lambda: subsets(cluster)) == wanted
         await cluster.client.delete(ENDPOINTS, "web", "default")
         assert await eventually(lambda: subsets(cluster)) == wanted
-
-
-# --- mirrors
-
-
-MADE = {"addresses": [{"ip": "10.9.0.1"}], "ports": [{"name": "http", "port": 80}]}
-
-
-def hand_made(*found: JsonObject, **metadata: Any) -> JsonObject:
-    return {
-        "metadata": {"name": "web", "namespace": "default", **metadata},
-        "subsets": list(found or (MADE,)),
-    }
-
-
-async def mirrored(cluster: ControlledCluster) -> list[JsonObject]:
-    manager = "endpointslicemirroring-controller.k8s.io"
-    return [found for found in await slices(cluster) if found["metadata"]["labels"][MANAGED_BY] == manager]
-
-
-async def no_mirror(cluster: ControlledCluster) -> bool:
-    return not await mirrored(cluster)
-
-
-async def test_endpoints_of_a_service_without_a_selector_are_mirrored_whichever_comes_first() -> None:
-    for first, second in ((SERVICES, ENDPOINTS), (ENDPOINTS, SERVICES)):
-        async with cluster_of_pods() as (cluster, _):
-            objects = {SERVICES: service(selector=None), ENDPOINTS: hand_made(labels={"team": "x"})}
-            for resource in (first, second):
-                await cluster.client.create(resource, objects[resource])
-            [found] = await eventually(lambda cluster=cluster: mirrored(cluster))
-            assert found["metadata"]["labels"]["team"] == "x"
-            assert found["endpoints"] == [{"addresses": ["10.9.0.1"], "conditions": {"ready": True}}]
-            assert found["ports"] == [{"name": "http", "port": 80, "protocol": "TCP"}]
-
-
-async def test_a_mirror_follows_its_endpoints_and_goes_with_them() -> None:
-    async with cluster_of_pods() as (cluster, _):
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made())
-        [first] = await eventually(lambda: mirrored(cluster))
-        both = {**MADE, "notReadyAddresses": [{"ip": "10.9.0.2"}]}
-        await patch(cluster, ENDPOINTS, "web", {"subsets": [both]})
-        await until(cluster, "10.9.0.1", "10.9.0.2")
-        [second] = await mirrored(cluster)
-        assert second["metadata"]["uid"] == first["metadata"]["uid"]
-        await cluster.client.delete(ENDPOINTS, "web", "default")
-        await eventually(lambda: no_mirror(cluster))
-
-
-@pytest.mark.parametrize(
-    ("resource", "change"),
-    [
-        (ENDPOINTS, {"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}),
-        (ENDPOINTS, {"metadata": {"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}}}),
-        (SERVICES, {"spec": {"selector": {"app": "other"}}}),
-    ],
-)
-async def test_a_mirror_goes_when_it_is_no_longer_wanted(resource: Resource, change: JsonObject) -> None:
-    async with cluster_of_pods() as (cluster, _):
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made())
-        await eventually(lambda: mirrored(cluster))
-        await patch(cluster, resource, "web", change)
-        await eventually(lambda: no_mirror(cluster))
-
-
-async def test_a_mirror_goes_with_the_service() -> None:
-    async with cluster_of_pods() as (cluster, _):
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made())
-        await eventually(lambda: mirrored(cluster))
-        await cluster.client.delete(SERVICES, "web", "default")
-        await eventually(lambda: no_mirror(cluster))
-
-
-async def test_a_mirror_that_was_changed_or_deleted_by_hand_comes_back() -> None:
-    async with cluster_of_pods() as (cluster, _):
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made())
-        [found] = await eventually(lambda: mirrored(cluster))
-        name = found["metadata"]["name"]
-        await patch(cluster, ENDPOINT_SLICES, name, {"endpoints": [{"addresses": ["10.6.6.6"]}]})
-        await until(cluster, "10.9.0.1")
-        await cluster.client.delete(ENDPOINT_SLICES, name, "default")
-        await until(cluster, "10.9.0.1")
-        [again] = await mirrored(cluster)
-        assert again["metadata"]["uid"] != found["metadata"]["uid"]
-
-
-async def test_endpoints_with_too_many_addresses_are_mirrored_in_part_and_an_event_says_so() -> None:
-    async with cluster_of_pods() as (cluster, _):
-        many = {"addresses": [{"ip": f"10.9.{n // 250}.{n % 250 + 1}"} for n in range(1001)]}
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made(many))
-        [found] = await eventually(lambda: mirrored(cluster))
-        assert len(found["endpoints"]) == 1000
-        [message] = await eventually(lambda: told(cluster, "TooManyAddressesToMirror"))
-        assert message.endswith("per Endpoints subset. 1 addresses were skipped")
-
-
-async def test_the_api_servers_own_endpoints_are_not_mirrored() -> None:
-    async with cluster_of_pods() as (cluster, _):
-        await cluster.client.create(SERVICES, service(selector=None))
-        await cluster.client.create(ENDPOINTS, hand_made())
-        await eventually(lambda: mirrored(cluster))
-        found = await cluster.items(ENDPOINT_SLICES, label_selector="kubernetes.io/service-name=kubernetes")
-        assert [each["metadata"]["name"] for each in found] == ["kubernetes"]
 
 
 async def test_controllers_that_start_again_find_nothing_to_write() -> None:
