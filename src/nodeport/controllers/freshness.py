@@ -57,6 +57,10 @@ class WriteGuard(Generic[K]):
         del self._outstanding[key]
         return True
 
+    def forget(self, key: K) -> None:
+        """There is nothing more to wait for."""
+        self._outstanding.pop(key, None)
+
     def _entry(self, key: K) -> _Outstanding:
         entry = self._outstanding[key]
         entry.since = self._clock.monotonic()

@@ -89,6 +89,14 @@ async def test_after_a_failure_what_was_begun_is_noted_and_the_rest_left() -> No
     assert not writer.is_caught_up(KEY), "seven were written, and the cache does not show them"
 
 
+async def test_nothing_is_remembered_of_an_owner_that_is_gone() -> None:
+    writer = writer_on(Server(), [])
+    await writer.write(KEY, plan(1))
+    assert not writer.is_caught_up(KEY)
+    writer.forget(KEY)
+    assert writer.is_caught_up(KEY)
+
+
 @pytest.mark.parametrize("race", [Conflict("changed"), NotFound("gone")])
 async def test_races_are_not_told_as_failures(race: ApiError) -> None:
     server = Server()

@@ -187,7 +187,7 @@ class EndpointSliceController:
         return self._wait_for_nodes(key, service, plan)
 
     def _forget(self, key: NamespacedName) -> None:
-        for memory in (self._times, self._pacer, self._topology):
+        for memory in (self._times, self._pacer, self._topology, self._writer):
             memory.forget(key)
         self._waits.pop(key, None)
 

@@ -58,6 +58,10 @@ class SliceWriter:
         """Whether the cache shows what was written for ``key``."""
         return self._guard.is_caught_up(key)
 
+    def forget(self, key: NamespacedName) -> None:
+        """The owner is gone."""
+        self._guard.forget(key)
+
     def seen(self, change: Change, owner_of: Callable[[JsonObject], NamespacedName | None]) -> None:
         """A slice changed, from or to one of ours."""
         for key in {owner_of(found) for found in (change.old, change.new) if found is not None}:

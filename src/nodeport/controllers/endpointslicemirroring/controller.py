@@ -121,6 +121,7 @@ class EndpointSliceMirroringController:
         endpoints, service = self._informers.endpoints.get(key), self._informers.services.get(key)
         if endpoints is None or not is_to_be_mirrored(endpoints, service):
             await self._write(key, SlicePlan(delete=tuple(self._mirrors(key))))
+            self._writer.forget(key)
             return None
         plan = plan_mirror(endpoints, self._mirrors(key), maximum=self._maximum)
         for reason, message in plan.events:
