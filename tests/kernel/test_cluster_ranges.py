@@ -19,6 +19,10 @@ def test_a_dual_stack_cluster_gives_both_addresses_and_forwards_to_the_first(clu
     cluster.up("--nodes", "1", "--service-cluster-ip-range", BOTH, "--service-node-port-range", "31000+9")
     assert cluster.get(SERVICE_CIDRS, "kubernetes")["spec"]["cidrs"] == BOTH.split(",")
     assert cluster.get(SERVICES, "kubernetes")["spec"]["clusterIPs"] == ["10.97.0.1"]
+    wait_for(
+        lambda: cluster.get(SERVICE_CIDRS, "kubernetes")["metadata"].get("finalizers"),
+        "the range's finalizer",
+    )
     port = cluster.deploy(1)
     assert 31000 <= port <= 31009
     made = cluster.create(SERVICES, {

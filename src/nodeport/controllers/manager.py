@@ -66,12 +66,15 @@ from nodeport.controllers.replicaset.controller import ReplicaSetController
 from nodeport.controllers.scheduler.controller import Scheduler
 from nodeport.controllers.selection import index_pods, index_services
 from nodeport.controllers.serviceaccount.controller import ServiceAccountController
-from nodeport.controllers.servicecidr.controller import ServiceCidrController
+from nodeport.controllers.servicecidr.controller import NOT_MANAGED, ServiceCidrController
 from nodeport.controllers.statefulset.controller import StatefulSetController
 from nodeport.kit.clock import Clock, SystemClock
 
 _NOT_FOLLOWED = (EVENTS, LEASES)
 """Events own nothing; of the leases, which change all the time, only those of nodes matter here."""
+_FOLLOWED_ONLY = {IP_ADDRESSES: NOT_MANAGED}
+"""The addresses of Services, one for each, own nothing and go with their Services: of IPAddresses only those of others
+may have owners that a garbage collector must look after."""
 
 
 class Controller(Protocol):
@@ -97,7 +100,7 @@ class ControllerManager:
         self._client = client
         self._clock = clock or SystemClock()
         self.informers = {
-            row: Informer(client, row, clock=self._clock)
+            row: Informer(client, row, label_selector=_FOLLOWED_ONLY.get(row, ""), clock=self._clock)
             for row in RESOURCES
             if row.is_kept and row not in _NOT_FOLLOWED
         }
@@ -210,8 +213,7 @@ class ControllerManager:
                 self._client, namespaces=namespaces, pods=pods, clock=self._clock
             ),
             "service-cidr": ServiceCidrController(
-                self._client, service_cidrs=self._informer(SERVICE_CIDRS),
-                ip_addresses=self._informer(IP_ADDRESSES), clock=self._clock,
+                self._client, service_cidrs=self._informer(SERVICE_CIDRS), clock=self._clock
             ),
             "serviceaccount": ServiceAccountController(
                 self._client, namespaces=namespaces, service_accounts=self._informer(SERVICE_ACCOUNTS),
