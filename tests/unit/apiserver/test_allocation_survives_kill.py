@@ -7,7 +7,7 @@ import random
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ async def churn(
         known.unsure.add(name)
         port = rng.choice(PORTS)
         if name not in known.present:
-            spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}
+            policy = rng.choice(("SingleStack", "PreferDualStack", "RequireDualStack"))
+            spec = {"type": "NodePort", "ipFamilyPolicy": policy, "ports": [{"port": 80, "nodePort": port}]}
             async with session.post(base, json={"metadata": {"name": name}, "spec": spec}) as response:
                 await response.read()
                 if response.status == 201:
@@ -57,7 +58,8 @@ async def churn(
                 if response.status == 200:
                     del known.present[name]
         else:
-            patch = {"spec": {"ports": [{"port": 80, "nodePort": port}]}}
+            policy = rng.choice(("SingleStack", "RequireDualStack"))
+            patch = {"spec": {"ipFamilyPolicy": policy, "ports": [{"port": 80, "nodePort": port}]}}
             headers = {"Content-Type": "application/merge-patch+json"}
             async with session.patch(f"{base}/{name}", json=patch, headers=headers) as response:
                 await response.read()
@@ -117,7 +119,7 @@ async def check(database: Path, known: Acknowledged) -> int:
             assert stored is not None, f"{name} was acknowledged and is lost"
             assert decode(stored.value)["spec"]["ports"][0]["nodePort"] == port
         rng = random.Random(0)
-        addresses = ClusterIPAllocator(rng, [IPv4Network("10.96.0.0/16")])
+        addresses = ClusterIPAllocator(rng, [IPv4Network("10.96.0.0/16"), IPv6Network("fd00:96::/112")])
         ports = NodePortAllocator(range(30000, 32768), rng)
         assert await Repair(store, SystemClock(), addresses, ports, no_report).run_once() == 0
         stored_ports = [each for each in owners if "/nodeports/" in each]

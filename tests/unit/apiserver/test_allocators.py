@@ -174,6 +174,9 @@ def test_allocators_count_what_they_did() -> None:
     found = list(addresses.metrics())
     assert 'kube_apiserver_clusterip_allocator_available_ips{cidr="10.0.0.0/30"} 1' in found
     assert 'kube_apiserver_clusterip_allocator_allocation_total{cidr="10.0.0.0/30",scope="static"} 1' in found
+    took = "kube_apiserver_clusterip_allocator_allocation_duration_seconds"
+    assert f'{took}_count{{cidr="10.0.0.0/30"}} 1' in found
+    assert f'{took}_bucket{{cidr="10.0.0.0/30",le="+Inf"}} 1' in found
 
 
 def test_loading_ignores_what_is_out_of_range() -> None:

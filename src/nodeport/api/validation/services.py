@@ -17,7 +17,6 @@ from nodeport.api.validation.serviceips import validate_cluster_ip_update, valid
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _LB_ONLY = "may only be used when `type` is 'LoadBalancer'"
 _MOST_AFFINITY_SECONDS = 86400
-_KUBELET_PORT = 10250
 _HINTS = "service.kubernetes.io/topology-aware-hints"
 _MODE = "service.kubernetes.io/topology-mode"
 _SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -50,6 +49,7 @@ def validate_service_update(service: JsonObject, old: JsonObject) -> Iterator[Fi
     stays_balancer = services.type_of(old) == services.type_of(service) == LOAD_BALANCER
     if stays_balancer and spec.get("loadBalancerClass") != before.get("loadBalancerClass"):
         yield invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
+    yield from _balancer_class(spec)  # as the API does, which judges it again with all the rest
     stays_checked = services.needs_health_check_node_port(old) and services.needs_health_check_node_port(
         service
     )
@@ -71,10 +71,6 @@ def _type_specific(service: JsonObject, spec: JsonObject) -> Iterator[FieldError
         yield required("spec.ports")
     match kind:
         case services.LOAD_BALANCER:
-            for index, port in enumerate(spec.get("ports") or []):
-                if port.get("port") == _KUBELET_PORT:
-                    detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
-                    yield invalid(f"spec.ports[{index}]", port["port"], detail)
             if headless:
                 yield invalid(
                     "spec.clusterIPs[0]", "None", "may not be set to 'None' for LoadBalancer services"
@@ -210,14 +206,19 @@ def _cidr(text: str, path: str) -> Iterator[FieldError]:
 
 def _load_balancer_fields(spec: JsonObject) -> Iterator[FieldError]:
     is_balancer = spec.get("type") == LOAD_BALANCER
-    allocate, balancer_class = spec.get("allocateLoadBalancerNodePorts"), spec.get("loadBalancerClass")
+    allocate = spec.get("allocateLoadBalancerNodePorts")
     if allocate is not None and not is_balancer:
         yield forbidden("spec.allocateLoadBalancerNodePorts", _LB_ONLY)
     if allocate is None and is_balancer:
         yield required("spec.allocateLoadBalancerNodePorts")
+    yield from _balancer_class(spec)
+
+
+def _balancer_class(spec: JsonObject) -> Iterator[FieldError]:
+    balancer_class = spec.get("loadBalancerClass")
     if balancer_class is None:
         return
-    if is_balancer:
+    if spec.get("type") == LOAD_BALANCER:
         yield from (invalid("spec.loadBalancerClass", balancer_class, why)
                     for why in names.qualified_name(balancer_class))  # fmt: skip
     else:

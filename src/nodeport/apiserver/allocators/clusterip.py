@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from time import perf_counter
 
 from nodeport.apiserver.allocators.bands import (
     AlreadyAllocated,
@@ -17,9 +18,13 @@ from nodeport.apiserver.allocators.bands import (
     band_offset,
     take_random,
 )
-from nodeport.apiserver.allocators.tally import DYNAMIC, STATIC, Tally
+from nodeport.apiserver.allocators.tally import DYNAMIC, STATIC, Durations, Tally
 from nodeport.kit.bitmap import bits
 
+_METRICS = (
+    ("allocated_ips", "gauge"), ("available_ips", "gauge"), ("allocation_total", "counter"),
+    ("allocation_errors_total", "counter"), ("allocation_duration_seconds", "histogram"),
+)  # fmt: skip
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -48,6 +53,7 @@ class AddressRange:
         self.dynamic = 1 + band_offset(network.num_addresses, divisor=16, maximum=256)
         self.taken = bits(network.num_addresses)
         self.tally = Tally()
+        self.durations = Durations()
 
     @property
     def size(self) -> int:
@@ -148,6 +154,7 @@ class ClusterIPAllocator:
 
     def claim(self, address: Address) -> None:
         """Take exactly ``address``. Raises ``OutOfRange`` or ``AlreadyAllocated``."""
+        began = perf_counter()
         chosen = self._ready_range(address)
         if chosen is None:
             raise OutOfRange("the provided network does not match the current range")
@@ -155,6 +162,7 @@ class ClusterIPAllocator:
             chosen.tally.errors[STATIC] += 1
             raise AlreadyAllocated("provided IP is already allocated")
         chosen.tally.allocations[STATIC] += 1
+        chosen.durations.observe(perf_counter() - began)
 
     def _ready_range(self, address: Address) -> AddressRange | None:
         number = int(address)
@@ -184,6 +192,7 @@ class ClusterIPAllocator:
 
     def claim_any(self, version: int = 4) -> Address:
         """Take a random free address of the first range that has one. Raises ``Full``."""
+        began = perf_counter()
         for each in self._ranges[version].values():
             if not each.ready or each.taken.count >= each.size:
                 continue
@@ -195,14 +204,14 @@ class ClusterIPAllocator:
             each.tally.allocations[DYNAMIC] += 1
             number = each.base + index
             self._mark(version, number)
+            each.durations.observe(perf_counter() - began)
             return IPv4Address(number) if version == 4 else IPv6Address(number)
         raise Full
 
     def metrics(self) -> Iterator[str]:
         """Samples for every range, ready or not."""
         prefix = "kube_apiserver_clusterip_allocator"
-        for name, kind in (("allocated_ips", "gauge"), ("available_ips", "gauge"), ("allocation_total", "counter"),
-                           ("allocation_errors_total", "counter")):  # fmt: skip
+        for name, kind in _METRICS:
             yield f"# TYPE {prefix}_{name} {kind}"
         for each in self.ranges:
             labels = f'cidr="{each.network}"'
@@ -210,3 +219,4 @@ class ClusterIPAllocator:
             yield f"{prefix}_allocated_ips{{{labels}}} {used}"
             yield f"{prefix}_available_ips{{{labels}}} {max(0, each.size - used)}"
             yield from each.tally.lines(prefix, f"{labels},")
+            yield from each.durations.lines(f"{prefix}_allocation_duration_seconds", f"{labels},")

@@ -140,7 +140,8 @@ class Expected:
     def _check_invalid(self, answer: Answer, name: str) -> None:
         status = answer.body
         assert (answer.status, status.get("reason"), status.get("code")) == (422, "Invalid", 422), status
-        shown = self.errors[0] if len(self.errors) == 1 else f"[{', '.join(self.errors)}]"
+        unique = list(dict.fromkeys(self.errors))
+        shown = unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"
         assert status["message"] == f'Service "{name}" is invalid: {shown}'
         details = {key: value for key, value in status["details"].items() if key != "causes"}
         assert details == ({"name": name, "kind": "Service"} if name else {"kind": "Service"})

@@ -76,7 +76,7 @@ def type_changes() -> list[Update]:
                "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"),
         update(T + "changed-too", "hcnp", {**lb_local, "healthCheckNodePort": 30703}, {**NP, "healthCheckNodePort": 30704}, f"spec.healthCheckNodePort: Invalid value: 30704: {hcnp}"),
         update(T + "changed-too", "allocate", LB, {**NP, "allocateLoadBalancerNodePorts": False}, f"spec.allocateLoadBalancerNodePorts: Forbidden: {LB_ONLY}"),
-        update(T + "changed-too", "class", {**LB, "loadBalancerClass": "a/b"}, {**NP, "loadBalancerClass": "a/c"}, f"spec.loadBalancerClass: Forbidden: {LB_ONLY}"),
+        update(T + "changed-too", "class", {**LB, "loadBalancerClass": "a/b"}, {**NP, "loadBalancerClass": "a/c"}, *(f"spec.loadBalancerClass: Forbidden: {LB_ONLY}",) * 2),
         update(T + "changed-too", "etp", NP, {**CIP, **LOCAL}, 'spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services'),
         *(update(T + "drops-hcnp", f"to-{kind['type']}", {**lb_local, "healthCheckNodePort": 30703}, kind, fields={HCNP: ABSENT}) for kind in (CIP, NP, EN)),
         update(T + "drops-hcnp", "to-cluster", {**lb_local, "healthCheckNodePort": 30703}, {"externalTrafficPolicy": "Cluster"}, fields={HCNP: ABSENT}),
@@ -198,6 +198,8 @@ def port_changes() -> list[Update]:
         update(V + "lb-class", "changed", {**LB, "loadBalancerClass": "a/b"}, {"loadBalancerClass": "a/c"}, 'spec.loadBalancerClass: Invalid value: "a/c": may not change once set'),
         update(V + "lb-class", "set-late", LB, {"loadBalancerClass": "a/c"}, 'spec.loadBalancerClass: Invalid value: "a/c": may not change once set'),
         update(V + "lb-class", "unset", {**LB, "loadBalancerClass": "a/b"}, {"loadBalancerClass": None}, "spec.loadBalancerClass: Invalid value: null: may not change once set"),
+        update(V + "lb-class", "bad-with-the-type", NP, {**LB, "loadBalancerClass": "/c"},
+               *('spec.loadBalancerClass: Invalid value: "/c": prefix part must be non-empty',) * 2),
         update(V + "lb-class", "with-the-type", NP, {**LB, "loadBalancerClass": "a/c"}, fields={"spec.loadBalancerClass": "a/c"}),
     ]  # fmt: skip
 

@@ -158,6 +158,7 @@ def numbers() -> list[Create]:
         create(V + "port-duplicate", "protocols", {"ports": [port(name="a"), port(name="b", protocol="UDP"), port(name="c", protocol="SCTP")]}),
         create(V + "port-duplicate", "thrice", {"ports": [port(name=name) for name in "abc"]}, *(f"spec.ports[{index}]: Duplicate value: {shown}" for index in (1, 2))),
         create(V + "not-validated", "two", {"ports": two}),
+        create(V + "not-validated", "kubelet-port", {**LB, "ports": [{"port": 10250}]}),
     ]  # fmt: skip
 
 
