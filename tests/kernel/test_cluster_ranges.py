@@ -44,6 +44,17 @@ def test_a_dual_stack_cluster_gives_both_addresses_and_forwards_to_the_first(clu
     assert "Traceback" not in cluster.logs()
 
 
+def test_a_cluster_of_ipv6_services_alone_comes_up_and_goes(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "1", "--service-cluster-ip-range", "fd00:10:97::/112")
+    assert cluster.get(SERVICES, "kubernetes")["spec"]["clusterIPs"] == ["fd00:10:97::1"]
+    made = cluster.create(
+        SERVICES, {"metadata": {"name": "six"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
+    )
+    assert made["spec"]["ipFamilies"] == ["IPv6"]
+    assert "healthy" in cluster.nodeport("status")
+    assert "Traceback" not in cluster.logs()
+
+
 def test_a_second_family_may_join_and_nothing_else(cluster: LocalCluster) -> None:
     cluster.up("--nodes", "1")
     said = cluster.nodeport("up", "--service-cluster-ip-range", BOTH, code=1)

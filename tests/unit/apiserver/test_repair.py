@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -23,39 +23,10 @@ from nodeport.apiserver.repair import INTERVAL, Repair
 from nodeport.store.base import Delete, Put
 from nodeport.store.memory import MemoryStore
 from nodeport.testing.apiserver import RunningApiServer, running_apiserver
+from unit.apiserver.clocks import START, HandClock
 
 Json = dict[str, Any]
-START = datetime(2026, 1, 1, tzinfo=UTC)
 NET = IPv4Network("10.96.0.0/16")
-
-
-class HandClock:
-    """Time that passes when a test says so; whoever sleeps is woken when their time has come."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-        self._sleepers: list[tuple[float, asyncio.Event]] = []
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.passed)
-
-    def monotonic(self) -> float:
-        return self.passed
-
-    async def sleep(self, seconds: float) -> None:
-        event = asyncio.Event()
-        entry = (self.passed + seconds, event)
-        self._sleepers.append(entry)
-        try:
-            await event.wait()
-        finally:
-            self._sleepers.remove(entry)
-
-    def advance(self, interval: timedelta) -> None:
-        self.passed += interval.total_seconds()
-        for due, event in self._sleepers:
-            if due <= self.passed:
-                event.set()
 
 
 def service(name: str, **spec: Any) -> Json:

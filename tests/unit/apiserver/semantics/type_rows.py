@@ -183,6 +183,9 @@ def port_changes() -> list[Update]:
         update(N + "reapply", "lb-without", {**LB, "allocateLoadBalancerNodePorts": False, "ports": FIXED_NP["ports"]},
                {**LB, "allocateLoadBalancerNodePorts": False, "ports": [{"port": 80}]}, put=True, fields={NODE_PORT: 30701}),
         update(N + "reapply", "hcnp", {**LB, **LOCAL, "healthCheckNodePort": 30703}, {**LB, **LOCAL, "ports": [{"port": 80}]}, put=True, fields={HCNP: 30703}),
+        update(N + "update", "swapped", two({"port": 80, "nodePort": 30701}, {"port": 81, "nodePort": 30702}),
+               {"ports": [{"name": "a", "port": 80, "nodePort": 30702}, {"name": "b", "port": 81, "nodePort": 30701}]},
+               fields={"spec.ports.0.nodePort": 30702, "spec.ports.1.nodePort": 30701}),
         update(N + "update", "changed", FIXED_NP, {"ports": [{"port": 80, "nodePort": 30702}]}, fields={NODE_PORT: 30702}),
         update(N + "update", "out-of-range", FIXED_NP, {"ports": [{"port": 80, "nodePort": 1}]},
                "spec.ports[0].nodePort: Invalid value: 1: provided port is not in the valid range. The range of valid ports is 30000-32767"),
@@ -226,7 +229,6 @@ def statuses() -> list[Update]:
 
 
 def metadata() -> list[Update]:
-    fixed = "field is immutable"
     return [
         update(V + "metadata-update", "labels", {}, {"metadata": {"labels": {"a b": ""}}},
                "metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
@@ -234,7 +236,7 @@ def metadata() -> list[Update]:
         update(V + "metadata-update", "finalizer-syntax", {}, {"metadata": {"finalizers": ["x"]}},
                'metadata.finalizers[0]: Invalid value: "x": name is neither a standard finalizer name nor is it fully qualified'),
         update(V + "metadata-update", "creation-time", {}, {"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}}, fields={"metadata.creationTimestamp": ANY}),
-    ] if fixed else []  # fmt: skip
+    ]  # fmt: skip
 
 
 CREATES = [*defaults(), *warned(), *node_ports()]
