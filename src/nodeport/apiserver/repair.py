@@ -101,15 +101,19 @@ class Repair:
 
     async def _look_now_and_then(self) -> None:
         while True:
-            await self.tell()
+            await self._carefully(self.tell(), "allocations", "nodeport", "clusterip")
             await self._clock.sleep(INTERVAL.total_seconds())
-            try:
-                await self.run_once()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                self._failures.update(("nodeport", "clusterip"))
-                _log.exception("allocations could not be checked")
+            await self._carefully(self.run_once(), "allocations", "nodeport", "clusterip")
+
+    async def _carefully(self, work: Awaitable[object], what: str, *families: str) -> None:
+        """A fault of one look is counted and logged; the next one may see better."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self._failures.update(families)
+            _log.exception("%s could not be checked", what)
 
     async def _snapshot(self) -> Snapshot:
         at = self._store.revision
@@ -224,23 +228,17 @@ class Repair:
                 async with self._store.watch(ipaddresses.PREFIX, after) as batches:
                     async for batch in batches:
                         for event in batch:
-                            await self._react(event, group)
+                            await self._carefully(self._react(event, group), event.key, "clusterip")
                     return
             except SlowWatcher:
                 await self.run_once()
 
     async def _react(self, event: Event, group: asyncio.TaskGroup) -> None:
-        try:
-            if event.current is None:
-                await self._was_removed(event)
-            elif not await self._was_written_with_its_service(event.current):
-                await self._look_at(event.key, group)
-            await self.tell()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._failures["clusterip"] += 1
-            _log.exception("%s could not be checked", event.key)
+        if event.current is None:
+            await self._was_removed(event)
+        elif not await self._was_written_with_its_service(event.current):
+            await self._look_at(event.key, group)
+        await self.tell()
 
     async def _was_written_with_its_service(self, kv: KeyValue) -> bool:
         parent = ipaddresses.service_of(decode(kv.value))
@@ -278,8 +276,8 @@ class Repair:
 
     async def _look_later(self, key: str, delay: timedelta, group: asyncio.TaskGroup) -> None:
         await self._clock.sleep(delay.total_seconds() + 1)
-        await self._look_at(key, group)
-        await self.tell()
+        await self._carefully(self._look_at(key, group), key, "clusterip")
+        await self._carefully(self.tell(), key, "clusterip")
 
     def metrics(self) -> Iterator[str]:
         for family, what in (("nodeport", "port"), ("clusterip", "ip")):

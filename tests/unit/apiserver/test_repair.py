@@ -366,3 +366,28 @@ async def test_an_orphan_made_by_hand_goes_after_its_minute_and_the_rest_is_look
 
 async def _any_sleeper(clock: HandClock, seconds: float) -> bool:
     return any(abs(due - clock.passed - seconds) < 0.01 for due, _ in clock._sleepers)
+
+
+async def test_a_look_that_fails_is_counted_and_the_next_one_works() -> None:
+    bench = Bench()
+    await bench.commit(put(service("a", clusterIPs=["10.96.0.9"])))
+    whole, bench.addresses.holds = bench.addresses.holds, None  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(bench.repair.run())
+    try:
+        await eventually(lambda: _any_sleeper(bench.clock, INTERVAL.total_seconds()))
+        bench.clock.advance(INTERVAL)
+
+        async def has_failed() -> bool:
+            return "apiserver_clusterip_repair_reconcile_errors_total 1" in list(bench.repair.metrics())
+
+        await eventually(has_failed)
+        bench.addresses.holds = whole  # type: ignore[method-assign]
+
+        async def is_mended() -> bool:
+            bench.clock.advance(INTERVAL)
+            return await bench.keys(ipaddresses.PREFIX) == {"10.96.0.9"}
+
+        await eventually(is_mended)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
