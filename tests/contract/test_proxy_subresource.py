@@ -115,10 +115,20 @@ async def test_a_body_goes_in_and_a_large_one_comes_out(there: World) -> None:
 async def test_headers_of_the_connection_and_credentials_are_not_sent_on(there: World) -> None:
     async with pod_server() as port:
         await there.pod("web", port)
-        sent = {"Connection": "keep-alive, X-Mine", "X-Mine": "1", "X-Kept": "2", "TE": "trailers"}
+        await there.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", {
+            "metadata": {"name": "ann"}, "subjects": [{"kind": "User", "name": "ann"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        })  # fmt: skip
+        sent = {
+            "Connection": "keep-alive, X-Mine",
+            "X-Mine": "1",
+            "X-Kept": "2",
+            "TE": "trailers",
+            "Impersonate-User": "ann",
+        }
         found = (await told(await there.request("GET", f"{POD}/proxy/x/", headers=sent)))["headers"]
         assert found["X-Kept"] == "2"
-        assert not {"X-Mine", "TE", "Authorization"} & set(found)
+        assert not {"X-Mine", "TE", "Authorization", "Impersonate-User"} & set(found)
         assert found["X-Forwarded-Uri"] == f"{POD}/proxy/x/"
         assert found["X-Forwarded-Proto"] == "https"
         assert found["X-Forwarded-For"] == LOOPBACK

@@ -132,11 +132,35 @@ def failure(message: str) -> JsonObject:
     }
 
 
-def terminal_size(data: bytes) -> tuple[int, int] | None:
-    """(columns, rows) of a message on the resize channel ``{"Width":80,"Height":24}``; None when it makes no sense."""
-    try:
-        found = json.loads(data)
-        columns, rows = int(found["Width"]), int(found["Height"])
-    except (ValueError, KeyError, TypeError):
+class TerminalSizes:
+    """The resize channel: JSON values ``{"Width":80,"Height":24}``, one after the other, however they are cut."""
+
+    MOST_WAITING = 1024
+
+    def __init__(self) -> None:
+        self._waiting = ""
+
+    def feed(self, data: bytes) -> list[tuple[int, int]]:
+        """(columns, rows) of all values that are whole now; those that make no sense are passed over."""
+        self._waiting = (self._waiting + data.decode("utf-8", "replace")).lstrip()
+        found = []
+        while self._waiting:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._waiting)
+            except (ValueError, RecursionError):
+                if len(self._waiting) > self.MOST_WAITING:
+                    self._waiting = ""
+                break
+            self._waiting = self._waiting[end:].lstrip()
+            if (size := _size(value)) is not None:
+                found.append(size)
+        return found
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    if not isinstance(value, dict):
         return None
-    return (columns, rows) if 0 < columns < 65536 and 0 < rows < 65536 else None
+    columns, rows = value.get("Width"), value.get("Height")
+    if isinstance(columns, int) and isinstance(rows, int) and 0 < columns < 65536 and 0 < rows < 65536:
+        return columns, rows
+    return None

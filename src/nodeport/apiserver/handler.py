@@ -17,7 +17,7 @@ from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
 from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.requests import Address, address_of
-from nodeport.apiserver.routes import PROXY, Router, Target
+from nodeport.apiserver.routes import PROXY, UPGRADED, Router, Target
 from nodeport.apiserver.verbs import Call, Verbs
 from nodeport.kit.logs import get_logger
 from nodeport.store.base import StoreError
@@ -115,6 +115,8 @@ class Handler:
         asked = verb or request.method.lower()
         if not user.is_master:
             await self._authorize(attributes_of(user, asked, target, address))
+            if asked == "get" and target.subresource in UPGRADED:
+                await self._authorize(attributes_of(user, "create", target, address))
         if not is_allowed(target, verb):
             raise method_not_allowed(resource, asked)
         return await self._verbs.serve(Call(request, address, target, verb, user))

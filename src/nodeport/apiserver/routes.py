@@ -19,6 +19,8 @@ _ITEM_VERBS = {
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 PROXY = "proxy"
 """The subresource that any method may be used on, and any path below it."""
+UPGRADED = frozenset(("exec", "attach", "portforward"))
+"""Subresources that a WebSocket opens by GET: it does what POST does, so it needs the right to create as well."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):

@@ -222,7 +222,7 @@ class ApiServer:
         repair = Repair(config.store, config.clock, addresses, ports, report)
         for source in (addresses.metrics, ports.metrics, repair.metrics):
             metrics.add_source(source)
-        metrics.add_source(lambda: stream_metrics(streamer))
+        metrics.add_source(lambda: stream_metrics(streamer, connections))
         documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
         documents.add("/openid/v1/jwks", "application/jwk-set+json", tokens.key_set)
         documents.add(
@@ -272,8 +272,9 @@ def _kubelet_context(config: ApiServerConfig) -> ssl.SSLContext | None:
     return context
 
 
-def stream_metrics(streamer: Streamer) -> list[str]:
+def stream_metrics(streamer: Streamer, connections: Connections) -> list[str]:
     return [
         "# TYPE apiserver_longrunning_requests gauge",
         f'apiserver_longrunning_requests{{verb="watch"}} {streamer.open_streams}',
+        f'apiserver_longrunning_requests{{verb="connect"}} {connections.count}',
     ]

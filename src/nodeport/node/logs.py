@@ -16,13 +16,14 @@ _BLOCK = 65536
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """As PodLogOptions has them. ``since`` is absolute; None and False mean no limit."""
+    """As PodLogOptions has them. ``since`` is absolute; ``stream`` as the log names it; None, False and b"": all."""
 
     follow: bool = False
     timestamps: bool = False
     tail_lines: int | None = None
     limit_bytes: int | None = None
     since: datetime | None = None
+    stream: bytes = b""
 
 
 class BadLogOption(ValueError):
@@ -46,6 +47,7 @@ def parse_options(query: dict[str, str], now: datetime) -> LogOptions:
         tail_lines=None if tail is None else _positive("tailLines", tail, least=0),
         limit_bytes=None if limit is None else _positive("limitBytes", limit, least=1),
         since=since,
+        stream={"Stdout": b"stdout", "Stderr": b"stderr"}.get(query.get("stream") or "", b""),
     )
 
 
@@ -64,7 +66,9 @@ def render(line: bytes, options: LogOptions) -> bytes:
     parts = line.split(b" ", 3)
     if len(parts) != 4:
         return b""
-    moment, _, tag, text = parts
+    moment, stream, tag, text = parts
+    if options.stream and stream != options.stream:
+        return b""
     if options.since and parse_rfc3339(moment.decode()) < options.since:
         return b""
     head = moment + b" " if options.timestamps else b""

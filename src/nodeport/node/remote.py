@@ -94,6 +94,7 @@ async def _copy(socket: web.WebSocketResponse, output: Output) -> None:
 
 async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
     """What the client says, until it is gone."""
+    sizes = channels.TerminalSizes()
     async for message in socket:
         if message.type is not WSMsgType.BINARY:
             return
@@ -101,20 +102,20 @@ async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
             found = PROTOCOL.decode(message.data)
         except ChannelError:
             return
-        await _take(found, session)
+        await _take(found, session, sizes)
 
 
-async def _take(message: ChannelMessage, session: Session) -> None:
+async def _take(message: ChannelMessage, session: Session, sizes: channels.TerminalSizes) -> None:
     match message.channel:
         case Channel.STDIN if message.closes:
             await session.close_stdin()
         case Channel.STDIN:
-            with contextlib.suppress(
-                BrokenPipeError
-            ):  # whoever reads no input may still have something to say
+            # whoever reads no input may still have something to say
+            with contextlib.suppress(BrokenPipeError):
                 await session.write(message.data)
-        case Channel.RESIZE if size := channels.terminal_size(message.data):
-            await session.resize(*size)
+        case Channel.RESIZE:
+            for size in sizes.feed(message.data):
+                await session.resize(*size)
 
 
 async def keep_pinging(socket: web.WebSocketResponse, clock: Clock) -> None:

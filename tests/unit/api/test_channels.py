@@ -72,16 +72,19 @@ def test_an_exit_code_is_told_as_a_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "size"),
+    ("pieces", "sizes"),
     [
-        (b'{"Width":80,"Height":24}', (80, 24)),
-        (b'{"Width":0,"Height":24}', None),
-        (b'{"Width":80}', None),
-        (b'{"Width":99999,"Height":1}', None),
-        (b"[]", None),
-        (b"\xff", None),
-        (b'{"Width":"x","Height":[]}', None),
+        ([b'{"Width":80,"Height":24}'], [(80, 24)]),
+        ([b'{"Width":81,"Height":25}\n{"Width":80,"Height":24}\n'], [(81, 25), (80, 24)]),
+        ([b'{"Width":8', b'0,"Height"', b":24}\n"], [(80, 24)]),
+        ([b'{"Width":0,"Height":24}{"Width":80}[] 1 {"Width":"x","Height":true}'], []),
+        ([b'{"Width":99999,"Height":1}', b'{"Width":1,"Height":1}'], [(1, 1)]),
+        ([b"\xff" * 2000, b'{"Width":80,"Height":24}'], [(80, 24)]),
+        ([b"[" * 5000], []),
     ],
 )
-def test_a_terminals_size_is_read_or_ignored(data: bytes, size: tuple[int, int] | None) -> None:
-    assert channels.terminal_size(data) == size
+def test_a_terminals_sizes_are_read_however_they_are_cut(
+    pieces: list[bytes], sizes: list[tuple[int, int]]
+) -> None:
+    reader = channels.TerminalSizes()
+    assert [size for piece in pieces for size in reader.feed(piece)] == sizes

@@ -42,6 +42,13 @@ def test_timestamps_come_first() -> None:
     assert shown == b"2026-01-02T03:04:01.000000001Z one\n"
 
 
+def test_one_stream_can_be_left_out() -> None:
+    stored = line(1, "one").rstrip().encode()
+    assert render(stored, parse_options({"stream": "Stdout"}, NOW)) == b"one\n"
+    assert render(stored, parse_options({"stream": "Stderr"}, NOW)) == b""
+    assert render(stored, parse_options({"stream": "All"}, NOW)) == b"one\n"
+
+
 def test_a_rotated_file_is_read_before_the_current_one(log: Path) -> None:
     log.with_name("0.log.1").write_text(line(0, "zero"))
     assert existing(log, LogOptions())[0] == b"zero\n"

@@ -6,8 +6,17 @@ import aiohttp
 from aiohttp import web
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.status import BadRequest, InternalError
-from nodeport.apiserver.options import flag
+from nodeport.api.status import (
+    BadRequest,
+    Cause,
+    FieldError,
+    InternalError,
+    Invalid,
+    forbidden,
+    invalid,
+    not_supported,
+)
+from nodeport.apiserver.options import Query, flag, integer
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address
 from nodeport.apiserver.routes import Target
@@ -16,6 +25,7 @@ from nodeport.apiserver.streams.openstreams import OpenStreams
 from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
 
 CHUNK_BYTES = 32 * 1024
+STREAMS = ("All", "Stderr", "Stdout")
 
 
 class PodLogs:
@@ -23,6 +33,8 @@ class PodLogs:
         self._registry, self._nodes, self._streams = registry, nodes, streams
 
     async def serve(self, request: web.BaseRequest, target: Target, address: Address) -> web.StreamResponse:
+        if errors := option_errors(address.query):
+            raise invalid_log_options(target.name, errors)
         pod = await read_pod(self._registry, target)
         container = choose_container(pod, address.query.get("container", ""))
         node = check_assigned(pod)
@@ -52,6 +64,35 @@ class PodLogs:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
+
+
+def option_errors(query: Query) -> list[FieldError]:
+    """What is wrong with numbers and choices that can be read; 400 for a number that cannot."""
+    found = []
+    for name, least, rule in (
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ):
+        if query.get(name) and (value := integer(query, name)) < least:
+            found.append(invalid(name, value, rule))
+    if query.get("sinceSeconds") and query.get("sinceTime"):
+        found.append(forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    stream = query.get("stream") or "All"
+    if stream not in STREAMS:
+        found.append(not_supported("stream", stream, STREAMS))
+    elif stream != "All" and query.get("tailLines"):
+        found.append(forbidden("", "`tailLines` and specific `stream` are mutually exclusive for now"))
+    return found
+
+
+def invalid_log_options(pod: str, errors: list[FieldError]) -> Invalid:
+    shown = str(errors[0]) if len(errors) == 1 else f"[{', '.join(map(str, errors))}]"
+    return Invalid(
+        f'PodLogOptions "{pod}" is invalid: {shown}',
+        details={"name": pod, "kind": "PodLogOptions"},
+        causes=[Cause(error.type.value[0], error.body(), error.field) for error in errors],
+    )
 
 
 def check_started(pod: JsonObject, container: str) -> None:

@@ -65,7 +65,9 @@ class Proxied:
         named = {word.strip().lower() for word in request.headers.get("Connection", "").split(",")}
         dropped = (NOT_SENT_ON | named) - ({"upgrade"} if self.is_upgrade else set())
         found = CIMultiDict(
-            (name, text) for name, text in request.headers.items() if name.lower() not in dropped
+            (name, text)
+            for name, text in request.headers.items()
+            if (lowered := name.lower()) not in dropped and not lowered.startswith("impersonate-")
         )
         if self.is_upgrade:
             found["Connection"] = "Upgrade"
