@@ -19,6 +19,7 @@ from nodeport.api.resources import (
     LEASES,
     NAMESPACES,
     NODES,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
@@ -34,6 +35,7 @@ from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.controllers.daemonset.controller import DaemonSetController
 from nodeport.controllers.deployment.controller import DeploymentController
+from nodeport.controllers.disruption.controller import DisruptionController, DisruptionInformers
 from nodeport.controllers.endpoints.controller import EndpointsController
 from nodeport.controllers.endpointslice.controller import (
     BY_SERVICE,
@@ -200,6 +202,12 @@ class ControllerManager:
             ),
         }  # fmt: skip
 
+    def _disruption_controller(self) -> DisruptionController:
+        scaled = (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS)
+        owners = {row.kind: self._informer(row) for row in scaled}
+        informers = DisruptionInformers(self._informer(POD_DISRUPTION_BUDGETS), self._informer(PODS), owners)
+        return DisruptionController(self._client, informers, clock=self._clock)
+
     def _cluster_controllers(
         self, ca_pem: bytes, grace: timedelta, quarantine: timedelta
     ) -> dict[str, Controller]:
@@ -223,6 +231,7 @@ class ControllerManager:
                 self._client, nodes=nodes, leases=self._leases, pods=pods, clock=self._clock, grace=grace,
                 recorder=self._recorder("node-controller"),
             ),
+            "disruption": self._disruption_controller(),
             "podgc": PodGarbageCollector(
                 self._client, pods=pods, nodes=nodes, clock=self._clock, quarantine=quarantine
             ),
