@@ -70,7 +70,7 @@ class Kit:
         return found.strip()
 
     def apply(self, *objects: dict[str, Any]) -> str:
-        return self("apply", "-f", "-", stdin="\n---\n".join(json.dumps(obj) for obj in objects))
+        return self("apply", "-f", "-", stdin=manifest(*objects))
 
     def at_least(self, version: str) -> bool:
         return self.version >= version
@@ -97,6 +97,13 @@ class Kit:
         finally:
             process.kill()
             process.communicate()
+
+
+def manifest(*objects: object) -> str:
+    """One object, or a List of several: JSON that the oldest kubectl reads too."""
+    if len(objects) == 1:
+        return json.dumps(objects[0])
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
 
 
 def wait_for(check: Callable[[], Any], what: str) -> Any:

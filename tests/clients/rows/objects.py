@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from clients.kit import Kit, row, wait_for
+from clients.kit import Kit, manifest, row, wait_for
 
 SETTINGS = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "1"}}
-
-
-def manifest(obj: object) -> str:
-    return json.dumps(obj)
 
 
 @row("create", "from a manifest; again: AlreadyExists")
@@ -78,7 +74,7 @@ def apply_prune(k: Kit) -> None:
     labelled = {"labels": {"set": "one"}}
     one = {**SETTINGS, "metadata": {"name": "one", **labelled}}
     two = {**SETTINGS, "metadata": {"name": "two", **labelled}}
-    k("apply", "-f", "-", stdin=f"{manifest(one)}\n---\n{manifest(two)}")
+    k("apply", "-f", "-", stdin=manifest(one, two))
     words = ("--prune", "-l", "set=one", "--prune-allowlist=core/v1/ConfigMap")
     if not k.at_least("1.26"):
         words = ("--prune", "-l", "set=one", "--prune-whitelist=core/v1/ConfigMap")

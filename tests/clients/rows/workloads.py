@@ -76,8 +76,7 @@ def describe_workloads(k: Kit) -> None:
     assert "SuccessfulCreate" in k("describe", "rs")
 
 
-@row("autoscale", "a deployment (the object; nothing scales without metrics)")
-def autoscale_deployment(k: Kit) -> None:
+@row("autoscale", "is refused: there are no metrics to scale by")
+def autoscale_refused(k: Kit) -> None:
     k("create", "deployment", "web", f"--image={ECHO}")
-    k("autoscale", "deployment", "web", "--min=1", "--max=3")
-    assert k.path("hpa", "web", ".spec.maxReplicas") == "3"
+    k("autoscale", "deployment", "web", "--min=1", "--max=3", code=1)
