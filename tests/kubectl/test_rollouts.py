@@ -75,7 +75,11 @@ async def test_a_namespace_is_furnished_and_emptied(binary: str, tmp_path: Path)
             return await kubectl(cluster, binary, tmp_path, words)
 
         await run("create namespace shop")
-        await run("wait --for=create serviceaccount/default configmap/kube-root-ca.crt -n shop --timeout=30s")
+        async with asyncio.timeout(30):
+            while "root-ca" not in await run(
+                "get configmap kube-root-ca.crt -n shop -o name --ignore-not-found"
+            ):
+                await asyncio.sleep(0.05)
         await run("create deployment web -n shop --image=v1 --replicas=2")
         await run("rollout status deployment/web -n shop --timeout=30s")
         await run("expose deployment web -n shop --port=80 --target-port=8080")
