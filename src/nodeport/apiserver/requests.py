@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from aiohttp import web
 
-from nodeport.api.status import NotFound, RequestEntityTooLarge
+from nodeport.api.status import NotFound, RequestEntityTooLarge, Timeout
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
+BODY_SECONDS = 30.0
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ def address_of(request: web.BaseRequest) -> Address:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole body; 413 as soon as it is known to be too long."""
+    """The whole body; 413 as soon as it is known to be too long, 504 when it does not come in time."""
     if not request.body_exists:
         return b""
     if (request.content_length or 0) > MAX_BODY_BYTES:
@@ -47,6 +49,14 @@ async def read_body(request: web.BaseRequest) -> bytes:
     found = request.content.read_nowait()
     if request.content.at_eof() and len(found) <= MAX_BODY_BYTES:  # a small body comes with the head
         return found
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_on(request, found)
+    except TimeoutError:
+        raise Timeout(f"Timeout: the request's body did not come within {BODY_SECONDS:g} s") from None
+
+
+async def _read_on(request: web.BaseRequest, found: bytes) -> bytes:
     parts, size = [found], len(found)
     async for part in request.content.iter_any():
         size += len(part)

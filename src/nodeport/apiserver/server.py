@@ -7,7 +7,7 @@ import random
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from nodeport.apiserver.admission.gate import AdmissionGate
 from nodeport.apiserver.allocators.clusterip import ClusterIPAllocator, Network
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator
 from nodeport.apiserver.applies import Applier
+from nodeport.apiserver.audit import AuditLog, AuditOptions
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens, TokenAuthenticator
 from nodeport.apiserver.authentication.bootstraptokens import BootstrapTokens
@@ -28,12 +29,14 @@ from nodeport.apiserver.authorization.keeper import RbacKeeper
 from nodeport.apiserver.authorization.nodes import NodeAuthorizer
 from nodeport.apiserver.authorization.rbac import RbacAuthorizer, RbacIndex
 from nodeport.apiserver.bootstrap import Advertised, Bootstrap
+from nodeport.apiserver.connections import BoundedServer
 from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.discovery import Discovery
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.eventexpiry import EventExpiry
 from nodeport.apiserver.evictions import Evictions
 from nodeport.apiserver.handler import Doorkeepers, Handler
+from nodeport.apiserver.limits import Limits, RequestLimits
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.migration import migrate
@@ -65,7 +68,6 @@ from nodeport.store.base import Store
 DEFAULT_SERVICE_CIDRS: tuple[Network, ...] = (IPv4Network("10.96.0.0/16"),)
 DEFAULT_NODE_PORTS = range(30000, 32768)
 SHUTDOWN_SECONDS = 2.0
-MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 4096
 _log = get_logger("nodeport.apiserver")
 
@@ -86,6 +88,7 @@ class ApiServerConfig:
     ``service_cidrs``: one network, or one of each family with that of the primary family first.
     ``advertise``: what default/kubernetes leads to; by default the first address listened on.
     ``service_account_key``: PEM, signs tokens; None: a key of this run's own.
+    ``audit``: where to write down who did what; None: nowhere.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
     """
 
@@ -95,6 +98,8 @@ class ApiServerConfig:
     tokens: Mapping[str, User] = field(default_factory=dict)
     service_cidrs: tuple[Network, ...] = DEFAULT_SERVICE_CIDRS
     service_account_key: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    audit: AuditOptions | None = None
     node_port_range: range = DEFAULT_NODE_PORTS
     advertise: tuple[str, int] | None = None
     kubelet_client: TlsFiles | None = None
@@ -106,6 +111,7 @@ class ApiServer:
     """``run`` serves until cancelled; it can be run again."""
 
     def __init__(self, config: ApiServerConfig) -> None:
+        check_encryption(config)
         self._config = config
         self._serving = asyncio.Event()
         self._addresses: tuple[tuple[str, int], ...] = ()
@@ -123,13 +129,8 @@ class ApiServer:
         await self._prepare(parts)
         await parts.rbac.load()
         await parts.quotas.load()
-        server = web.Server(
-            parts.handler,
-            handler_cancellation=True,
-            access_log=None,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-        )
+        server = BoundedServer(parts.handler, self._config.limits.connections)
+        parts.metrics.add_source(server.metrics)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
@@ -142,6 +143,8 @@ class ApiServer:
                 tasks.create_task(bootstrap.run())
                 tasks.create_task(parts.rbac.run())
                 tasks.create_task(parts.quotas.run())
+                if parts.audit is not None:
+                    tasks.create_task(parts.audit.run())
                 tasks.create_task(parts.ranges.run())
                 tasks.create_task(parts.repair.run())
                 tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
@@ -228,12 +231,17 @@ class ApiServer:
         documents.add(
             "/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens)
         )
-        doorkeepers = Doorkeepers(Authenticator([*others, tokens]), authorizer)
+        limits = RequestLimits(config.limits)
+        metrics.add_source(limits.metrics)
+        audit = AuditLog(config.audit, config.clock) if config.audit else None
+        if audit is not None:
+            metrics.add_source(audit.metrics)
+        doorkeepers = Doorkeepers(Authenticator([*others, tokens]), authorizer, limits, audit, config.clock)
         handler = Handler(Router(RESOURCES), Verbs(machinery), documents, doorkeepers, metrics)
         return _Parts(
             handler, registry, writer, streamer, connections, repair, Ranges(config.store, addresses),
             DefaultServiceCidr(registry, writer, config.service_cidrs, report),
-            RbacKeeper(registry, writer, index), QuotaKeeper(registry, writer, registry.quotas),
+            RbacKeeper(registry, writer, index), QuotaKeeper(registry, writer, registry.quotas), metrics, audit,
         )  # fmt: skip
 
 
@@ -249,6 +257,15 @@ class _Parts:
     default_cidr: DefaultServiceCidr
     rbac: RbacKeeper
     quotas: QuotaKeeper
+    metrics: Metrics
+    audit: AuditLog | None
+
+
+def check_encryption(config: ApiServerConfig) -> None:
+    """ValueError when anything but loopback would be served in the clear."""
+    for host, port in config.listen if config.tls is None else ():
+        if host != "localhost" and not ip_address(host).is_loopback:
+            raise ValueError(f"listen: {host}:{port} without tls; only loopback may be served in the clear")
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -14,9 +14,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodeport.node import local
 from nodeport.node.local import ClusterConfig, LocalError, Network, Paths
+
+if TYPE_CHECKING:
+    from nodeport.apiserver.audit import AuditOptions
 
 PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
@@ -80,6 +84,7 @@ async def serve(paths: Paths, ranges: Ranges) -> None:
                 advertise=(str(plan.host), port),
                 kubelet_client=tls("kubelet-client"),
                 service_account_key=paths.key("sa"),
+                audit=audit_options(config),
             )
         )
         client = RestClient(
@@ -101,6 +106,14 @@ async def serve(paths: Paths, ranges: Ranges) -> None:
                 settled = group.create_task(_settle(manager.wait_until_synced))
                 await manager.run()
                 settled.cancel()
+
+
+def audit_options(config: ClusterConfig) -> AuditOptions | None:
+    from nodeport.apiserver.audit import AuditOptions
+
+    if not config.audit_log:
+        return None
+    return AuditOptions(Path(config.audit_log), config.audit_megabytes, config.audit_backups)
 
 
 async def run_nodes(paths: Paths) -> None:

@@ -41,6 +41,17 @@ LOG_TAIL = 12
     "--max-endpoints-per-slice", type=int, default=None,
     help="How many endpoints an EndpointSlice holds at most, 1 to 1000.  [default: 100]",
 )  # fmt: skip
+@click.option(
+    "--audit-log-path", default=None, help="Write down here who did what; '' for nowhere.  [default: '']"
+)
+@click.option(
+    "--audit-log-maxsize", type=click.IntRange(min=1), default=None,
+    help="Megabytes of the audit log, then it is set aside.  [default: 100]",
+)  # fmt: skip
+@click.option(
+    "--audit-log-maxbackup", type=click.IntRange(min=0), default=None,
+    help="How many audit logs set aside are kept; 0 for all.  [default: 0]",
+)  # fmt: skip
 @about_cluster
 def command(
     paths: Paths,
@@ -51,6 +62,9 @@ def command(
     service_node_port_range: str | None,
     nodeport_addresses: str | None,
     max_endpoints_per_slice: int | None,
+    audit_log_path: str | None,
+    audit_log_maxsize: int | None,
+    audit_log_maxbackup: int | None,
 ) -> None:
     """Start a local cluster, or mend the one that is there.
 
@@ -60,13 +74,36 @@ def command(
     """
     must_be_root("up")
     began = time.monotonic()
+    audit = AuditWishes(audit_log_path, audit_log_maxsize, audit_log_maxbackup)
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
-        max_endpoints_per_slice,
+        max_endpoints_per_slice, audit,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
     tell(paths, result, time.monotonic() - began)
+
+
+class AuditWishes:
+    """The audit log that the user asked for; None where nothing was said."""
+
+    def __init__(
+        self, path: str | None = None, megabytes: int | None = None, backups: int | None = None
+    ) -> None:
+        self.path = str(Path(path).absolute()) if path else path
+        if self.path and not Path(self.path).parent.is_dir():
+            raise LocalError(f"--audit-log-path {path}: there is no folder {Path(self.path).parent}")
+        if self.path and Path(self.path).exists() and not Path(self.path).is_file():
+            raise LocalError(f"--audit-log-path {path}: must be a file, or not exist")
+        self.megabytes, self.backups = megabytes, backups
+
+    def applied(self, config: ClusterConfig) -> ClusterConfig:
+        return replace(
+            config,
+            audit_log=config.audit_log if self.path is None else self.path,
+            audit_megabytes=self.megabytes or config.audit_megabytes,
+            audit_backups=config.audit_backups if self.backups is None else self.backups,
+        )
 
 
 class Wishes:
@@ -75,7 +112,9 @@ class Wishes:
     def __init__(
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
+        audit: AuditWishes | None = None,
     ) -> None:  # fmt: skip
+        self.audit = audit or AuditWishes()
         if nodes is not None:
             local.check_nodes(nodes)
         if api_port is not None and not 1 <= api_port <= 65535:
@@ -101,7 +140,7 @@ class Result:
 
 def bring_up(paths: Paths, wishes: Wishes) -> Result:
     before = local.load(paths)
-    config = wanted_config(paths, before, wishes)
+    config = wishes.audit.applied(wanted_config(paths, before, wishes))
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
     processes.end(outdated, patience=5.0)
@@ -131,9 +170,11 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
         return []
     if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes):
         return ["nodes"]
-    if config == replace(
-        before, kubeconfig=config.kubeconfig, max_endpoints_per_slice=config.max_endpoints_per_slice
-    ):
+    as_now = replace(
+        before, kubeconfig=config.kubeconfig, max_endpoints_per_slice=config.max_endpoints_per_slice,
+        audit_log=config.audit_log, audit_megabytes=config.audit_megabytes, audit_backups=config.audit_backups,
+    )  # fmt: skip
+    if config == as_now:
         return ["server"]
     return list(PARTS)
 

@@ -107,7 +107,8 @@ class Paths:
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
-    ``node_ports`` is as ``parse_port_range`` takes it."""
+    ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
+    ``audit_megabytes``; ``audit_backups`` 0 keeps all."""
 
     fabric: str
     pods: str
@@ -118,6 +119,9 @@ class ClusterConfig:
     node_ports: str = "30000-32767"
     nodeport_addresses: tuple[str, ...] = ("primary",)
     max_endpoints_per_slice: int = 100
+    audit_log: str = ""
+    audit_megabytes: int = 100
+    audit_backups: int = 0
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,7 +39,9 @@ class Client:
         if method == "PATCH":
             sent["Content-Type"] = "application/merge-patch+json"
         url = self.server.url + path
-        async with self._session.request(method, url, json=body, headers=sent) as response:
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
+        sent.setdefault("Content-Type", "application/json")
+        async with self._session.request(method, url, data=data, headers=sent) as response:
             return response.status, await response.json(content_type=None)
 
     async def must(self, token: str, method: str, path: str, body: Json | None = None) -> Json:

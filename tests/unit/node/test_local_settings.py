@@ -140,6 +140,8 @@ def test_a_broken_configuration_says_how_to_get_rid_of_it(tmp_path: Path, text: 
         (replace(CONFIG, max_endpoints_per_slice=10), ["server"]),
         (replace(CONFIG, api_port=7000), ["server", "nodes"]),
         (replace(CONFIG, node_ports="31000-32000"), ["server", "nodes"]),
+        (replace(CONFIG, audit_backups=3), ["server"]),
+        (replace(CONFIG, audit_backups=3, nodes=4), ["server", "nodes"]),
     ],
 )
 def test_only_parts_that_a_change_concerns_start_anew(after: ClusterConfig, outdated: list[str]) -> None:
