@@ -76,6 +76,20 @@ async def test_a_put_that_would_create_needs_the_right_to_create(ask: Client) ->
     assert (await ask("admin", "GET", path))[0] == 404
 
 
+@pytest.mark.parametrize("subresource", ["exec", "attach", "portforward"])
+async def test_reading_opens_no_way_into_pods(ask: Client, subresource: str) -> None:
+    await ask.must("admin", "POST", f"{RBAC}/clusterroles", role("r", rule("get", f"pods/{subresource}")))
+    await ask.must(
+        "admin", "POST", f"{RBAC}/clusterrolebindings", binding("r", "ClusterRole", "r", "User:ann")
+    )
+    status, body = await ask("ann", "GET", f"{PODS_OF.format('default')}/p/{subresource}")
+    assert (status, body["message"]) == (
+        403,
+        f'pods "p" is forbidden: User "ann" cannot create resource "pods/{subresource}" in API group "" in the '
+        'namespace "default"',
+    )
+
+
 async def test_nobody_grants_what_he_has_not(ask: Client) -> None:
     await ask.must("admin", "POST", f"{RBAC}/namespaces/default/rolebindings",
                    binding("admins", "ClusterRole", "admin", "User:bob"))  # fmt: skip
