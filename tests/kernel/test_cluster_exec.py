@@ -76,6 +76,8 @@ def test_a_terminal_has_a_size_that_follows_the_clients(kubectl: StreamingKubect
     with kubectl.terminal("exec", "-it", pod, "--", "sh", "-i") as terminal:
         terminal.type("trap 'stty size' WINCH; stty size; tput -T $TERM cols >/dev/null; echo rea''dy\r")
         terminal.wait_for("ready")
+        terminal.type("tty\r")
+        terminal.wait_for("/dev/pts/")
         terminal.type("stty size\r")
         terminal.wait_for("40 100")
         terminal.resize(120, 50)
@@ -176,6 +178,7 @@ def test_a_run_with_a_terminal_is_a_shell(kubectl: StreamingKubectl, cluster: Lo
         terminal.wait_for("press")
         asking = "echo si''ze $(stty size) $TERM"
         wait_for(lambda: "size 40 100 xterm" in terminal.answer(asking), "the terminal's own size and kind")
+        wait_for(lambda: "/dev/pts/0" in terminal.answer("tty"), "the terminal's name inside")
         terminal.type("exit 4\r")
         assert terminal.code() == 4
     wait_for(lambda: "NotFound" in kubectl.run("get", "pod", "shell").err, "the pod is gone")

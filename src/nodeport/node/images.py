@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 Mount = tuple[str, str, str]
-"""(kind, target, detail), as the launcher takes it: ro, rw and dev bind ``detail``; tmpfs has options; link a text."""
+"""(kind, target, detail) for the launcher: ro, rw and dev bind ``detail``; it is a link's text, the others' options."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ECHO_NAMES = frozenset(("nodeport/echo", "docker.io/nodeport/echo"))
@@ -118,6 +118,8 @@ def _kernel_mounts() -> Iterator[Mount]:
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         yield ("link", f"/dev/{name}", f"/proc/self/fd{target}")
     yield ("tmpfs", "/dev/shm", "mode=1777,size=64m")
+    yield ("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    yield ("link", "/dev/ptmx", "pts/ptmx")
     yield ("proc", "/proc", "")
     for path in PROTECTED:
         yield ("protect", path, "")

@@ -62,7 +62,8 @@ CANNOT_START = 128
 KILLED_WAIT = 1.0
 MOST_LINKS = 40
 MOST_DESCRIPTORS = 1 << 20
-TIOCSCTTY = 0x540E
+TIOCSCTTY, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x40045431, 0x5441
+TTY_GROUP = 5
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -144,6 +145,8 @@ def apply_mount(root: str, step: Step) -> None:
         os.makedirs(path, mode=0o755, exist_ok=True)
         if kind == "tmpfs":
             mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, detail)
+        elif kind == "devpts":
+            mount("devpts", path, "devpts", MS_NOSUID | MS_NOEXEC, detail)
         elif kind == "proc":
             mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
@@ -212,40 +215,71 @@ def start_error(order: Order, error: BaseException) -> str:
 class Streams:
     """The container's standard streams. ``given``: what it has as 0, 1 and 2; the rest is ours.
 
-    ``stdin`` and ``terminal`` are -1 where there is none; ``outputs``: channel and name in the log by descriptor.
+    ``stdin`` and ``terminal`` are -1 where there is none; ``outputs``: channel and name in the log by descriptor. A
+    terminal is opened by the container, which has it in its own /dev/pts, and sent to us over ``ours``.
     """
 
     def __init__(self, order: Order) -> None:
         self.stdin = self.terminal = -1
-        if order["tty"]:
-            master, slave = os.openpty()
-            self.given = (slave, slave, slave)
-            self.outputs = {master: (1, "stdout")}
-            self.terminal = os.dup(master)
-            self.stdin = os.dup(master) if order["stdin"] else -1
+        self.outputs: dict[int, tuple[int, str]] = {}
+        self.given: tuple[int, ...] = ()
+        self.is_terminal, self.has_stdin = order["tty"], order["stdin"]
+        if self.is_terminal:
+            import _socket
+
+            self.ours, self.theirs = _socket.socketpair()
             order["env"].setdefault("TERM", "xterm")
             return
         source = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        if order["stdin"]:
+        if self.has_stdin:
             source, self.stdin = os.pipe()
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         self.given = (source, out_end, err_end)
         self.outputs = {out: (1, "stdout"), err: (2, "stderr")}
 
-    def give(self) -> None:
-        """Become the holder of what is given, in a new session where it is a terminal."""
-        if self.terminal >= 0:
-            import fcntl
-
-            os.setsid()
-            fcntl.ioctl(self.given[0], TIOCSCTTY, 0)
+    def give(self, order: Order) -> None:
+        """In the container, which sees its own files already."""
+        if self.is_terminal:
+            slave = self.open_terminal(order["uid"])
+            self.given = (slave, slave, slave)
         for number, source in enumerate(self.given):
             os.dup2(source, number)
 
-    def close_given(self) -> None:
+    def open_terminal(self, owner: int) -> int:
+        """Our controlling terminal, as the leader of a new session."""
+        import fcntl
+        import struct
+        from _socket import SCM_RIGHTS, SOL_SOCKET
+
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+        master = os.open("/dev/pts/ptmx", flags)
+        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
+        os.fchown(slave, owner, TTY_GROUP)
+        self.theirs.sendmsg([b"t"], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", master))])
+        os.close(master)
+        os.setsid()
+        fcntl.ioctl(slave, TIOCSCTTY, 0)
+        return slave
+
+    def take(self) -> None:
+        """Outside: what was given is the container's alone; its terminal comes, unless it could not be opened."""
         for source in set(self.given):
             os.close(source)
+        if not self.is_terminal:
+            return
+        import struct
+        from _socket import CMSG_SPACE
+
+        self.theirs.close()
+        _, sent, _, _ = self.ours.recvmsg(1, CMSG_SPACE(4))
+        if sent:
+            (master,) = struct.unpack("i", sent[0][2])
+            self.outputs = {master: (1, "stdout")}
+            self.terminal = os.dup(master)
+            self.stdin = os.dup(master) if self.has_stdin else -1
+        self.ours.close()
 
 
 def fork_container(order: Order, streams: Streams) -> tuple[int, int]:
@@ -258,8 +292,8 @@ def fork_container(order: Order, streams: Streams) -> tuple[int, int]:
         return pid, told
     try:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        streams.give()
         enter_root(order)
+        streams.give(order)
         if order.get("tells_ready"):
             os.set_inheritable(tell, True)
             order["env"]["READY_FD"] = str(tell)
@@ -378,12 +412,12 @@ def run(order: Order) -> None:
     from nodeport.node.attachments import Attachments
 
     streams = Streams(order)
-    attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
     log = Log(order["log"])
     pid, told = fork_container(order, streams)
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, signal.SIGTERM))
     signal.signal(signal.SIGUSR1, lambda number, frame: os.kill(pid, signal.SIGKILL))
-    streams.close_given()
+    streams.take()
+    attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
     trouble = os.read(told, 4096).decode()
     if trouble:
         os.waitpid(pid, 0)

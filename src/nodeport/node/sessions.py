@@ -22,6 +22,9 @@ from nodeport.node import attachments
 from nodeport.node.descriptors import Descriptor
 from nodeport.node.processes import CLUSTER_VARIABLE
 
+TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
+TTY_GROUP = 5
+
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -218,7 +221,7 @@ def open_session(launch: Launch, pid: int, argv: Sequence[str], options: StreamO
         given.callback(theirs.close)
         control = ours.detach()
         unused.callback(os.close, control)
-        streams = _terminal_streams(unused, given) if options.tty else _pipes(unused, given, options)
+        streams = _terminal_streams(unused, given, pid) if options.tty else _pipes(unused, given, options)
         order = marshal.dumps({"pid": pid, "argv": list(argv), "tty": options.tty})
         child = _spawn(launch, order, theirs.fileno(), streams.given)
         pidfd = os.pidfd_open(child)
@@ -238,13 +241,34 @@ class _Streams:
     terminal: int = -1
 
 
-def _terminal_streams(unused: contextlib.ExitStack, given: contextlib.ExitStack) -> _Streams:
-    master, slave = os.openpty()
+def _terminal_streams(unused: contextlib.ExitStack, given: contextlib.ExitStack, pid: int) -> _Streams:
+    master, slave = open_terminal(pid)
     given.callback(os.close, slave)
     ends = [master, os.dup(master), os.dup(master)]
     for fd in ends:
         unused.callback(os.close, fd)
     return _Streams((slave, slave, slave), ends[0], ((1, ends[1]),), ends[2])
+
+
+def open_terminal(pid: int) -> tuple[int, int]:
+    """Both ends of a terminal out of the container's own /dev/pts, where it has a name inside.
+
+    Nothing there can be put in the place of ``ptmx``: /dev/pts is a mount that only we can undo. A container without
+    it, as earlier launchers made them, gets one of the host's.
+    """
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        master = os.open(f"/proc/{pid}/root/dev/pts/ptmx", flags)
+    except FileNotFoundError:
+        return os.openpty()
+    try:
+        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
+        os.fchown(slave, Path(f"/proc/{pid}").stat().st_uid, TTY_GROUP)
+    except BaseException:
+        os.close(master)
+        raise
+    return master, slave
 
 
 def _pipes(unused: contextlib.ExitStack, given: contextlib.ExitStack, options: StreamOptions) -> _Streams:
