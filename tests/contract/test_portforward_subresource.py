@@ -257,6 +257,22 @@ async def test_version_4_has_two_channels_for_each_port(there: World) -> None:
             assert socket.close_code == 1000
 
 
+async def test_one_message_may_hold_all_that_a_client_has_to_say(there: World) -> None:
+    size = 8_000_000
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"%d" % len(await reader.readexactly(size)))
+        writer.close()
+
+    async with pod_port(swallow) as port:
+        await there.pod("web", port)
+        url = f"{there.api.url}{FORWARD}?ports={port}"
+        async with there.session.ws_connect(url, protocols=("v4.channel.k8s.io",)) as socket:
+            await socket.send_bytes(b"\0" + bytes(size))
+            said = b"".join([message.data[1:] async for message in socket if message.data[0] == 0])
+            assert said.endswith(b"8000000")
+
+
 @pytest.mark.parametrize("query", ["", "?ports=", "?ports=0", "?ports=x", "?ports=80,70000"])
 async def test_version_4_needs_ports_that_are_ports(there: World, query: str) -> None:
     await there.pod("web", 80)

@@ -14,7 +14,8 @@ be started; descriptor 4 is a locked file, whose lock lasts as long as the launc
 ``blocks_term``: the program starts with SIGTERM blocked, so that one which comes early is not lost.
 SIGTERM is passed on; SIGUSR1 kills the container; if the launcher dies, the kernel kills the container.
 
-``exec``: ``pid`` (the container's first process) and ``argv``; runs the command inside and ends with its exit code.
+``exec``: ``pid`` (the container's first process), ``launcher`` (its parent) and ``argv``; runs the command inside and
+ends with its exit code.
 
 ``session``: the same for a client that talks with the command, in a session of its own: its standard streams are
 descriptors 4, 5 and 6, one terminal when the order says ``tty``. Descriptor 3 is a socket: why the command could not be
@@ -427,15 +428,21 @@ def run(order: Order) -> None:
     write_file(directory, "running", f"{pid} {timestamp()}")
     tell_agent()
     pump(os.pidfd_open(pid), streams.outputs, log, attachments)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    write_file(directory, "exit", f"{code if code >= 0 else 128 - code} {timestamp()} ")
+    ended = os.waitid(
+        os.P_PID, pid, os.WEXITED | os.WNOWAIT
+    )  # reaped with us: until then nobody gets its number
+    assert ended is not None
+    code = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+    write_file(directory, "exit", f"{code} {timestamp()} ")
     attachments.finish()
 
 
 def join_container(order: Order) -> None:
     """Enter the container, and add to the order what its first process has: environment, user and directory."""
     pid = order["pid"]
+    container = os.pidfd_open(pid)
+    if parent_of(pid) != order["launcher"]:  # it has ended, and its number may be anybody's
+        raise ProcessLookupError(errno.ESRCH, "the container has ended")
     with open(f"/proc/{pid}/environ", "rb") as file:
         pairs = [item.partition(b"=") for item in file.read().split(b"\0") if item]
     owner = os.stat(f"/proc/{pid}")
@@ -447,7 +454,12 @@ def join_container(order: Order) -> None:
         PR_SET_DUMPABLE, 0, 0, 0, 0
     )  # until its own program runs, nobody inside may look into this process
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
-    check(libc.setns(os.pidfd_open(pid), kinds), "setns")
+    check(libc.setns(container, kinds), "setns")
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
 
 
 def execute(order: Order) -> None:

@@ -254,7 +254,7 @@ class ProcessRuntime:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-        order = marshal.dumps({"pid": container.pid, "argv": list(argv)})
+        order = marshal.dumps({"pid": container.pid, "launcher": container._launcher, "argv": list(argv)})
         try:
             output, _ = await asyncio.wait_for(process.communicate(order), limit.total_seconds())
         finally:
@@ -266,8 +266,8 @@ class ProcessRuntime:
     def open_exec(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
     ) -> Session:
-        launch = Launch(self._python, LAUNCHER, sandbox.node.cluster)
-        return open_session(launch, container.pid, argv, options)
+        launch = Launch(self._python, LAUNCHER, sandbox.node.cluster, container.pid, container._launcher)
+        return open_session(launch, argv, options)
 
     def open_attach(self, container: Container, options: StreamOptions) -> Session:
         return attach(container.directory, options)

@@ -207,23 +207,27 @@ def attach(directory: Path, options: StreamOptions) -> AttachSession:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How the launcher of a session is started."""
+    """How the launcher of a session is started. ``pid``: the container's first process; ``parent``: its launcher."""
 
     python: str
     launcher: str
     cluster: str
+    pid: int
+    parent: int
 
 
-def open_session(launch: Launch, pid: int, argv: Sequence[str], options: StreamOptions) -> ExecSession:
-    """Start ``argv`` beside the container's first process ``pid``. Raises OSError."""
+def open_session(launch: Launch, argv: Sequence[str], options: StreamOptions) -> ExecSession:
+    """Start ``argv`` beside the container's first process. Raises OSError."""
     with contextlib.ExitStack() as unused, contextlib.ExitStack() as given:
         ours, theirs = socket.socketpair()
         given.callback(theirs.close)
         control = ours.detach()
         unused.callback(os.close, control)
-        streams = _terminal_streams(unused, given, pid) if options.tty else _pipes(unused, given, options)
-        order = marshal.dumps({"pid": pid, "argv": list(argv), "tty": options.tty})
-        child = _spawn(launch, order, theirs.fileno(), streams.given)
+        streams = (
+            _terminal_streams(unused, given, launch.pid) if options.tty else _pipes(unused, given, options)
+        )
+        order = {"pid": launch.pid, "launcher": launch.parent, "argv": list(argv), "tty": options.tty}
+        child = _spawn(launch, marshal.dumps(order), theirs.fileno(), streams.given)
         pidfd = os.pidfd_open(child)
         unused.pop_all()
     outputs = [(channel, Descriptor(fd)) for channel, fd in streams.outputs]

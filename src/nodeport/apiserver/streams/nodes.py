@@ -79,7 +79,7 @@ class Tunnel:
         return b""
 
     async def write(self, data: bytes) -> None:
-        await self._peer.send_bytes(PROTOCOL.encode(ChannelMessage(DATA, data)))
+        await send_in_pieces(self._peer, DATA, data)
 
     async def close_write(self) -> None:
         await self._peer.send_bytes(PROTOCOL.encode(ChannelMessage(DATA, closes=True)))
@@ -173,6 +173,12 @@ class NodeConnections:
         finally:
             writer.close()
             theirs.close()
+
+
+async def send_in_pieces(peer: aiohttp.ClientWebSocketResponse, channel: int, data: bytes) -> None:
+    """A client's message may be longer than a node takes at once."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        await peer.send_bytes(PROTOCOL.encode(ChannelMessage(channel, data[start : start + CHUNK_BYTES])))
 
 
 async def _to_pod(reader: asyncio.StreamReader, tunnel: Tunnel) -> None:

@@ -22,7 +22,7 @@ from nodeport.apiserver.requests import Address
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streams import spdystreams
 from nodeport.apiserver.streams.bytestreams import Taken
-from nodeport.apiserver.streams.nodes import PROTOCOL, NodeConnections, path_of, query_of
+from nodeport.apiserver.streams.nodes import PROTOCOL, NodeConnections, path_of, query_of, send_in_pieces
 from nodeport.apiserver.streams.openstreams import OpenStreams
 from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
 from nodeport.apiserver.streams.spdystreams import expected_channels
@@ -115,7 +115,10 @@ async def _to_node(client: ClientStreams, peer: aiohttp.ClientWebSocketResponse)
     while (message := await client.receive()) is not None:
         if message.channel in (Channel.STDIN, Channel.RESIZE):
             with suppress(ConnectionError):
-                await peer.send_bytes(PROTOCOL.encode(message))
+                if message.closes:
+                    await peer.send_bytes(PROTOCOL.encode(message))
+                else:
+                    await send_in_pieces(peer, message.channel, message.data)
 
 
 async def _to_client(client: ClientStreams, peer: aiohttp.ClientWebSocketResponse) -> JsonObject:

@@ -14,7 +14,8 @@ from nodeport.api.channels import Channel, ChannelError, ChannelMessage, Channel
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import BadRequest
 
-MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""Some clients send all of their input in one message; Go's servers take as much."""
 
 
 class ClientStreams(Protocol):
