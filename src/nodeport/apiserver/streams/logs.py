@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import aiohttp
 from aiohttp import web
 
+from nodeport.api.channels import ChannelProtocol
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import (
     BadRequest,
@@ -23,9 +26,12 @@ from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streams.nodes import NodeConnections, path_of, refused
 from nodeport.apiserver.streams.openstreams import OpenStreams
 from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
+from nodeport.apiserver.streams.websockets import accept, agreed_protocol, asks_for_websocket
 
 CHUNK_BYTES = 32 * 1024
 STREAMS = ("All", "Stderr", "Stdout")
+BINARY, BASE64 = ChannelProtocol("binary.k8s.io"), ChannelProtocol("base64.binary.k8s.io", is_text=True)
+"""One stream alone over a WebSocket: messages are its bytes, without a channel."""
 
 
 class PodLogs:
@@ -57,6 +63,8 @@ class PodLogs:
                 if answer.status != 200:
                     text = (await answer.text()).strip()
                     raise refused(answer.status, text or answer.reason or "")
+                if asks_for_websocket(request):
+                    return await self._say(request, answer)
                 response = web.StreamResponse(headers={"Content-Type": "text/plain"})
                 response.enable_chunked_encoding()
                 await response.prepare(request)
@@ -64,6 +72,18 @@ class PodLogs:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
+
+    async def _say(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        """The log as messages of a WebSocket, closed at its end; what a client says there is passed over."""
+        protocol = agreed_protocol(request, (BINARY, BASE64))
+        socket = await accept(request, protocol.name)
+        async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+            if protocol is BASE64:
+                await socket.send_str(base64.b64encode(chunk).decode("ascii"))
+            else:
+                await socket.send_bytes(chunk)
+        await socket.close()
+        return socket
 
 
 def option_errors(query: Query) -> list[FieldError]:
