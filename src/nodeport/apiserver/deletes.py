@@ -53,8 +53,9 @@ class Deleter:
         check_preconditions(resource, old, options)
         entry.strategy.check_delete(old)
         new = copy.deepcopy(old)
-        policy = options.propagation_policy or default_propagation(entry, new)
-        set_propagation_finalizers(new, policy)
+        if entry.strategy.is_collected:
+            policy = options.propagation_policy or default_propagation(entry, new)
+            set_propagation_finalizers(new, policy)
         self._mark(entry, new, options.grace_period_seconds)
         if is_finished(entry, new):
             gone = await self._writer.remove(entry, kv, new, [], dry_run=options.dry_run)

@@ -8,13 +8,21 @@ from typing import Any
 import click
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import DEPLOYMENTS, PODS, REPLICA_SETS, SERVICES, Resource
+from nodeport.api.resources import (
+    DEPLOYMENTS,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    SERVICES,
+    Resource,
+)
+from nodeport.api.workloads import label_selector_form
 from nodeport.cli.errors import UserError
 from nodeport.cli.printing import rendered
 from nodeport.cli.selection import spelled, type_and_name
 from nodeport.cli.session import FIELD_MANAGER, Session, connected, object_path
 
-EXPOSABLE = (DEPLOYMENTS, REPLICA_SETS, PODS, SERVICES)
+EXPOSABLE = (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, PODS, SERVICES)
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
@@ -58,7 +66,8 @@ class Wish:
 @click.option("-o", "--output", type=click.Choice(("", "yaml", "json")), default="", help="Show the Service.")
 @connected
 def command(session: Session, what: tuple[str, ...], dry_run: str, output: str, **wished: Any) -> None:
-    """Make a Service for the pods of a deployment, replica set, pod or another Service.
+    """Make a Service for the pods of a deployment, replica set, replication controller or pod, or of
+    another Service.
 
     \b
     nodeport expose deployment my-deployment --type=NodePort --port=80 --target-port=8080
@@ -119,9 +128,10 @@ def selector_of(resource: Resource, exposed: JsonObject) -> dict[str, str]:
         if not found:
             raise UserError("the service has no pod selector set")
     else:
-        if (spec.get("selector") or {}).get("matchExpressions"):
+        selector = label_selector_form(spec.get("selector") or {})
+        if selector.get("matchExpressions"):
             raise UserError("couldn't convert expressions to a map of labels; give --selector")
-        found = (spec.get("selector") or {}).get("matchLabels")
+        found = selector.get("matchLabels")
         if not found:
             raise UserError("the object selects no pods by labels; give --selector")
     return dict(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nodeport.api.resources import RESOURCES
 from nodeport.api.status import ApiError, Conflict
 from nodeport.cli.errors import ServerRefused, UserError
 from nodeport.cli.selection import spelled, type_and_name
@@ -16,14 +17,15 @@ from nodeport.cli.session import FIELD_MANAGER, MERGE_PATCH, Session, connected,
 @click.option("--current-replicas", type=int, default=-1, help="Only if there are that many now.")
 @connected
 def command(session: Session, what: tuple[str, ...], replicas: int, current_replicas: int) -> None:
-    """Set how many pods a deployment or replica set runs.
+    """Set how many pods a deployment, replica set, replication controller or stateful set runs.
 
     \b
     nodeport scale deployment my-deployment --replicas=5
     """
     resource, name = type_and_name(what, "nodeport scale deployment NAME --replicas=N")
     if resource.subresource("scale") is None:
-        raise UserError(f"{resource.plural} cannot be scaled; deployments and replicasets can")
+        scalable = ", ".join(row.plural for row in RESOURCES if row.subresource("scale") is not None)
+        raise UserError(f"{resource.plural} cannot be scaled; {scalable} can")
     path = object_path(resource, session, name, "scale")
     patch: dict[str, object] = {"spec": {"replicas": replicas}}
     try:

@@ -18,6 +18,7 @@ from nodeport.api.resources import (
     JOBS,
     LEASES,
     NAMESPACES,
+    NEW_EVENTS,
     NODES,
     POD_DISRUPTION_BUDGETS,
     PODS,
@@ -72,7 +73,7 @@ from nodeport.controllers.servicecidr.controller import NOT_MANAGED, ServiceCidr
 from nodeport.controllers.statefulset.controller import StatefulSetController
 from nodeport.kit.clock import Clock, SystemClock
 
-_NOT_FOLLOWED = (EVENTS, LEASES)
+_NOT_FOLLOWED = (EVENTS, NEW_EVENTS, LEASES)
 """Events own nothing; of the leases, which change all the time, only those of nodes matter here."""
 _FOLLOWED_ONLY = {IP_ADDRESSES: NOT_MANAGED}
 """The addresses of Services, one for each, own nothing and go with their Services: of IPAddresses only those of others

@@ -94,6 +94,16 @@ async def test_propagation_policies_leave_notes_for_the_collector(raw: Any) -> N
     assert answer.status == 422
 
 
+async def test_what_the_collector_does_not_follow_is_never_left_to_it(raw: Any) -> None:
+    for path, obj in (
+        ("/api/v1/namespaces/default/events", {"involvedObject": {"namespace": "default"}}),
+        ("/apis/coordination.k8s.io/v1/namespaces/default/leases", {"spec": {"holderIdentity": "x"}}),
+    ):
+        for policy in ("Foreground", "Orphan"):
+            await raw.create(path, {"metadata": {"name": "x"}, **obj})
+            assert (await raw("DELETE", f"{path}/x?propagationPolicy={policy}")).json["status"] == "Success"
+
+
 async def test_an_unscheduled_pod_goes_at_once(raw: Any) -> None:
     await raw.create(PODS, pod())
     answer = await raw("DELETE", f"{PODS}/p")

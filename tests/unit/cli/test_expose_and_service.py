@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import DEPLOYMENTS, PODS, SERVICES, Resource
+from nodeport.api.resources import DEPLOYMENTS, PODS, REPLICATION_CONTROLLERS, SERVICES, Resource
 from nodeport.cli.errors import UserError
 from nodeport.cli.expose import Wish, service_for
 from nodeport.cli.service import doors_of
@@ -54,6 +54,13 @@ def test_the_protocol_is_that_of_the_container_s_port() -> None:
 
 def test_a_target_port_may_be_a_name() -> None:
     assert exposed(deployment(), port=80, target_port="http")["spec"]["ports"][0]["targetPort"] == "http"
+
+
+def test_a_replication_controller_is_exposed_by_its_plain_selector() -> None:
+    rc = deployment({"containerPort": 6379}, selector={"app": "redis"})
+    service = exposed(rc, REPLICATION_CONTROLLERS, name="rm2", port=1234, target_port="6379")
+    assert service["spec"]["selector"] == {"app": "redis"}
+    assert service["spec"]["ports"] == [{"port": 1234, "protocol": "TCP", "targetPort": 6379}]
 
 
 def test_a_pod_is_exposed_by_its_labels_and_a_service_by_its_selector() -> None:

@@ -31,6 +31,8 @@ class Strategy:
     """The propagation policy of a DELETE that names none; empty: dependents are removed in the background."""
     default_propagation_warning = ""
     """What a client that left the choice to ``default_propagation`` is told."""
+    is_collected = True
+    """Whether the garbage collector follows this kind; if not, no propagation policy leaves it a note."""
 
     status_resets: tuple[str, ...] = ()
     """Paths of metadata that a write of the status leaves alone (``metadata.labels``)."""

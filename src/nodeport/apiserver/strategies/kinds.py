@@ -9,10 +9,12 @@ from nodeport.api.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    EVENTS,
     INGRESSES,
     JOBS,
     LEASES,
     NAMESPACES,
+    NEW_EVENTS,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -170,6 +172,18 @@ class ConditionalStrategy(Strategy):
     unconditional_update = False
 
 
+class EventStrategy(Strategy):
+    """Too many, too short-lived and never anyone's owner."""
+
+    is_collected = False
+
+
+class LeaseStrategy(ConditionalStrategy):
+    """Changes all the time and owns nothing."""
+
+    is_collected = False
+
+
 def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strategy]:
     """One strategy for every row of the resource table; ``others`` need more than their row to be built."""
     special: dict[str, Strategy] = {
@@ -188,7 +202,9 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
         INGRESSES.qualified_name: IngressStrategy(),
         ENDPOINT_SLICES.qualified_name: EndpointSliceStrategy(),
         SECRETS.qualified_name: SecretStrategy(),
-        LEASES.qualified_name: ConditionalStrategy(LEASES),
+        LEASES.qualified_name: LeaseStrategy(LEASES),
+        EVENTS.qualified_name: EventStrategy(EVENTS),
+        NEW_EVENTS.qualified_name: EventStrategy(NEW_EVENTS),
         SERVICE_ACCOUNTS.qualified_name: ConditionalStrategy(SERVICE_ACCOUNTS),
     }
     return [special.get(row.qualified_name) or Strategy(row) for row in RESOURCES]
