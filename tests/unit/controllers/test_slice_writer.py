@@ -138,7 +138,8 @@ async def test_a_cancelled_write_leaves_no_coroutine_behind() -> None:
     server = Server()
     server.gate = asyncio.Event()
     writing = asyncio.create_task(writer_on(server, []).write(KEY, plan(create=30)))
-    await asyncio.sleep(0.01)
+    while len(server.done) < 8:
+        await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
