@@ -43,7 +43,17 @@ class Configuration:
 
 
 def read_configuration(data: bytes) -> Configuration:
-    """The body of an apply patch; 400 when it is no YAML, which JSON is part of."""
+    """The body of an apply patch; 400 when it is no YAML, which JSON is part of.
+
+    JSON is read as such, which is many times faster, as long as it has no key twice: YAML tells the line of these.
+    """
+    if data[:1] == b"{":
+        try:
+            obj, duplicates = schema.decode_json(data)
+        except BadRequest:
+            duplicates = [""]
+        if not duplicates:
+            return Configuration(obj)
     try:
         found, repeated = yamltext.load_with_lines(data.decode("utf-8", "replace"))
     except yamltext.YamlError as error:
