@@ -37,7 +37,7 @@ class Client:
         if token:
             sent["Authorization"] = f"Bearer {token}"
         if method == "PATCH":
-            sent["Content-Type"] = "application/merge-patch+json"
+            sent.setdefault("Content-Type", "application/merge-patch+json")
         url = self.server.url + path
         data = None if body is None else io.BytesIO(json.dumps(body).encode())
         sent.setdefault("Content-Type", "application/json")

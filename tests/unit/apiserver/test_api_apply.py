@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from unit.apiserver.security import RBAC, asking, binding, role, rule
+
 SERVICES = "/api/v1/namespaces/default/services"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -347,3 +349,67 @@ async def test_a_deleted_object_that_waits_for_a_finalizer_is_not_made_anew(raw:
     answer = await apply(raw, f"{CONFIG_MAPS}/c", config_map(a="1"))
     assert answer.status == 200
     assert (await raw("GET", f"{CONFIG_MAPS}/c")).status == 404
+
+
+async def test_who_may_only_patch_cannot_create_by_applying() -> None:
+    async with asking() as ask:
+        await ask.must("admin", "POST", f"{RBAC}/clusterroles", role("p", rule("patch", "configmaps")))
+        await ask.must(
+            "admin", "POST", f"{RBAC}/clusterrolebindings", binding("p", "ClusterRole", "p", "User:ann")
+        )
+        path = f"{CONFIG_MAPS}/c?fieldManager=me"
+        status, body = await ask("ann", "PATCH", path, config_map(a="1"), Content_Type=APPLY)
+        assert (status, body["reason"]) == (403, "Forbidden")
+        assert 'cannot create resource "configmaps"' in body["message"]
+        assert (await ask("admin", "PATCH", path, config_map(a="1"), Content_Type=APPLY))[0] == 201
+        status, body = await ask("ann", "PATCH", path, config_map(a="1", b="2"), Content_Type=APPLY)
+        assert (status, body["data"]) == (200, {"a": "1", "b": "2"})
+
+
+async def test_nobody_grants_himself_by_applying_what_he_has_not() -> None:
+    async with asking() as ask:
+        rules = rule("patch create get", "clusterroles", groups="rbac.authorization.k8s.io")
+        await ask.must("admin", "POST", f"{RBAC}/clusterroles", role("r", rules))
+        await ask.must(
+            "admin", "POST", f"{RBAC}/clusterrolebindings", binding("r", "ClusterRole", "r", "User:ann")
+        )
+        wanted = {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            **role("mine", rule("*", "*", groups="*")),
+        }  # fmt: skip
+        path = f"{RBAC}/clusterroles/mine?fieldManager=me"
+        status, body = await ask("ann", "PATCH", path, wanted, Content_Type=APPLY)
+        assert status == 403
+        assert "attempting to grant RBAC permissions not currently held" in body["message"]
+
+
+async def test_applies_and_updates_at_once_lose_nothing(raw: Any) -> None:
+    await apply(raw, f"{CONFIG_MAPS}/c", config_map(base="x"))
+
+    async def update(number: int) -> Any:
+        body = {"data": {f"u{number}": "x"}}
+        path = f"{CONFIG_MAPS}/c?fieldManager=u{number}"
+        return await raw("PATCH", path, body, Content_Type="application/merge-patch+json")
+
+    applies = [apply(raw, f"{CONFIG_MAPS}/c", config_map(**{f"a{n}": "x"}), f"a{n}") for n in range(6)]
+    answers = await asyncio.gather(*applies, *(update(number) for number in range(6)))
+    assert {answer.status for answer in answers} == {200}
+    found = await raw.get(f"{CONFIG_MAPS}/c")
+    assert len(found["data"]) == 13
+    owned = {name for each in found["metadata"]["managedFields"] for name in each["fieldsV1"]["f:data"]} - {
+        "."
+    }
+    assert owned == {f"f:{name}" for name in found["data"]}
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_no_half_apply(raw: Any) -> None:
+    await apply(raw, f"{CONFIG_MAPS}/c", config_map(a="1"))
+    tasks = [asyncio.create_task(apply(raw, f"{CONFIG_MAPS}/c", config_map(a=str(n)))) for n in range(2, 12)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    found = await raw.get(f"{CONFIG_MAPS}/c")
+    assert managers(found) == [("me", "Apply", "")]
+    assert found["metadata"]["managedFields"][0]["fieldsV1"] == {"f:data": {"f:a": {}}}
+    assert (await apply(raw, f"{CONFIG_MAPS}/c", config_map(a="last"))).json["data"] == {"a": "last"}

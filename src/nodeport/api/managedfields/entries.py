@@ -20,6 +20,8 @@ MOST_UPDATERS = 10
 ANCIENT = "ancient-changes"
 BEFORE_FIRST_APPLY = "before-first-apply"
 
+_IDENTITY = ("operation", "manager", "apiVersion", "subresource")
+
 Entries = list[dict[str, Any]]
 """``managedFields`` as it is on the wire."""
 
@@ -148,11 +150,8 @@ def _rank(pair: tuple[Manager, Owned]) -> tuple[str, str, str, str, str]:
 
 
 def _entry(manager: Manager, owned: Owned) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "manager": manager.name,
-        "operation": manager.operation,
-        "apiVersion": owned.api_version,
-    }
+    made: dict[str, Any] = {"manager": manager.name} if manager.name else {}
+    made |= {"operation": manager.operation, "apiVersion": owned.api_version}
     if owned.time is not None:
         made["time"] = owned.time
     made["fieldsType"] = FIELDS_V1
@@ -171,12 +170,7 @@ def equal_but_for_time(ours: Entries | None, theirs: Entries | None) -> bool:
 def _without_times(entries: Entries) -> list[dict[str, Any]]:
     return sorted(
         ({key: value for key, value in entry.items() if key != "time"} for entry in entries),
-        key=lambda entry: (
-            entry["operation"],
-            entry["manager"],
-            entry["apiVersion"],
-            entry.get("subresource", ""),
-        ),
+        key=lambda entry: tuple(entry.get(name) or "" for name in _IDENTITY),
     )
 
 
