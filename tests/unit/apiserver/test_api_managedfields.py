@@ -294,6 +294,13 @@ async def test_what_the_server_makes_is_its_own(raw: Any) -> None:
         assert entries(await raw.get(path)) == [("kube-apiserver", "Update", "")]
 
 
+async def test_a_namespace_s_own_label_is_its_maker_s(raw: Any) -> None:
+    made = await raw.create("/api/v1/namespaces?fieldManager=a", {"metadata": {"name": "n"}})
+    assert fields_of(made, "a") == {
+        "f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}
+    }
+
+
 async def test_stored_bytes_stay_served_bytes(api: Any, raw: Any) -> None:
     made = await raw.create(SERVICES, service())
     kv = await api.store.get("/registry/services/default/s")

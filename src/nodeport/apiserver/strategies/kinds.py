@@ -59,6 +59,11 @@ class NamespaceStrategy(Strategy):
         finalizers = [name for name in spec.get("finalizers") or [] if name != NAMESPACE_FINALIZER]
         spec["finalizers"] = [*finalizers, NAMESPACE_FINALIZER]
 
+    def complete(self, obj: JsonObject) -> None:
+        metadata = obj["metadata"]
+        if metadata.get("name"):
+            metadata["labels"] = {**(metadata.get("labels") or {}), NAME_LABEL: metadata["name"]}
+
     def initial_status(self, obj: JsonObject) -> JsonObject:
         return {"phase": "Active"}
 
