@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,12 +49,10 @@ def read_configuration(data: bytes) -> Configuration:
     JSON is read as such, which is many times faster, as long as it has no key twice: YAML tells the line of these.
     """
     if data[:1] == b"{":
-        try:
-            obj, duplicates = schema.decode_json(data)
-        except BadRequest:
-            duplicates = [""]
-        if not duplicates:
-            return Configuration(obj)
+        with suppress(BadRequest):
+            obj, repeats = schema.decode_json(data)
+            if not repeats:
+                return Configuration(obj)
     try:
         found, repeated = yamltext.load_with_lines(data.decode("utf-8", "replace"))
     except yamltext.YamlError as error:
