@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import POD_DISRUPTION_BUDGETS, PODS, GroupVersionKind
 from nodeport.api.selectors import label_selector_of
 from nodeport.api.status import BadRequest, Cause, Forbidden, InternalError, TooManyRequests
-from nodeport.apiserver.deletes import Deleter
+from nodeport.apiserver.deletes import Deleter, check_preconditions
 from nodeport.apiserver.encoding import prefix_of
 from nodeport.apiserver.options import DeleteOptions, WriteOptions
 from nodeport.apiserver.registry import Registry
@@ -130,18 +130,20 @@ class Evictions:
         """``name``: in the Eviction. The Status of a pod that is going; raises what keeps it."""
         if name and name != target.name:
             raise BadRequest("name in URL does not match name in Eviction object")
+        own = WriteOptions(deletion.dry_run, options.field_validation, options.field_manager)
         kv = await self.registry.find(PODS, target.namespace, target.name)
         pod = self.registry.entry(PODS).splicer.read(kv)
         await self.registry.admission.delete(options.user, target, pod)
+        check_preconditions(PODS, pod, deletion)
         budget = await self._budget_of(pod, target.namespace)
         if judge(pod, budget) is Verdict.SPEND:
             assert budget is not None
-            await self._spend(budget, target, options)
+            await self._spend(budget, target, own)
         if not is_beyond_budgets(pod) and not deletion.dry_run:
             now = rfc3339(self.registry.clock.now())
-            await self._change(
-                Target(PODS, target.namespace, target.name, "status"), options, with_target_condition, now
-            )
+            where = Target(PODS, target.namespace, target.name, "status")
+            await self._change(where, own, with_target_condition, now)
+            deletion = replace(deletion, resource_version=None)  # it was as asked; now it has the condition
         await self.deleter.delete(target, deletion)
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
@@ -170,5 +172,4 @@ class Evictions:
         self, where: Target, options: WriteOptions, change: Callable[[JsonObject, str], JsonObject], now: str
     ) -> None:
         """By the server itself: whoever may evict need not be allowed to write what that changes."""
-        own = WriteOptions(options.dry_run, options.field_validation, options.field_manager)
-        await self.writer.change(where, lambda found: change(found, now), own)
+        await self.writer.change(where, lambda found: change(found, now), options)

@@ -55,6 +55,9 @@ async def test_the_options_of_the_deletion_count(raw: Raw) -> None:
     await make_pod(raw)
     wrong = await raw("POST", f"{PODS}/web/eviction", eviction(preconditions={"uid": "other"}))
     assert wrong.status == 409
+    assert "DisruptionTarget" not in str((await raw.get(f"{PODS}/web"))["status"])
+    stale = await raw("POST", f"{PODS}/web/eviction", eviction(preconditions={"resourceVersion": "1"}))
+    assert stale.status == 409
     assert (await raw("POST", f"{PODS}/web/eviction", eviction(dryRun=["All"]))).status == 201
     assert (await raw("POST", f"{PODS}/web/eviction?dryRun=All", eviction())).status == 201
     assert "deletionTimestamp" not in (await raw.get(f"{PODS}/web"))["metadata"]
@@ -62,10 +65,14 @@ async def test_the_options_of_the_deletion_count(raw: Raw) -> None:
     assert (await raw("GET", f"{PODS}/web")).status == 404
 
 
-async def test_a_budget_is_spent(raw: Raw) -> None:
+async def test_a_budget_is_spent_unless_it_is_a_trial(raw: Raw) -> None:
     await make_pod(raw)
     await make_budget(raw, disruptionsAllowed=1, currentHealthy=2, desiredHealthy=1)
-    assert (await raw("POST", f"{PODS}/web/eviction", eviction())).status == 201
+    assert (await raw("POST", f"{PODS}/web/eviction", eviction(dryRun=["All"]))).status == 201
+    assert (await raw.get(f"{BUDGETS}/web"))["status"]["disruptionsAllowed"] == 1
+    version = (await raw.get(f"{PODS}/web"))["metadata"]["resourceVersion"]
+    asked = eviction(preconditions={"resourceVersion": version})
+    assert (await raw("POST", f"{PODS}/web/eviction", asked)).status == 201
     status = (await raw.get(f"{BUDGETS}/web"))["status"]
     assert status["disruptionsAllowed"] == 0
     assert list(status["disruptedPods"]) == ["web"]
