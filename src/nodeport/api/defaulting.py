@@ -53,8 +53,8 @@ def _service(obj: JsonObject) -> None:
         _default(port, "targetPort", port.get("port") or 0)
     if services.externally_accessible(obj):
         _default(spec, "externalTrafficPolicy", "Cluster")
-    if services.needs_cluster_ip(obj):
-        _default(spec, "internalTrafficPolicy", "Cluster")
+    if services.needs_cluster_ip(obj) and spec.get("internalTrafficPolicy") is None:
+        spec["internalTrafficPolicy"] = "Cluster"
     if kind == services.LOAD_BALANCER:
         if spec.get("allocateLoadBalancerNodePorts") is None:
             spec["allocateLoadBalancerNodePorts"] = True

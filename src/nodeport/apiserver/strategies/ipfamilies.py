@@ -23,7 +23,7 @@ from nodeport.api.status import FieldError, invalid
 from nodeport.api.validation.serviceips import validate_cluster_ips
 
 _OTHER = {"IPv4": "IPv6", "IPv6": "IPv4"}
-_FAMILY_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+_FAMILY_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies")
 
 
 def initialize_families(
@@ -36,7 +36,8 @@ def initialize_families(
     if type_of(new) == EXTERNAL_NAME or stays_preferring_dual_stack(new, old):
         return []
     spec, before = spec_of(new), spec_of(old or {})
-    if any(spec.get(field) for field in _FAMILY_FIELDS) and (errors := list(validate_cluster_ips(new, old))):
+    asked = spec.get("ipFamilyPolicy") is not None or any(spec.get(field) for field in _FAMILY_FIELDS)
+    if asked and (errors := list(validate_cluster_ips(new, old))):
         return errors
     open_end = spec.get("clusterIP") == NO_CLUSTER_IP and not spec.get("selector")
     if not spec.get("ipFamilyPolicy"):

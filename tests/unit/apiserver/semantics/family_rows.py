@@ -54,6 +54,9 @@ def new_ones() -> list[Create]:
                f'spec.clusterIPs[1]: Invalid value: "{both[1]}": expected an IPv4 value as indicated by `ipFamilies[1]`', cluster="v4v6"),
         create(V + "ipFamilies", "unknown", {"ipFamilies": ["IPv5"]}, 'spec.ipFamilies[0]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6"'),
         create(V + "ipFamilies", "twice", {"ipFamilies": ["IPv4", "IPv4"]}, 'spec.ipFamilies[1]: Duplicate value: "IPv4"'),
+        create(V + "ipFamilyPolicy", "empty", {"ipFamilyPolicy": ""},
+               f'{POLICY}: Unsupported value: "": supported values: "PreferDualStack", "RequireDualStack", "SingleStack"'),
+        create(V + "ipFamilyPolicy", "null", {"ipFamilyPolicy": None}, fields=families("IPv4")),
         create(V + "ipFamilyPolicy", "unknown", {"ipFamilyPolicy": "All"},
                f'{POLICY}: Unsupported value: "All": supported values: "PreferDualStack", "RequireDualStack", "SingleStack"'),
     ]  # fmt: skip
