@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any, NoReturn
 
+import msgspec
+
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import BadRequest
 from nodeport.api.strictness import Repeats
@@ -51,6 +53,7 @@ def _no_constant(word: str) -> NoReturn:
     raise json.JSONDecodeError("Expecting value", word, 0)
 
 
+_decoder, _encoder = msgspec.json.Decoder(), msgspec.json.Encoder()
 _FAST = json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_no_constant)
 _SLOW = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
 
@@ -64,6 +67,8 @@ def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats
 
     BadRequest when it is no JSON object; ``expected`` is the kind that its text then names.
     """
+    if (canonical := _canonical(body)) is not None:
+        return canonical, Repeats()
     try:
         value, repeats = decode_value(body)
     except JsonError as error:
@@ -92,6 +97,21 @@ def decode_value(body: bytes) -> tuple[Any, Repeats]:
     except ValueError as error:
         raise JsonError(f"invalid number: {error}") from error
     return (_without_surrogates(value) if _SURROGATE.search(text) else value), repeats
+
+
+def _canonical(body: bytes) -> JsonObject | None:
+    """The object, when the body is to the byte what our encoder makes of it: then no field is there twice, no number
+    is spelled oddly and no character is half a one. None says nothing: decode again, carefully.
+
+    Compact JSON is what most clients send, and this is several times as fast.
+    """
+    try:
+        value = _decoder.decode(body)
+        if isinstance(value, dict) and _encoder.encode(value) == body.rstrip(b"\n"):
+            return value
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        pass
+    return None
 
 
 def _merged(value: Any, path: str, duplicates: Repeats) -> Any:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nodeport.api.managedfields.entries import (
     Entries,
+    Owned,
     Owners,
     Unreadable,
     decode,
@@ -19,7 +20,7 @@ from nodeport.api.managedfields.entries import (
 )
 from nodeport.api.managedfields.scale import SCALE_VERSION, from_scale, to_scale
 from nodeport.api.managedfields.types import type_of
-from nodeport.api.managedfields.updates import Scope, created, updated
+from nodeport.api.managedfields.updates import NewFields, Scope, created, updated
 from nodeport.api.meta import JsonObject
 from nodeport.apiserver.strategies.base import Strategy
 from nodeport.kit.clock import rfc3339
@@ -32,6 +33,7 @@ class FieldManagers:
 
     def __init__(self) -> None:
         self._scopes: dict[tuple[str, str], Scope] = {}
+        self._new: dict[str, NewFields] = {}
 
     def scope(self, strategy: Strategy, subresource: str = "") -> Scope:
         """How ``strategy``'s kind is written through ``subresource``."""
@@ -50,8 +52,13 @@ class FieldManagers:
         self, strategy: Strategy, obj: JsonObject, sent: Entries | None, manager: str, now: datetime
     ) -> Entries:
         """The entries of a new object, whose own ``managedFields`` (``sent``) have been taken out."""
-        scope = self.scope(strategy)
+        new = self._new.get(strategy.resource.qualified_name)
+        if new is None:
+            new = self._new[strategy.resource.qualified_name] = NewFields(self.scope(strategy))
+        scope = new.scope
         owner = updater(manager, scope.api_version)
+        if sent is None:
+            return encode({owner: Owned(new.of(obj), scope.api_version, rfc3339(now))})
         return encode(created(scope, obj, owner, rfc3339(now), owners_before({}, sent, "")))
 
     def updated(

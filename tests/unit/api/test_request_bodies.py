@@ -103,6 +103,44 @@ def test_any_bytes_give_an_object_or_a_bad_request(body: bytes) -> None:
         assert isinstance(obj, dict)
 
 
+@settings(max_examples=300)
+@given(
+    st.dictionaries(st.text(max_size=5), JSON, max_size=5),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.booleans(),
+)
+def test_compact_and_spaced_spellings_of_an_object_decode_alike(
+    value: dict[str, Any], separators: tuple[str, str], ascii_only: bool
+) -> None:
+    compact, duplicates = decode_json(
+        json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
+    spelled, more = decode_json(
+        json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    )
+    assert (compact, duplicates, more) == (spelled, [], [])
+    assert repr(compact) == repr(spelled)
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "duplicates"),
+    [
+        (b'{"a":1,"a":1}', {"a": 1}, ["a"]),
+        (b'{"a":{"b":1},"a":{"b":1}}\n', {"a": {"b": 1}}, ["a"]),
+        (b'{"a":1.0}', {"a": 1.0}, []),
+        (b'{"a":1e3}', {"a": 1000.0}, []),
+        (b'{"a":18446744073709551616}', {"a": 2**64}, []),
+        (b'{"a":"\\u003c"}', {"a": "<"}, []),
+        (b'{"a":"<"}\n\n', {"a": "<"}, []),
+    ],
+)
+def test_no_spelling_hides_a_duplicate_or_changes_a_number(
+    body: bytes, value: Any, duplicates: list[str]
+) -> None:
+    found, paths = decode_json(body)
+    assert (repr(found), paths) == (repr(value), duplicates)
+
+
 def test_yaml_is_read_as_kubernetes_reads_manifests() -> None:
     text = b"a: yes\nb: 2020-01-01\nc: 1:30\nd: '5'\ne: 0x10\nf: 1.5\ng: ~\nh: |\n  12\n1: on\ni: 010\nj: !!str 7\n"
     assert decode_yaml(text) == (

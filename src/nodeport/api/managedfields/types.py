@@ -1,7 +1,8 @@
 """Schema definitions compiled for walking objects field by field, and the two walks that every write makes.
 
 ``whole`` is the set of a value that appears or disappears: the node itself and all below it. ``compare`` is what two
-values of one type differ in. A struct knows what Go prints of it when nobody filled it (``data/emptystructs.json``): a
+values of one type differ in. ``shape`` is all of a new value that its set depends on: values of one shape have one set.
+A struct knows what Go prints of it when nobody filled it (``data/emptystructs.json``): a
 field that is missing counts as that, because a client of a real server would have seen it there.
 
 Rules: atomic maps, lists and structs are one field; associative lists are walked by their keys
@@ -11,7 +12,7 @@ default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
@@ -47,6 +48,10 @@ class Type:
     def compare(self, old: Any, new: Any) -> Differences:
         """``old`` and ``new`` are not equal."""
         return _CHANGED
+
+    def shape(self, value: Any) -> Hashable:
+        """What is printed of empty structs is told apart, because it counts as unchanged; other values are alike."""
+        return None if value and value != "0" else repr(value)
 
 
 class Struct(Type):
@@ -93,6 +98,14 @@ class Struct(Type):
             return removed or None, modified or None, added or None
         return _NOTHING
 
+    def shape(self, value: Any) -> Hashable:
+        fields = self.fields
+        return (
+            tuple([(name, fields[name][1].shape(item)) for name, item in value.items() if name in fields])
+            if value
+            else repr(value)
+        )
+
 
 class MapOf(Type):
     """A map whose entries are fields of their own."""
@@ -121,6 +134,10 @@ class MapOf(Type):
             _note(f"f:{name}", self.item, old.get(name, _MISSING), new.get(name, _MISSING), found)
         removed, modified, added = found
         return removed or None, modified or None, added or None
+
+    def shape(self, value: Any) -> Hashable:
+        shape = self.item.shape
+        return tuple([(name, shape(item)) for name, item in value.items()]) if value else repr(value)
 
 
 class ListOf(Type):
@@ -173,6 +190,10 @@ class ListOf(Type):
         removed, modified, added = found
         return removed or None, modified or None, added or None
 
+    def shape(self, value: Any) -> Hashable:
+        element, shape = self.element, self.item.shape
+        return tuple([(element(item), shape(item)) for item in value]) if value else repr(value)
+
 
 class Untyped(Type):
     """A value whose type shows by looking: objects are maps, lists and scalars are one field."""
@@ -187,6 +208,9 @@ class Untyped(Type):
             return _untyped_map().compare(old, new)
         removed = None if isinstance(new, dict) or not isinstance(old, dict) else self.whole(old)
         return removed, LEAF, self.whole(new) if isinstance(new, dict) else None
+
+    def shape(self, value: Any) -> Hashable:
+        return _untyped_map().shape(value) if isinstance(value, dict) else super().shape(value)
 
 
 @cache

@@ -6,13 +6,15 @@ was removed is nobody's. An object that nobody's fields are kept of stays so unt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from nodeport.api.managedfields.entries import Manager, Owned, Owners, capped, updater
 from nodeport.api.managedfields.sets import EMPTY, Tree, covers, difference, overlaps, tree_of, union
 from nodeport.api.managedfields.types import Type
 from nodeport.api.meta import JsonObject
+
+REMEMBERED_SHAPES = 512
 
 _NEVER_MANAGED = ("apiVersion", "kind")
 _NEVER_MANAGED_METADATA = (
@@ -71,8 +73,31 @@ def created(
     scope: Scope, obj: JsonObject, manager: Manager, time: str, owners: Owners | None = None
 ) -> Owners:
     """The owners of a new object: whoever made it. ``owners``: what the object came with."""
-    _, modified, added = scope.type.compare({"metadata": {}}, scope.managed_part(obj))
-    return _taken(owners or {}, EMPTY, changed_of(modified, added), manager, time)
+    return _taken(owners or {}, EMPTY, _all_of(scope, scope.managed_part(obj)), manager, time)
+
+
+def _all_of(scope: Scope, part: JsonObject) -> Tree:
+    _, modified, added = scope.type.compare({"metadata": {}}, part)
+    return changed_of(modified, added)
+
+
+class NewFields:
+    """What the maker of a new object owns, remembered by the object's shape: most are made from a few templates."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._known: dict[Hashable, Tree] = {}
+
+    def of(self, obj: JsonObject) -> Tree:
+        """In the order in which it is written. Shared: do not change it."""
+        part = self.scope.managed_part(obj)
+        shape = self.scope.type.shape(part)
+        found = self._known.get(shape)
+        if found is None:
+            if len(self._known) >= REMEMBERED_SHAPES:
+                self._known.clear()
+            found = self._known[shape] = difference(_all_of(self.scope, part), STRIPPED)
+        return found
 
 
 def updated(
@@ -133,4 +158,4 @@ def _taken(owners: Owners, removed: Tree, changed: Tree, manager: Manager, time:
     return capped(made)
 
 
-__all__ = ["Scope", "created", "of_version", "updated", "updater", "without"]
+__all__ = ["NewFields", "Scope", "created", "of_version", "updated", "updater", "without"]
