@@ -86,11 +86,10 @@ class _Builder:
         own: dict[str, Any] = {}
         self.steps.append("")
         while (event := self.loader.get_event()).__class__ is not yaml.MappingEndEvent:
-            key = _key(event)
-            self.steps[-1] = key
+            key = self.steps[-1] = self.key(event)
             began = self.loader.get_event()
             value = self.value(began)
-            if key == _MERGE and not event.style:
+            if key == _MERGE and not getattr(event, "style", None):
                 merged = {**_merge_sources(value), **merged}
                 continue
             if key in own:
@@ -98,6 +97,15 @@ class _Builder:
             own[key] = value
         self.steps.pop()
         return {**merged, **own} if merged else own
+
+    def key(self, event: Any) -> str:
+        """A scalar, or an alias of one, as text."""
+        if event.__class__ is yaml.ScalarEvent:
+            return _key_text(self.value(event))
+        value = self.alias(event.anchor) if event.__class__ is yaml.AliasEvent else []
+        if isinstance(value, dict | list):
+            raise YamlError(f"yaml: line {event.start_mark.line + 1}: invalid map key")
+        return _key_text(value)
 
     def repeated(self, key: str, line: int) -> None:
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.steps)[1:]
@@ -122,10 +130,7 @@ def _is_text(event: Any) -> bool:
     return bool(event.style) or event.tag in (_STRING_TAG, "!")
 
 
-def _key(event: Any) -> str:
-    if event.__class__ is not yaml.ScalarEvent:
-        raise YamlError(f"yaml: line {event.start_mark.line + 1}: invalid map key")
-    value = scalar(event.value, quoted=_is_text(event))
+def _key_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "null" if value is None else str(value)

@@ -175,3 +175,10 @@ def test_a_stream_yields_every_document() -> None:
 def test_yaml_too_deep_for_a_process_is_refused_before_it_is_composed(deep: str) -> None:
     with pytest.raises(BadRequest, match="exceeded max depth"):
         decode_yaml(deep.encode())
+
+
+def test_keys_may_be_aliases_of_scalars_and_anchors_of_their_own() -> None:
+    assert decode_yaml(b"x: &a 1\n*a : 2\n&k key: {b: *k}\n")[0] == {"x": 1, "1": 2, "key": {"b": "key"}}
+    for text in (b"x: &a [1]\n*a : 2\n", b"? [a]\n: 1\n", b"&a [*a]", b"a: *nope"):
+        with pytest.raises(BadRequest, match="error converting YAML to JSON: yaml: "):
+            decode_yaml(text)

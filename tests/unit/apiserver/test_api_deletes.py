@@ -250,3 +250,26 @@ async def test_the_endpoints_of_a_service_go_with_it(raw: Any) -> None:
     await raw.create(endpoints, {"metadata": {"name": "s"}, "subsets": subsets})
     await raw("DELETE", f"{SERVICES}/s")
     assert (await raw("GET", f"{endpoints}/s")).status == 404
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _message(api_version: bytes, kind: bytes, content: bytes) -> bytes:
+    return b"k8s\x00" + _field(1, _field(1, api_version) + _field(2, kind)) + _field(2, content)
+
+
+@pytest.mark.parametrize("api_version", [b"v1", b"apps/v1", b"meta.k8s.io/v1"])
+async def test_deletion_options_may_come_as_protobuf(raw: Any, api_version: bytes) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    made = await raw.create(path, {"metadata": {"name": "c"}})
+    protobuf = "application/vnd.kubernetes.protobuf"
+    wrong = _message(api_version, b"DeleteOptions", _field(2, _field(1, b"other")))
+    refused = await raw("DELETE", f"{path}/c", wrong, Content_Type=protobuf)
+    assert (refused.status, refused.reason) == (409, "Conflict")
+    dry = _message(api_version, b"DeleteOptions", _field(5, b"All"))
+    assert (await raw("DELETE", f"{path}/c", dry, Content_Type=protobuf)).status == 200
+    right = _message(api_version, b"DeleteOptions", _field(2, _field(1, made["metadata"]["uid"].encode())))
+    assert (await raw("DELETE", f"{path}/c", right, Content_Type=protobuf)).status == 200
+    assert (await raw("GET", f"{path}/c")).status == 404
