@@ -40,7 +40,7 @@ def one_resource(word: str) -> Resource:
 def select(arguments: Sequence[str]) -> list[Selection]:
     """``TYPE[,TYPE]``, ``TYPE NAME...`` or ``TYPE/NAME...``; the two forms cannot be mixed."""
     if not arguments:
-        kinds = ", ".join(row.plural for row in RESOURCES)
+        kinds = ", ".join(row.plural for row in RESOURCES if not row.stored_as)
         raise UserError(f"say which resource: one or several of {kinds}")
     if any("/" in argument for argument in arguments):
         return _pairs(arguments)

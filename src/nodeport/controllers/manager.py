@@ -105,7 +105,7 @@ class ControllerManager:
         self.informers = {
             row: Informer(client, row, label_selector=_FOLLOWED_ONLY.get(row, ""), clock=self._clock)
             for row in RESOURCES
-            if row.is_kept and row not in _NOT_FOLLOWED
+            if row.is_kept and not row.stored_as and row not in _NOT_FOLLOWED
         }
         self._leases = Informer(client, LEASES, namespace=LEASE_NAMESPACE, clock=self._clock)
         self._recorders: list[EventRecorder] = []

@@ -19,7 +19,7 @@ from nodeport.kit.clock import Clock
 FINALIZER = "kubernetes"
 
 CONTENT: tuple[Resource, ...] = tuple(
-    row for row in RESOURCES if row.namespaced and {"list", "delete"} <= set(row.verbs)
+    row for row in RESOURCES if row.namespaced and not row.stored_as and {"list", "delete"} <= set(row.verbs)
 )
 
 _WAIT = timedelta(seconds=1)
