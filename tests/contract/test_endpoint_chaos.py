@@ -90,7 +90,7 @@ class Trouble:
         await self.cluster.stop_controllers()
         cluster = self.cluster
         cluster.manager = ControllerManager(
-            cluster.client, ca_pem=cluster.api.ca_pem, max_endpoints_per_slice=PER_SLICE
+            cluster.controllers, ca_pem=cluster.api.ca_pem, max_endpoints_per_slice=PER_SLICE
         )
         cluster.start_controllers()
 

@@ -411,7 +411,7 @@ async def test_controllers_that_start_again_find_nothing_to_write() -> None:
 
 def start_anew(cluster: ControlledCluster) -> None:
     """Controllers that remember nothing, as after a restart."""
-    cluster.manager = ControllerManager(cluster.client, ca_pem=cluster.api.ca_pem)
+    cluster.manager = ControllerManager(cluster.controllers, ca_pem=cluster.api.ca_pem)
     cluster.start_controllers()
 
 

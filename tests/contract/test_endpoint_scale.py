@@ -80,7 +80,7 @@ async def cluster_of_many() -> AsyncIterator[tuple[ControlledCluster, ApiPods, W
         await store.commit(pods[start : start + 500])
     grace = timedelta(hours=1)
     async with controlled_cluster(0, store=store, node_monitor_grace=grace) as cluster:
-        writes = Writes(cluster.client, ENDPOINT_SLICES)
+        writes = Writes(cluster.controllers, ENDPOINT_SLICES)
         made = ApiPods(cluster.client)
         await made.add_node("n1", "a")
         yield cluster, made, writes

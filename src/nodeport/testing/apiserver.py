@@ -41,6 +41,16 @@ class RunningApiServer:
             server=self.url, ca=self.ca_pem, client_cert=self.pki.admin.cert, client_key=self.pki.admin.key
         )
 
+    @property
+    def controllers_config(self) -> ClientConfig:
+        """May do what the cluster's controllers may."""
+        return ClientConfig(
+            server=self.url,
+            ca=self.ca_pem,
+            client_cert=self.pki.controller.cert,
+            client_key=self.pki.controller.key,
+        )
+
     def write_kubeconfig(self, path: Path) -> Path:
         """A kubeconfig for kubectl with the administrator's certificate."""
         kubeconfig.merge(

@@ -47,6 +47,7 @@ class PuppetNodes:
     silent: set[str] = field(default_factory=set)
     hesitant: bool = False
     _addresses: Any = field(default_factory=lambda: itertools.count(2))
+    _started: set[str] = field(default_factory=set)
     _work: asyncio.Queue[JsonObject] = field(default_factory=asyncio.Queue)
 
     async def add(self, name: str) -> None:
@@ -96,7 +97,8 @@ class PuppetNodes:
             with suppress(NotFound, Conflict):
                 if is_being_deleted(pod):
                     await self.client.delete(PODS, key.name, key.namespace, grace_period_seconds=0)
-                else:
+                elif pod["metadata"]["uid"] not in self._started:
+                    self._started.add(pod["metadata"]["uid"])
                     await self._start(key)
 
     async def _start(self, key: NamespacedName) -> None:
@@ -119,8 +121,11 @@ class PuppetNodes:
 
 @dataclass
 class ControlledCluster:
+    """``client`` may do everything; ``controllers`` is the controllers' own, with their role."""
+
     api: RunningApiServer
     client: RestClient
+    controllers: RestClient
     manager: ControllerManager
     nodes: PuppetNodes
     group: asyncio.TaskGroup
@@ -145,16 +150,21 @@ class ControlledCluster:
 async def controlled_cluster(
     nodes: int = 2, *, server: Mapping[str, Any] | None = None, store: Store | None = None, **options: Any
 ) -> AsyncIterator[ControlledCluster]:
-    """An API server, all controllers and ``nodes`` puppet nodes; ``options`` are the manager's, ``server`` those of
-    ``running_apiserver``, which serves ``store``.
+    """An API server, all controllers under their own user, and ``nodes`` puppet nodes.
+
+    ``options`` are the manager's, ``server`` those of ``running_apiserver``, which serves ``store``.
     """
     options = {"node_monitor_grace": timedelta(seconds=40), **options}
     running = running_apiserver(store, **(server or {}))
-    async with running as api, RestClient(api.admin_config, user_agent="test") as client:
-        manager = ControllerManager(client, ca_pem=api.ca_pem, **options)
+    async with (
+        running as api,
+        RestClient(api.admin_config, user_agent="test") as client,
+        RestClient(api.controllers_config, user_agent="controllers") as controllers,
+    ):
+        manager = ControllerManager(controllers, ca_pem=api.ca_pem, **options)
         puppets = PuppetNodes(client)
         async with asyncio.TaskGroup() as group:
-            cluster = ControlledCluster(api, client, manager, puppets, group)
+            cluster = ControlledCluster(api, client, controllers, manager, puppets, group)
             cluster.start_controllers()
             await manager.wait_until_synced()
             for number in range(nodes):
