@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
 POLL = 0.005
+MANY_FILES = 65_536
 
 
 async def wait_until_prepared(paths: Paths) -> ClusterConfig:
@@ -165,6 +167,14 @@ async def until_terminated(work: Callable[[], Awaitable[None]]) -> None:
             raise
 
 
+def allow_many_files() -> None:
+    """Each connection is an open file: raise what is allowed without asking as far as that may be done."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run(part: str, paths: Paths, ranges: Ranges = Ranges()) -> None:
     """Run one part in this process until it is told to end."""
     from nodeport.kit.logs import configure
@@ -173,6 +183,7 @@ def run(part: str, paths: Paths, ranges: Ranges = Ranges()) -> None:
     if part == "server":
         import uvloop
 
+        allow_many_files()
         uvloop.run(until_terminated(lambda: serve(paths, ranges)))
     else:
         asyncio.run(until_terminated(lambda: run_nodes(paths)))
