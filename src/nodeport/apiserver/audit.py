@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +23,7 @@ from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.routes import Target
 from nodeport.kit.clock import Clock, rfc3339_micro
 from nodeport.kit.logs import get_logger
+from nodeport.kit.names import random_uid
 
 MEGABYTE = 1024 * 1024
 QUEUED_LINES = 50_000
@@ -36,7 +36,7 @@ _log = get_logger("nodeport.apiserver.audit")
 
 def audit_id(asked: str | None) -> str:
     """The id that a client gave its request, or a new one."""
-    return asked if asked and _ID.fullmatch(asked) else str(uuid.uuid4())
+    return asked if asked and _ID.fullmatch(asked) else random_uid()
 
 
 @dataclass(slots=True)
