@@ -1,6 +1,7 @@
 """kr8s. argv[1]: the namespace."""
 
 import json
+import socket
 import sys
 import urllib.request
 
@@ -48,9 +49,14 @@ def pod():
     uses.expect(b"out" in done.stdout, done)
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
 def forward():
     with (
-        Pod.get("web", namespace=NAMESPACE, api=api).portforward(remote_port=8080, local_port="auto") as port,
+        Pod.get("web", namespace=NAMESPACE, api=api).portforward(remote_port=8080, local_port=free_port()) as port,
         urllib.request.urlopen(f"http://127.0.0.1:{port}/?format=json", timeout=10) as answer,
     ):
         uses.expect(json.loads(answer.read())["pod"] == "web", "answer")
