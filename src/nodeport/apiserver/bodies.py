@@ -33,9 +33,12 @@ def parse(body: Body, kind: str) -> tuple[JsonObject, Repeats]:
 
 
 def read_object(
-    body: Body, schema_name: str, expected: GroupVersionKind, field_validation: str
+    body: Body, schema_name: str, expected: GroupVersionKind, field_validation: str, also: str = ""
 ) -> tuple[JsonObject, list[str]]:
-    """A checked, pruned object of the expected kind and the warnings that it earned."""
+    """A checked, pruned object of the expected kind and the warnings that it earned.
+
+    ``also``: an older apiVersion of the same shape that is taken for the expected one.
+    """
     obj, duplicates = parse(body, expected.kind)
     found_version = obj.get("apiVersion") or expected.api_version
     found_kind = obj.get("kind") or expected.kind
@@ -45,7 +48,7 @@ def read_object(
             f"converting ({_version(found_version)}.{found_kind}) to ({expected.version}.{expected.kind}): "
             "unknown conversion"
         )
-    if found_version != expected.api_version:
+    if found_version not in (expected.api_version, also):
         raise BadRequest(
             f"the API version in the data ({found_version}) does not match the expected API version "
             f"({expected.api_version})"

@@ -24,6 +24,8 @@ from nodeport.apiserver.writes import Writer
 from nodeport.kit.clock import rfc3339
 
 EVICTION = GroupVersionKind("policy", "v1", "Eviction")
+OLD_EVICTION = "policy/v1beta1"
+"""What kubectl sends until 1.21; Kubernetes takes it still."""
 EVICTION_SCHEMA = "io.k8s.api.policy.v1.Eviction"
 WOULD_VIOLATE = "Cannot evict pod as it would violate the pod's disruption budget."
 RETRY_SECONDS = 10

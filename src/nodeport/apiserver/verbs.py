@@ -17,7 +17,7 @@ from nodeport.apiserver.bodies import Body, parse, read_object
 from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.errors import method_not_allowed
-from nodeport.apiserver.evictions import EVICTION, EVICTION_SCHEMA, Evictions
+from nodeport.apiserver.evictions import EVICTION, EVICTION_SCHEMA, OLD_EVICTION, Evictions
 from nodeport.apiserver.fieldlabels import check_field_selector
 from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
 from nodeport.apiserver.listing import Lister
@@ -257,7 +257,9 @@ class Verbs:
 
     async def _evict(self, call: Call) -> web.Response:
         options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
-        asked, _ = read_object(await call.body(), EVICTION_SCHEMA, EVICTION, options.field_validation)
+        asked, _ = read_object(
+            await call.body(), EVICTION_SCHEMA, EVICTION, options.field_validation, also=OLD_EVICTION
+        )
         deletion = delete_options(call.address.query, asked.get("deleteOptions") or {}, call.user)
         name = (asked.get("metadata") or {}).get("name") or ""
         found = await self._machinery.evictions.evict(call.target, name, options, deletion)

@@ -56,7 +56,9 @@ def free_port():
 
 def forward():
     with (
-        Pod.get("web", namespace=NAMESPACE, api=api).portforward(remote_port=8080, local_port=free_port()) as port,
+        Pod.get("web", namespace=NAMESPACE, api=api).portforward(
+            remote_port=8080, local_port=free_port()
+        ) as port,
         urllib.request.urlopen(f"http://127.0.0.1:{port}/?format=json", timeout=10) as answer,
     ):
         uses.expect(json.loads(answer.read())["pod"] == "web", "answer")

@@ -124,3 +124,12 @@ async def test_what_makes_no_sense_is_refused(raw: Raw) -> None:
     )
     assert (await raw("POST", f"{PODS}/gone/eviction", eviction("gone"))).status == 404
     assert (await raw("GET", f"{PODS}/web/eviction")).status == 405
+
+
+async def test_the_version_that_kubectl_sent_until_1_21_is_taken(raw: Raw) -> None:
+    answer = await raw(
+        "POST", f"{PODS}/web/eviction?dryRun=All", {**eviction(), "apiVersion": "policy/v1beta1"}
+    )
+    assert answer.status == 404, "judged by the pod, not by the version"
+    answer = await raw("POST", f"{PODS}/web/eviction", {**eviction(), "apiVersion": "policy/v2"})
+    assert answer.status == 400
