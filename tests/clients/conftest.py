@@ -6,8 +6,6 @@ import json
 import os
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ import yaml
 from clients.kit import Kit
 from kernel.clusters import LocalCluster, traces
 from nodeport.node.local import Paths
+from tooling import tool
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = os.environ.get("NODEPORT_CLIENT_RESULTS", "")
 """Where to write ``[{client, version, verb, use, outcome, why}]``; ``make clients`` makes the documentation of it."""
 
@@ -41,12 +39,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
-
-
-def tool(name: str, *words: str) -> str:
-    """What one of the project's tools prints: the path of a program."""
-    command = [sys.executable, str(ROOT / "tools" / name), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
@@ -72,7 +64,7 @@ def kit(request: pytest.FixtureRequest, cluster: LocalCluster, home: Path, names
     own = home / version
     own.mkdir(exist_ok=True)
     made = Kit(
-        Path(tool("kubectl.py", version)), kubeconfig_for(cluster, namespace, home), own, namespace, version
+        Path(tool("kubectl", version)), kubeconfig_for(cluster, namespace, home), own, namespace, version
     )
     made("create", "namespace", namespace)
     try:

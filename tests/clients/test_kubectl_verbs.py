@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import clients.rows
 from clients.kit import ROWS, Kit, Row
+from tooling import tool_module
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kubectl_tool", ROOT / "tools" / "kubectl.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-VERSIONS: list[str] = _tool().WORDS[os.environ.get("NODEPORT_KUBECTL", "ends")]
+VERSIONS: list[str] = tool_module("kubectl").WORDS[os.environ.get("NODEPORT_KUBECTL", "ends")]
 assert clients.rows.__all__, "importing the rows fills the table"
 CASES = [(row, version) for version in VERSIONS for row in ROWS.found if row.fits(version)]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from clients.conftest import kubeconfig_for, tool
+from clients.conftest import kubeconfig_for
 from kernel.clusters import LocalCluster
 from nodeport.api.resources import NAMESPACES
+from tooling import tool
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 CLIENTS = {
@@ -59,7 +60,7 @@ def test_python_client(
     client, _, version = name.rpartition("-")
     record_property("client", client)
     record_property("version", version)
-    python = tool("pyclient.py", name)
+    python = tool("pyclient", name)
     cluster.create(NAMESPACES, {"metadata": {"name": namespace}})
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(PROGRAMS),
@@ -84,7 +85,7 @@ def test_helm_installs_upgrades_rolls_back_and_removes(
     namespace: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    program = tool("kubectl.py", version, "helm")
+    program = tool("kubectl", version, "helm")
     for key, value in (("client", "helm"), ("version", {"1.20": "3.8", "1.36": "4.2"}[version]),
                        ("verb", "install"), ("use", "install --wait, upgrade, history, rollback, uninstall")):  # fmt: skip
         record_property(key, value)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nodeport.testing.apiserver import running_apiserver
+from tooling import tool
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 STREAMS = r"/watch/|/(exec|attach|portforward|proxy|log)\b"
 RUNS = {
@@ -31,10 +29,7 @@ ALLOWED_SECONDS = 200
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("document", RUNS)
 async def test_no_operation_of_the_document_breaks_the_server(document: str, tmp_path: Path) -> None:
-    tool = [sys.executable, str(ROOT / "tools" / "pyclient.py"), "schemathesis-4"]
-    python = await asyncio.to_thread(
-        lambda: subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
-    )
+    python = await asyncio.to_thread(tool, "pyclient", "schemathesis-4")
     async with running_apiserver(seed=1) as api:
         both = tmp_path / "client.pem"
         both.write_bytes(api.pki.admin.cert.read_bytes() + api.pki.admin.key.read_bytes())

@@ -8,7 +8,6 @@ import pty
 import select
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -16,14 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tooling import tool
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 30.0
 
 
 def kubectl_program(which: str) -> str:
     """``oldest`` or ``newest``."""
-    tool = [sys.executable, str(ROOT / "tools" / "kubectl.py"), which]
-    return subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
+    return tool("kubectl", which)
 
 
 @dataclass(frozen=True)

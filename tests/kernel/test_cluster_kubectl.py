@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from kernel.clusters import LocalCluster, wait_for
 from nodeport.testing.outside import OutsideClient
+from tooling import tool
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "nodeport.yaml"
@@ -38,8 +38,7 @@ class Kubectl:
 
 @pytest.fixture(params=["oldest", "newest"])
 def kubectl(request: pytest.FixtureRequest, cluster: LocalCluster) -> Kubectl:
-    tool = [sys.executable, str(ROOT / "tools" / "kubectl.py"), request.param]
-    program = subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
+    program = tool("kubectl", request.param)
     cluster.up("--nodes", "3")
     return Kubectl(program, cluster.kubeconfig)
 

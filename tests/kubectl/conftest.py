@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from nodeport.testing.apiserver import running_apiserver
+from tooling import tool_module
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 30
 
 
-def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kubectl_tool", ROOT / "tools" / "kubectl.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-VERSIONS: list[str] = _tool().WORDS["ends"]
+VERSIONS: list[str] = tool_module("kubectl").WORDS["ends"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class Kubectl:
 
 @pytest.fixture(params=VERSIONS)
 async def kubectl(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kubectl]:
-    program = await asyncio.to_thread(_tool().kubectl, request.param)
+    program = await asyncio.to_thread(tool_module("kubectl").kubectl, request.param)
     async with running_apiserver() as api:
         kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
         yield Kubectl(program, kubeconfig, tmp_path / "cache", request.param)

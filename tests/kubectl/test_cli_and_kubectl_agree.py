@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tooling import tool
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SERVER = """
@@ -118,8 +120,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def fetched(age: str) -> Path:
-    tool = [sys.executable, ROOT / "tools" / "kubectl.py", age]
-    return Path(subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip())
+    return Path(tool("kubectl", age))
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster
+from tooling import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", params=["oldest", "newest"])
 def binary(request: pytest.FixtureRequest) -> str:
-    tool = [sys.executable, ROOT / "tools" / "kubectl.py", request.param]
-    return subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
+    return tool("kubectl", request.param)
 
 
 async def kubectl(cluster: ControlledCluster, binary: str, folder: Path, words: str) -> str:

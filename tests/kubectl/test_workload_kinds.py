@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
+from tooling import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,8 +65,7 @@ class Shell:
 
 @pytest.fixture(scope="module", params=["oldest", "newest"])
 def binary(request: pytest.FixtureRequest) -> str:
-    tool = [sys.executable, ROOT / "tools" / "kubectl.py", request.param]
-    return subprocess.run(tool, capture_output=True, text=True, check=True).stdout.strip()
+    return tool("kubectl", request.param)
 
 
 async def test_a_replication_controller_is_exposed_scaled_patched_and_deleted(

@@ -13,15 +13,13 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from nodeport.api import channels
-from nodeport.api.channels import ChannelError, ChannelMessage
+from nodeport.api.channels import ChannelMessage
 from nodeport.kit.clock import Clock
 from nodeport.netlink.namespace import open_in
 from nodeport.node import remote
 
-PROTOCOL = channels.V5
 DATA, ERROR = 0, 1
 PATIENCE = 10.0
 """Seconds for the connection, and for the TLS handshake."""
@@ -93,21 +91,15 @@ async def _send(peer: web.WebSocketResponse, reader: asyncio.StreamReader) -> No
     """The pod's bytes, then that there are no more."""
     try:
         while data := await reader.read(CHUNK):
-            await peer.send_bytes(PROTOCOL.encode(ChannelMessage(DATA, data)))
+            await peer.send_bytes(remote.PROTOCOL.encode(ChannelMessage(DATA, data)))
     finally:
         with contextlib.suppress(ConnectionError):
-            await peer.send_bytes(PROTOCOL.encode(ChannelMessage(DATA, closes=True)))
+            await peer.send_bytes(remote.PROTOCOL.encode(ChannelMessage(DATA, closes=True)))
 
 
 async def _receive(peer: web.WebSocketResponse, writer: asyncio.StreamWriter) -> None:
     """The client's bytes, until it goes."""
-    async for message in peer:
-        if message.type is not WSMsgType.BINARY:
-            return
-        try:
-            found = PROTOCOL.decode(message.data)
-        except ChannelError:
-            return
+    async for found in remote.messages(peer):
         if found.channel != DATA:
             continue
         if found.closes:
@@ -121,5 +113,5 @@ async def _receive(peer: web.WebSocketResponse, writer: asyncio.StreamWriter) ->
 async def _finish(peer: web.WebSocketResponse, trouble: str = "") -> None:
     with contextlib.suppress(ConnectionError):
         if trouble:
-            await peer.send_bytes(PROTOCOL.encode(ChannelMessage(ERROR, trouble.encode())))
+            await peer.send_bytes(remote.PROTOCOL.encode(ChannelMessage(ERROR, trouble.encode())))
         await peer.close()

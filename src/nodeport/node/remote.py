@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 from aiohttp import WSMsgType, web
@@ -95,14 +95,19 @@ async def _copy(socket: web.WebSocketResponse, output: Output) -> None:
 async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
     """What the client says, until it is gone."""
     sizes = channels.TerminalSizes()
-    async for message in socket:
-        if message.type is not WSMsgType.BINARY:
+    async for message in messages(socket):
+        await _take(message, session, sizes)
+
+
+async def messages(socket: web.WebSocketResponse) -> AsyncIterator[ChannelMessage]:
+    """What arrives, until the other side goes or says what is no channel message."""
+    async for frame in socket:
+        if frame.type is not WSMsgType.BINARY:
             return
         try:
-            found = PROTOCOL.decode(message.data)
+            yield PROTOCOL.decode(frame.data)
         except ChannelError:
             return
-        await _take(found, session, sizes)
 
 
 async def _take(message: ChannelMessage, session: Session, sizes: channels.TerminalSizes) -> None:
