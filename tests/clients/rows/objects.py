@@ -37,7 +37,7 @@ def create_limits(k: Kit) -> None:
     k("delete", "priorityclass", name)
 
 
-@row("create", "poddisruptionbudget", since="1.21")
+@row("create", "poddisruptionbudget", since="1.22")
 def create_budget(k: Kit) -> None:
     k("create", "pdb", "b", "--selector=app=web", "--min-available=1")
     assert k.path("pdb", "b", ".spec.minAvailable") == "1"

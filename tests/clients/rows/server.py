@@ -79,4 +79,4 @@ def own_verbs(k: Kit) -> None:
     assert k("config", "current-context").strip()
     assert "clusters:" in k("config", "view")
     assert "complete" in k("completion", "bash")
-    assert "--namespace" in k("options")
+    assert "following options can be passed to any command" in k("options")
