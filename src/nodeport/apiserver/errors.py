@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiohttp import web
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import Resource
 from nodeport.api.status import (
     ApiError,
     Cause,
@@ -60,12 +59,9 @@ def unknown_path() -> NotFound:
     return NotFound("the server could not find the requested resource", details={})
 
 
-def method_not_allowed(resource: Resource, verb: str) -> MethodNotAllowed:
-    details = {"group": resource.group, "kind": resource.plural}
-    return MethodNotAllowed(
-        f'{verb} is not supported on resources of kind "{resource.qualified_name}"',
-        details={key: value for key, value in details.items() if value},
-    )
+def method_not_allowed() -> MethodNotAllowed:
+    """What the router says of a path that it knows and a method that the path does not take."""
+    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})
 
 
 def answer_of(error: ApiError) -> web.Response:

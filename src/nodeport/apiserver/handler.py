@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nodeport.api.selectors import parse_field_selector
-from nodeport.api.status import ApiError, BadRequest, MethodNotAllowed, Unauthorized
+from nodeport.api.status import ApiError, BadRequest, Unauthorized
 from nodeport.apiserver.audit import AuditLog, Record, audit_id
 from nodeport.apiserver.auth import ANONYMOUS, OPEN_PATHS, Attributes, Authorizer, User, about, forbidden
 from nodeport.apiserver.authentication.authenticator import Authenticator
@@ -171,7 +171,7 @@ class Handler:
         if not self._documents.knows(address.path):
             raise unknown_path()
         if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed(f"the server does not allow {request.method} on {address.path}")
+            raise method_not_allowed()
         return await self._documents.answer(request, address)
 
     async def _serve_object(self, visit: Visit, address: Address, target: Target) -> web.StreamResponse:
@@ -184,7 +184,7 @@ class Handler:
         if visit.record is not None:
             visit.record.decision = "allow"
         if not is_allowed(target, visit.verb):
-            raise method_not_allowed(target.resource, asked)
+            raise method_not_allowed()
         call = Call(visit.request, address, target, visit.verb, user)
         limits = self._doorkeepers.limits
         if is_stream(visit.verb, target.subresource):

@@ -137,7 +137,7 @@ class Verbs:
                 return await self._delete(call)
             case "deletecollection":
                 return await self._delete_collection(call)
-        raise method_not_allowed(call.target.resource, call.verb)
+        raise method_not_allowed()
 
     async def _get(self, call: Call) -> web.Response:
         wanted = call.representation()

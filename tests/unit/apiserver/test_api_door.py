@@ -41,6 +41,7 @@ async def test_unknown_paths_are_404(raw: Any, path: str) -> None:
 async def test_methods_that_mean_nothing_are_405(raw: Any, method: str, path: str) -> None:
     answer = await raw(method, path)
     assert (answer.status, answer.reason) == (405, "MethodNotAllowed")
+    assert answer.message == "the server does not allow this method on the requested resource"
 
 
 async def test_unacceptable_answers_are_406(raw: Any) -> None:
