@@ -172,7 +172,10 @@ def _projection(source: JsonObject) -> None:
 
 
 def _template(spec: JsonObject) -> None:
-    template = spec.get("template")
+    """The template of every kind but ReplicationController is there even when nobody wrote one."""
+    if spec.get("template") is None:
+        spec["template"] = {}
+    template = spec["template"]
     if isinstance(template, dict):
         inner = template.get("spec")
         template["spec"] = inner if isinstance(inner, dict) else {}
@@ -207,8 +210,10 @@ def _replica_set(obj: JsonObject) -> None:
 
 def _replication_controller(obj: JsonObject) -> None:
     """The template's labels are what selects its pods, and the object's own labels, unless it says otherwise."""
-    _replica_set(obj)
-    spec = obj["spec"]
+    spec = _spec(obj)
+    _replicas(spec)
+    if spec.get("template") is not None:
+        _template(spec)
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
     if labels:
         _default(spec, "selector", dict(labels))

@@ -193,7 +193,9 @@ def test_deployments_get_their_defaults_and_are_fine() -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({"selector": None}, ["spec.selector: Required value"]),
+        ({"selector": None},
+         ["spec.selector: Required value",
+          'spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`']),
         ({"selector": {}}, ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]),
         ({"selector": {"matchLabels": {"app": "x"}}},
          ['spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`']),
@@ -210,6 +212,15 @@ def test_deployments_get_their_defaults_and_are_fine() -> None:
 )  # fmt: skip
 def test_deployments_are_told_what_is_wrong_with_them(spec: JsonObject, expected: list[str]) -> None:
     assert errors(kinds.DEPLOYMENTS, **deployment(**spec)) == expected
+
+
+@pytest.mark.parametrize("resource", [kinds.DEPLOYMENTS, kinds.REPLICA_SETS, kinds.STATEFUL_SETS])
+def test_a_missing_template_has_its_defaults_and_matches_no_selector(resource: Resource) -> None:
+    assert errors(resource, metadata={"name": "a"}, spec={}) == [
+        "spec.selector: Required value",
+        "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
+        "spec.template.spec.containers: Required value",
+    ]
 
 
 def test_templates_restart_always_and_have_containers() -> None:

@@ -118,16 +118,17 @@ def _selector_and_template(spec: JsonObject, kind: str) -> Iterator[FieldError]:
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             yield invalid("spec.selector", selector, f"empty selector is invalid for {kind}")
     template = spec.get("template") or {}
-    if selector:
+    if selector != {}:
         yield from selects_template(selector, template)
     yield from validate_template(template)
     yield from always_restarted(template.get("spec") or {}, "ReplicaSet")
 
 
-def selects_template(selector: JsonObject, template: JsonObject) -> Iterator[FieldError]:
-    labels = (template.get("metadata") or {}).get("labels") or {}
+def selects_template(selector: JsonObject | None, template: JsonObject) -> Iterator[FieldError]:
+    """No selector selects nothing."""
+    labels = (template.get("metadata") or {}).get("labels")
     try:
-        matches = label_selector_of(selector).matches(labels)
+        matches = selector is not None and label_selector_of(selector).matches(labels or {})
     except ApiError:
         yield invalid("spec.selector", selector, "invalid label selector")
         return

@@ -54,6 +54,7 @@ def _selector_and_template(spec: JsonObject) -> Iterator[FieldError]:
     selector, template = spec.get("selector"), spec.get("template") or {}
     if selector is None:
         yield required("spec.selector")
+        yield from selects_template(selector, template)
     else:
         yield from validate_label_selector(selector, "spec.selector")
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
