@@ -150,6 +150,13 @@ async def test_a_namespace_waits_for_its_finalizer(raw: Any) -> None:
     assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "n"}
     answer = await raw("DELETE", "/api/v1/namespaces/n")
     assert (answer.status, answer.json["status"]["phase"]) == (200, "Terminating")
+    revived = await raw(
+        "PATCH", "/api/v1/namespaces/n/status", {"status": {"phase": "Active"}}, Content_Type=MERGE
+    )
+    assert revived.message == (
+        'Namespace "n" is invalid: status.Phase: Invalid value: "Active": '
+        "may only be 'Terminating' if `deletionTimestamp` is not empty"
+    )
     refused = await raw("POST", "/api/v1/namespaces/n/configmaps", config_map())
     assert (refused.status, refused.reason) == (403, "Forbidden")
     assert refused.message == (

@@ -31,6 +31,15 @@ def validate_namespace_update(new: JsonObject, _old: JsonObject) -> Iterator[Fie
     return validate_namespace(new)
 
 
+def validate_namespace_status(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    phase = (new.get("status") or {}).get("phase") or ""
+    wanted, when = (
+        ("Terminating", "not empty") if new["metadata"].get("deletionTimestamp") else ("Active", "empty")
+    )
+    if phase != wanted:
+        yield invalid("status.Phase", phase, f"may only be '{wanted}' if `deletionTimestamp` is {when}")
+
+
 def validate_node(obj: JsonObject) -> Iterator[FieldError]:
     spec = obj.get("spec") or {}
     yield from _pod_cidrs(spec)

@@ -93,7 +93,12 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("batch", "Job"): Rules(
         create=jobs.validate_job, update=jobs.validate_job_update, status=jobs.validate_job_status
     ),
-    ("", "Namespace"): Rules(names.dns_label, others.validate_namespace, others.validate_namespace_update),
+    ("", "Namespace"): Rules(
+        names.dns_label,
+        others.validate_namespace,
+        others.validate_namespace_update,
+        others.validate_namespace_status,
+    ),
     ("", "Node"): Rules(create=others.validate_node, update=others.validate_node_update),
     ("", "ConfigMap"): Rules(create=others.validate_config_map, update=others.validate_config_map_update),
     ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
