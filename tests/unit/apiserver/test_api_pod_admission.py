@@ -27,6 +27,15 @@ async def test_a_priority_class_gives_its_number(raw: Any) -> None:
     assert critical["spec"]["priority"] == 2000001000
 
 
+async def test_a_service_account_must_be_there(raw: Any) -> None:
+    why = 'error looking up service account default/robot: serviceaccount "robot" not found'
+    for field in ("serviceAccountName", "serviceAccount"):
+        refused = await raw("POST", PODS, pod(**{field: "robot"}))
+        assert (refused.status, refused.message) == (403, f'pods "p" is forbidden: {why}')
+    await raw.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "robot"}})
+    assert (await raw.create(PODS, pod(serviceAccountName="robot")))["spec"]["serviceAccount"] == "robot"
+
+
 async def test_of_global_defaults_the_smallest_counts(raw: Any) -> None:
     for name, value in (("more", 7), ("less", 5)):
         await raw.create(CLASSES, {"metadata": {"name": name}, "value": value, "globalDefault": True})

@@ -1,13 +1,13 @@
 """What other objects decide about a new pod: its priority, and what it may and must ask for.
 
-Rules: the admission plugins Priority and LimitRanger, with their texts.
+Rules: the admission plugins ServiceAccount, Priority and LimitRanger, with their texts.
 """
 
 from __future__ import annotations
 
 from nodeport.api import limits
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES
+from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES, SERVICE_ACCOUNTS
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.encoding import decode, key_of, prefix_of
 from nodeport.store.base import Store
@@ -15,6 +15,7 @@ from nodeport.store.base import Store
 
 async def admit_pod(pod: JsonObject, store: Store) -> None:
     """Complete the pod, or raise 403."""
+    await _require_account(pod, store)
     await _prioritize(pod, store)
     listing = await store.list(prefix_of(LIMIT_RANGES, pod["metadata"].get("namespace") or ""))
     found = [decode(kv.value) for kv in listing.items]
@@ -24,6 +25,15 @@ async def admit_pod(pod: JsonObject, store: Store) -> None:
     wrong = limits.complaints(found, pod)
     if wrong:
         raise _forbidden(pod, wrong[0] if len(wrong) == 1 else f"[{', '.join(dict.fromkeys(wrong))}]")
+
+
+async def _require_account(pod: JsonObject, store: Store) -> None:
+    """Every namespace gets its ``default`` account in a moment, so that one is not waited for."""
+    spec, namespace = pod["spec"], pod["metadata"].get("namespace") or ""
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or ""
+    if name not in ("", "default") and await store.get(key_of(SERVICE_ACCOUNTS, namespace, name)) is None:
+        why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+        raise _forbidden(pod, why)
 
 
 async def _prioritize(pod: JsonObject, store: Store) -> None:
