@@ -7,12 +7,15 @@ import msgspec
 from nodeport.api import protobuf, schema
 from nodeport.api.decoding import check_version_and_kind
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import GroupVersionKind
+from nodeport.api.resources import GroupVersionKind, by_kind
 from nodeport.api.status import BadRequest, Cause, Invalid, invalid
 from nodeport.api.strategic import go_text
 from nodeport.api.strictness import Repeats, problems_of, warnings_of
 from nodeport.apiserver.encoding import encode_sorted
 from nodeport.apiserver.negotiation import PROTOBUF, YAML
+
+SCHEME = "pkg/api/legacyscheme/scheme.go:30"
+"""Where the texts say that kinds are registered."""
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -43,11 +46,7 @@ def read_object(
     found_version = obj.get("apiVersion") or expected.api_version
     found_kind = obj.get("kind") or expected.kind
     if found_kind != expected.kind:
-        raise BadRequest(
-            f'{found_kind} in version "{_version(found_version)}" cannot be handled as a {expected.kind}: '
-            f"converting ({_version(found_version)}.{found_kind}) to ({expected.version}.{expected.kind}): "
-            "unknown conversion"
-        )
+        raise _another_kind(found_version, found_kind, expected)
     if found_version not in (expected.api_version, also):
         raise BadRequest(
             f"the API version in the data ({found_version}) does not match the expected API version "
@@ -63,6 +62,17 @@ def read_object(
         raise BadRequest(f"{where}: strict decoding error: {', '.join(problems)}")
     prune(schema_name, obj)
     return obj, warnings_of(problems) if field_validation == "Warn" else []
+
+
+def _another_kind(api_version: str, kind: str, expected: GroupVersionKind) -> BadRequest:
+    """Objects are converted into the types without a version, whose packages are named after their groups."""
+    version = _version(api_version)
+    package = expected.group.split(".")[0] if expected.group not in ("", "events.k8s.io") else "core"
+    if by_kind(api_version, kind) is None:
+        why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
+    else:
+        why = f"converting ({version}.{kind}) to ({package}.{expected.kind}): unknown conversion"
+    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {expected.kind}: {why}')
 
 
 def prune(schema_name: str, obj: JsonObject) -> None:

@@ -83,6 +83,7 @@ class Writer:
         entry.strategy.complete(obj)
         now = self._registry.clock.now()
         sent = metadata.pop("managedFields", None)
+        forget_deletion(metadata)
         if owned is None:
             owned = self.managers.created(entry.strategy, obj, sent, options.field_manager, now)
         await self._registry.admission.create(options.user, target, obj)
@@ -276,14 +277,15 @@ class Writer:
         return Written(entry.splicer.serve(stored, revision), warnings=warned)
 
 
+def forget_deletion(metadata: JsonObject) -> None:
+    """A new object lives, whatever it says; what it says becomes nobody's field."""
+    for field_name in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        metadata.pop(field_name, None)
+
+
 def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> None:
     """What the server alone decides about a new object's metadata."""
-    for field_name in (
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "generation",
-    ):
+    for field_name in ("selfLink", "generation"):
         metadata.pop(field_name, None)
     metadata["uid"] = random_uid()
     metadata["creationTimestamp"] = rfc3339(now)

@@ -7,6 +7,8 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 Json = dict[str, Any]
 SERVICES = "/api/v1/namespaces/default/services"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -83,6 +85,31 @@ async def test_the_body_must_agree_with_the_url(raw: Any) -> None:
     assert answer.message == (
         "the API version in the data (apps/v1) does not match the expected API version (v1)"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "why"),
+    [
+        (SERVICES, "Pod", "Pod in version \"v1\" cannot be handled as a Service: converting (v1.Pod) to (core.Service): "
+         "unknown conversion"),
+        (SERVICES, "Foo", "Foo in version \"v1\" cannot be handled as a Service: no kind \"Foo\" is registered for version "
+         "\"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""),
+        ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "Pod", "Pod in version \"v1\" cannot be handled as "
+         "a EndpointSlice: converting (v1.Pod) to (discovery.EndpointSlice): unknown conversion"),
+    ],
+)  # fmt: skip
+async def test_another_kind_is_refused_with_the_conversion_that_fails(
+    raw: Any, path: str, kind: str, why: str
+) -> None:
+    answer = await raw("POST", path, {"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}})
+    assert (answer.status, answer.message) == (400, why)
+
+
+async def test_a_deletion_that_a_new_object_claims_is_nobodys_field(raw: Any) -> None:
+    body = config_map("x")
+    body["metadata"].update(deletionTimestamp="2020-01-01T00:00:00Z", deletionGracePeriodSeconds=5)
+    made = await raw.create(CONFIG_MAPS, body)
+    assert "deletion" not in str(made)
 
 
 async def test_unknown_fields_are_refused_warned_of_or_ignored(raw: Any) -> None:
