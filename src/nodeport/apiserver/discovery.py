@@ -77,9 +77,7 @@ class Discovery:
             (row for row in self._rows if (row.group, row.version) == (group, version)),
             key=lambda row: row.plural,
         )
-        metadata: JsonObject = {"creationTimestamp": None}
-        if group:
-            metadata["name"] = group
+        metadata: JsonObject = {"name": group} if group else {}
         return {
             "metadata": metadata,
             "versions": [

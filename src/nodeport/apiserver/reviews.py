@@ -61,7 +61,7 @@ class Reviews:
             case _:
                 raise NotFound("the server could not find the requested resource")
         head = {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
-        metadata = {"creationTimestamp": None, **(review.get("metadata") or {})}
+        metadata = review.get("metadata") or {}
         spec = {"spec": review.get("spec") or {}} if target.resource is not SELF_SUBJECT_REVIEWS else {}
         return {**head, "metadata": metadata, **spec, "status": status}
 

@@ -164,7 +164,7 @@ class WatchSource:
 
 
 def bookmark_line(watch: WatchRequest, revision: int, *, initial_events_end: bool = False) -> bytes:
-    metadata: JsonObject = {"resourceVersion": str(revision), "creationTimestamp": None}
+    metadata: JsonObject = {"resourceVersion": str(revision)}
     if initial_events_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
     obj: JsonObject = {

@@ -187,7 +187,7 @@ async def test_bookmarks_never_run_ahead_of_what_was_sent(monkeypatch: pytest.Mo
         await until(lambda: len(reader.lines) == 2)
     added, bookmark = [decode(line) for line in reader.lines]
     assert (added["type"], bookmark["type"]) == ("ADDED", "BOOKMARK")
-    assert bookmark["object"]["metadata"]["resourceVersion"] == "2"
+    assert bookmark["object"]["metadata"] == {"resourceVersion": "2"}
 
 
 async def test_a_stream_ends_when_the_store_closes() -> None:
