@@ -115,6 +115,7 @@ class BoundedServer(web.Server):
             max_headers=MAX_FIELDS,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
+            auto_decompress=False,
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import ssl
 from typing import Any
 
@@ -42,6 +44,14 @@ async def test_methods_that_mean_nothing_are_405(raw: Any, method: str, path: st
     answer = await raw(method, path)
     assert (answer.status, answer.reason) == (405, "MethodNotAllowed")
     assert answer.message == "the server does not allow this method on the requested resource"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "nonsense"])
+async def test_bodies_are_read_as_they_come_whatever_their_coding_is_called(raw: Any, coding: str) -> None:
+    body = {"metadata": {"name": "plain"}, "spec": {"ports": [{"port": 80}]}}
+    assert (await raw("POST", f"{SERVICES}?dryRun=All", body, Content_Encoding=coding)).status == 201
+    packed = await raw("POST", SERVICES, gzip.compress(json.dumps(body).encode()), Content_Encoding=coding)
+    assert (packed.status, packed.reason) == (400, "BadRequest")
 
 
 async def test_unacceptable_answers_are_406(raw: Any) -> None:
