@@ -200,13 +200,14 @@ def _write_options(query: Query, kind: str, user: User, agent: str, errors: list
         )
     if not manager.isprintable():
         errors.append(invalid("fieldManager", manager, "should only contain printable characters"))
-    errors.extend(_dry_run_errors(query.get("dryRun")))
+    dry_run = _dry_run(query)
+    errors.extend(_dry_run_errors(dry_run))
     if validation not in ("Ignore", "Warn", "Strict"):
         errors.append(not_supported("fieldValidation", validation, ["Ignore", "Strict", "Warn"]))
     if errors:
         raise invalid_options(kind, errors)
     force = flag(query, "force")
-    return WriteOptions(bool(query.get("dryRun")), validation, manager or manager_of(agent), force, user)
+    return WriteOptions(bool(dry_run), validation, manager or manager_of(agent), force, user)
 
 
 @lru_cache(maxsize=256)
@@ -222,10 +223,13 @@ def manager_of(agent: str) -> str:
     return made
 
 
-def _dry_run_errors(value: str | None) -> list[FieldError]:
-    if not value or value == "All":
-        return []
-    return [not_supported("dryRun", [value], ["All"])]
+def _dry_run(query: Query) -> list[str]:
+    return query["dryRun"].split("\n") if "dryRun" in query else []
+
+
+def _dry_run_errors(values: list[str]) -> list[FieldError]:
+    """Whoever speaks of a dry run, however wrongly, must not have a real one."""
+    return [not_supported("dryRun", values, ["All"])] if any(value != "All" for value in values) else []
 
 
 def delete_options(query: Query, body: JsonObject, user: User) -> DeleteOptions:
@@ -237,7 +241,7 @@ def delete_options(query: Query, body: JsonObject, user: User) -> DeleteOptions:
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
         orphan = flag(query, "orphanDependents")
-    dry_run = (body.get("dryRun") or [query.get("dryRun")])[0]
+    dry_run = body.get("dryRun") or _dry_run(query)
     errors = _dry_run_errors(dry_run)
     if policy not in ("", "Background", "Foreground", "Orphan"):
         errors.append(

@@ -16,7 +16,8 @@ BODY_SECONDS = 30.0
 
 
 class Address(msgspec.Struct, frozen=True):
-    """A request's path, decoded, and its query; of a repeated parameter the first value counts."""
+    """A request's path, decoded, and its query; of a repeated parameter the first value counts,
+    of ``dryRun`` each, on a line of its own."""
 
     path: str
     query: Mapping[str, str]
@@ -36,7 +37,9 @@ def address_of(request: web.BaseRequest) -> Address:
     query: dict[str, str] = {}
     if query_text:
         for name, value in parse_qsl(query_text, keep_blank_values=True):
-            query.setdefault(name, value)
+            query[name] = (
+                f"{query[name]}\n{value}" if name == "dryRun" and name in query else query.get(name, value)
+            )
     return Address(path, query, query_text)
 
 

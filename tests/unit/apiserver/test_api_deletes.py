@@ -58,6 +58,8 @@ async def test_preconditions_protect_another_object_of_the_same_name(raw: Any) -
 async def test_a_dry_run_deletes_nothing(raw: Any) -> None:
     await raw.create(CONFIG_MAPS, config_map())
     assert (await raw("DELETE", f"{CONFIG_MAPS}/c?dryRun=All")).status == 200
+    assert (await raw("DELETE", f"{CONFIG_MAPS}/c?dryRun=&dryRun=All")).status == 422
+    assert (await raw("DELETE", f"{CONFIG_MAPS}/c", {"dryRun": ["All", "Some"]})).status == 422
     assert (await raw("GET", f"{CONFIG_MAPS}/c")).status == 200
 
 

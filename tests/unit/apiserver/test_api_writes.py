@@ -176,6 +176,10 @@ async def test_dry_runs_change_nothing(raw: Any, api: Any) -> None:
     assert answer.json["spec"]["ports"][0]["nodePort"] == 32769
     assert api.store.revision == before
     assert (await raw("GET", f"{SERVICES}/s")).status == 404
+    for words in ("", "All&dryRun=Some", "&dryRun=All"):
+        shown = ",".join(f'"{word}"' for word in words.split("&dryRun="))
+        bad = await raw("POST", f"{SERVICES}?dryRun={words}", service())
+        assert (bad.status, f"dryRun: Unsupported value: [{shown}]: " in bad.message) == (422, True)
     bad = await raw("POST", f"{SERVICES}?dryRun=Some", service())
     assert bad.status == 422
     assert 'dryRun: Unsupported value: ["Some"]: supported values: "All"' in bad.message
