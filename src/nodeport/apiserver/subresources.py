@@ -133,7 +133,7 @@ class Subresources:
             replicas = (scale.get("spec") or {}).get("replicas") or 0
             if replicas < 0:
                 error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
-                raise invalid_object(target.resource, target.name, [error])
+                raise invalid_object(SCALE, target.name, [error])
             new: JsonObject = deep_copy(old)
             asked = (scale.get("metadata") or {}).get("resourceVersion")
             new["metadata"]["resourceVersion"] = asked or ""

@@ -68,6 +68,14 @@ async def test_replicas_can_be_read_and_changed_as_a_scale(raw: Any, path: str) 
     assert (await raw("PUT", f"{path}/a/scale", {**scale, "spec": {"replicas": 1}})).status == 409
 
 
+async def test_a_wrong_scale_is_told_so_as_a_scale(raw: Any) -> None:
+    await raw.create(RCS, workload(RCS))
+    answer = await raw("PATCH", f"{RCS}/a/scale", {"spec": {"replicas": -1}}, Content_Type=MERGE)
+    assert answer.message == (
+        'Scale.autoscaling "a" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'
+    )
+
+
 async def test_a_daemon_set_has_no_scale(raw: Any) -> None:
     await raw.create(DAEMONS, workload(DAEMONS))
     assert (await raw("GET", f"{DAEMONS}/a/scale")).status == 404
