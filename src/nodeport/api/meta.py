@@ -54,6 +54,11 @@ def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 
+def name_or_base(metadata: Mapping[str, Any]) -> str:
+    """How a refusal calls a new object, which may not have its generated name yet."""
+    return str(metadata.get("name") or metadata.get("generateName") or "Unknown")
+
+
 def owner_references(obj: Mapping[str, Any]) -> list[JsonObject]:
     return (obj.get("metadata") or {}).get("ownerReferences") or []
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from nodeport.api import quota
-from nodeport.api.meta import JsonObject
+from nodeport.api.meta import JsonObject, name_or_base
 from nodeport.api.resources import PODS, RESOURCE_QUOTAS, Resource
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.encoding import decode, prefix_of
@@ -97,7 +97,7 @@ class Quotas:
 
 
 def _forbidden(resource: Resource, obj: JsonObject, why: str) -> Forbidden:
-    name = obj["metadata"].get("name") or ""
+    name = name_or_base(obj["metadata"])
     details = {"name": name, "group": resource.group, "kind": resource.plural}
     return Forbidden(
         f'{resource.qualified_name} "{name}" is forbidden: {why}',

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.managedfields.entries import Entries
-from nodeport.api.meta import JsonObject, deep_copy
+from nodeport.api.meta import JsonObject, deep_copy, name_or_base
 from nodeport.api.resources import Resource
 from nodeport.api.status import (
     AlreadyExists,
@@ -77,7 +77,7 @@ class Writer:
         base = "" if metadata.get("name") else metadata.get("generateName") or ""
         within: OpenNamespace | None = None
         if target.resource.namespaced:
-            shown = metadata.get("name") or ""
+            shown = name_or_base(metadata)
             within = await self._registry.require_open_namespace(target.resource, target.namespace, shown)
         apply_defaults(target.resource, obj)
         entry.strategy.complete(obj)

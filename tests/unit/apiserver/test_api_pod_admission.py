@@ -32,6 +32,8 @@ async def test_a_service_account_must_be_there(raw: Any) -> None:
     for field in ("serviceAccountName", "serviceAccount"):
         refused = await raw("POST", PODS, pod(**{field: "robot"}))
         assert (refused.status, refused.message) == (403, f'pods "p" is forbidden: {why}')
+    nameless = {**pod(serviceAccountName="robot"), "metadata": {"generateName": "p-"}}
+    assert (await raw("POST", PODS, nameless)).message == f'pods "p-" is forbidden: {why}'
     await raw.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "robot"}})
     assert (await raw.create(PODS, pod(serviceAccountName="robot")))["spec"]["serviceAccount"] == "robot"
 

@@ -6,7 +6,7 @@ Rules: the admission plugins ServiceAccount, Priority and LimitRanger, with thei
 from __future__ import annotations
 
 from nodeport.api import limits
-from nodeport.api.meta import JsonObject
+from nodeport.api.meta import JsonObject, name_or_base
 from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES, SERVICE_ACCOUNTS
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.encoding import decode, key_of, prefix_of
@@ -74,5 +74,5 @@ async def _default(store: Store) -> JsonObject | None:
 
 
 def _forbidden(pod: JsonObject, why: str) -> Forbidden:
-    name = pod["metadata"].get("name") or ""
+    name = name_or_base(pod["metadata"])
     return Forbidden(f'pods "{name}" is forbidden: {why}', details={"name": name, "kind": "pods"})
