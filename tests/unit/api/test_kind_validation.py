@@ -223,6 +223,13 @@ def test_a_missing_template_has_its_defaults_and_matches_no_selector(resource: R
     ]
 
 
+def test_a_daemon_set_without_a_selector_only_selects_nothing() -> None:
+    spec = {"template": {"metadata": {"labels": {"app": "web"}}, "spec": pod_spec()}}
+    assert errors(kinds.DAEMON_SETS, metadata={"name": "a"}, spec=spec) == [
+        'spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`'
+    ]
+
+
 def test_templates_restart_always_and_have_containers() -> None:
     wrong = deployment()
     wrong["spec"]["template"]["spec"] = {"restartPolicy": "Never"}

@@ -28,13 +28,10 @@ _COUNTS = (
 def validate_daemon_set(obj: JsonObject) -> Iterator[FieldError]:
     spec = obj.get("spec") or {}
     selector, template = spec.get("selector"), spec.get("template") or {}
-    if selector is None:
-        yield required("spec.selector")
-    else:
-        yield from validate_label_selector(selector, "spec.selector")
-        yield from selects_template(selector, template)
-        if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            yield invalid("spec.selector", selector, "empty selector is invalid for daemonset")
+    yield from validate_label_selector(selector or {}, "spec.selector")
+    yield from selects_template(selector, template)
+    if selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        yield invalid("spec.selector", selector, "empty selector is invalid for daemonset")
     yield from validate_template(template)
     yield from always_restarted(template.get("spec") or {}, "DaemonSet")
     yield from not_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
