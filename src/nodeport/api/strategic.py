@@ -80,9 +80,9 @@ def _merge_map(original: JsonObject, patch: JsonObject, schema: JsonObject) -> J
 
 
 def _whole_map(patch: JsonObject) -> JsonObject:
-    directive = patch.pop(_PATCH)
+    directive = patch[_PATCH]
     if directive == "replace":
-        return patch
+        return {key: value for key, value in patch.items() if key != _PATCH}
     if directive == "delete":
         return {}
     raise BadRequest(f"unknown patch type: {directive} in map: {go_text(patch)}")

@@ -238,7 +238,7 @@ def test_nulls_and_directives_never_end_up_in_a_new_field() -> None:
             {"spec": {"ports": [{"$patch": "merge", "port": 1}]}},
             "merging lists cannot yet be specified in the patch",
         ),
-        ({"spec": {"$patch": "odd"}}, "unknown patch type: odd in map: map[]"),
+        ({"spec": {"$patch": "odd"}}, "unknown patch type: odd in map: map[$patch:odd]"),
         ({"metadata": {"$deleteFromPrimitiveList": ["a"]}}, "invalid patch format of primitive list"),
         (
             {"spec": {"$setElementOrder/ports": {}}},
