@@ -56,7 +56,8 @@ def decode_token(token: str) -> tuple[Revision, str]:
         body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         version, found, start = body.get("v"), body.get("rv") or 0, body.get("start") or ""
     except (binascii.Error, ValueError, AttributeError) as error:
-        raise _no_token(f": {error}") from error
+        what = "illegal base64 data" if isinstance(error, binascii.Error) else "no JSON object"
+        raise _no_token(f": {what}") from error
     if version != TOKEN_VERSION:
         raise _no_token(": server does not recognize this encoded version")
     if not isinstance(found, int) or not found or found < NEWEST:

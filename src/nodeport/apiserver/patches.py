@@ -143,6 +143,6 @@ def _check_patched_identity(new: JsonObject, old: JsonObject, resource: Resource
             metadata[field] = old["metadata"][field]
     if new.get("kind", resource.kind) != resource.kind or new.get("apiVersion") != resource.api_version:
         raise BadRequest(
-            f"the API version in the data ({new.get('apiVersion')}) does not match the expected API version "
+            f"the API version in the data ({new.get('apiVersion') or ''}) does not match the expected API version "
             f"({resource.api_version})"
         )
