@@ -65,19 +65,24 @@ def event(record: Record, request: web.BaseRequest, stage: str, now: datetime, c
         made["impersonatedUser"] = _user(record.impersonated)
     made["sourceIPs"] = [request.remote] if request.remote else []
     if agent := request.headers.get("User-Agent"):
-        made["userAgent"] = agent
+        made["userAgent"] = readable(agent)
     if record.target is not None:
         made["objectRef"] = _reference(record.target)
     if code:
         status: JsonObject = {"metadata": {}, "code": code}
         if code >= 400:
-            status |= {"status": "Failure", "message": record.message, "reason": record.reason}
+            status |= {"status": "Failure", "message": readable(record.message), "reason": record.reason}
         made["responseStatus"] = status
     made["requestReceivedTimestamp"] = rfc3339_micro(record.received)
     made["stageTimestamp"] = rfc3339_micro(now)
     if record.decision:
         made["annotations"] = {"authorization.k8s.io/decision": record.decision}
     return made
+
+
+def readable(text: str) -> str:
+    """Headers may hold bytes that are no UTF-8: a line can be written all the same."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _user(user: User) -> JsonObject:
@@ -213,7 +218,7 @@ class AuditLog:
         """In a thread."""
         try:
             self._file.write(b"".join(encode(each) + b"\n" for each in batch))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no line is worth the server
             self.dropped += len(batch)
             if not self._failing:
                 _log.error("the audit log %s cannot be written: %s", self._file.options.path, error)

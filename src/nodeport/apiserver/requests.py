@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from aiohttp import web
 
-from nodeport.api.status import NotFound, RequestEntityTooLarge, Timeout
+from nodeport.api.status import BadRequest, NotFound, RequestEntityTooLarge, Timeout
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 BODY_SECONDS = 30.0
@@ -29,6 +29,8 @@ def address_of(request: web.BaseRequest) -> Address:
     raw, _, query_text = request.raw_path.partition("?")
     if not raw.startswith("/"):
         raw = request.path
+        if not raw.startswith("/"):  # of CONNECT the authority is all that there is
+            raise NotFound("the server could not find the requested resource")
     path = unquote(raw) if "%" in raw else raw
     if len(path) > 1 and path.endswith("/"):
         path = path.rstrip("/") or "/"
@@ -44,7 +46,17 @@ def address_of(request: web.BaseRequest) -> Address:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole body; 413 as soon as it is known to be too long, 504 when it does not come in time."""
+    """The whole body; 413 as soon as it is known to be too long, 504 when it does not come in time.
+
+    400 when it is not in the encoding that its head promises.
+    """
+    try:
+        return await _read_body(request)
+    except web.RequestPayloadError as error:
+        raise BadRequest("the request's body is not in the encoding that its head tells") from error
+
+
+async def _read_body(request: web.BaseRequest) -> bytes:
     if not request.body_exists:
         return b""
     if (request.content_length or 0) > MAX_BODY_BYTES:

@@ -14,7 +14,7 @@ import pytest
 from nodeport.apiserver.audit import MEGABYTE, AuditFile, AuditOptions, audit_id
 from nodeport.kit.clock import SystemClock
 from nodeport.testing.controlplane import eventually
-from unit.apiserver.security import RBAC, Json, asking, binding
+from unit.apiserver.security import RBAC, Client, Json, asking, binding
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -166,3 +166,37 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         file.write(b"x\n")
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_bytes_that_are_no_text_cost_neither_their_line_nor_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    async with asking(audit=AuditOptions(path)) as ask:
+        answer = await in_bytes(
+            ask, b"GET /api HTTP/1.1", b"User-Agent: tester\xff", b"Authorization: Bearer \xff"
+        )
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert (await found(path, requestURI="/api"))["userAgent"] == "tester\ufffd"
+        assert not ask.server.task.done()
+
+
+async def test_a_target_without_a_path_is_not_found() -> None:
+    async with asking() as ask:
+        assert (await in_bytes(ask, b"CONNECT a:80 HTTP/1.1")).startswith(b"HTTP/1.1 404 ")
+
+
+async def in_bytes(ask: Client, *lines: bytes) -> bytes:
+    """The beginning of the answer to a head that no client would write."""
+    host, port = ask.server.server.addresses[0]
+    tls = ask.server.admin_config.ssl_context()
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+    writer.write(b"".join(line + b"\r\n" for line in (*lines, b"Host: x", b"Connection: close", b"")))
+    answer = await reader.read(1000)
+    writer.close()
+    return answer
+
+
+async def test_a_body_that_is_not_in_its_encoding_is_a_bad_request(tmp_path: Path) -> None:
+    async with asking() as ask:
+        secrets = "/api/v1/namespaces/default/secrets"
+        status, answer = await ask("admin", "POST", secrets, {}, Content_Encoding="gzip")
+        assert (status, answer["reason"]) == (400, "BadRequest")

@@ -65,7 +65,7 @@ class Authenticator:
         return known
 
     async def user_of_token(self, token: str) -> User | None:
-        if not token:
+        if not token or not token.isascii():  # RFC 6750; what else a header holds may not even be text
             return None
         for authenticator in self._tokens:
             if (found := await authenticator.user_of_token(token)) is not None:
