@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from nodeport.api.meta import JsonObject, deep_copy
 from nodeport.api.status import BadRequest, Invalid, RequestEntityTooLarge
 from nodeport.api.strategic import strategic_merge_patch
@@ -15,6 +17,8 @@ from nodeport.api.strategic import strategic_merge_patch
 __all__ = ["json_patch", "merge_patch", "strategic_merge_patch"]
 
 MOST_OPERATIONS = 10_000
+MOST_COPIED_BYTES = 3 * 1024 * 1024
+"""Of all copies of one patch, as JSON: a copy into its own origin doubles it each time."""
 _KINDS = frozenset(("add", "remove", "replace", "move", "copy", "test"))
 _MISSING = object()
 
@@ -75,9 +79,10 @@ def json_patch(obj: JsonObject, ops: list[Any]) -> JsonObject:
             kind = _word(op) if not isinstance(op, list) else "array"
             raise BadRequest(f"json: cannot unmarshal {kind} into Go value of type jsonpatch.Operation")
     document: Any = {"": deep_copy(obj)}
+    copied = 0
     try:
         for op in ops:
-            _apply(document, op)
+            copied += _apply(document, op, MOST_COPIED_BYTES - copied)
     except _Inapplicable as error:
         raise Invalid("the server rejected our request due to an error in our request") from error
     patched = document.get("")
@@ -86,8 +91,11 @@ def json_patch(obj: JsonObject, ops: list[Any]) -> JsonObject:
     return patched
 
 
-def _apply(document: JsonObject, op: JsonObject) -> None:
-    """One operation; ``document`` holds the object under an empty key, so that the root has a parent too."""
+def _apply(document: JsonObject, op: JsonObject, most_copied: int) -> int:
+    """One operation; ``document`` holds the object under an empty key, so that the root has a parent too.
+
+    Returns how many bytes were copied.
+    """
     kind = op.get("op")
     if kind not in _KINDS:
         raise _Inapplicable(f"unexpected kind: {kind}")
@@ -95,17 +103,22 @@ def _apply(document: JsonObject, op: JsonObject) -> None:
         origin = _steps(op.get("from"))
         if kind == "move" and _steps(op.get("path"))[: len(origin)] == origin:
             if _steps(op.get("path")) == origin:
-                return
+                return 0
             raise _Inapplicable("cannot move a value into itself")
-        value = deep_copy(_get(document, origin))
+        value, copied = _get(document, origin), 0
         if kind == "move":
             _remove(document, origin)
+        else:
+            copied = len(msgspec.json.encode(value))
+            if copied > most_copied:
+                raise _Inapplicable("the copies are too large")
+            value = deep_copy(value)
         _add(document, _steps(op.get("path")), value)
-        return
+        return copied
     path = _steps(op.get("path"))
     if kind == "remove":
         _remove(document, path)
-        return
+        return 0
     if "value" not in op and kind != "test":
         raise _Inapplicable(f"{kind} operation has no value")
     match kind:
@@ -115,6 +128,7 @@ def _apply(document: JsonObject, op: JsonObject) -> None:
             _replace(document, path, deep_copy(op["value"]))
         case _:
             _test(document, path, op.get("value"))
+    return 0
 
 
 def _steps(pointer: Any) -> list[str]:

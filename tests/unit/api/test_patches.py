@@ -114,6 +114,14 @@ def test_json_patches_have_a_shape_and_a_limit() -> None:
         json_patch({}, [{}] * 10_001)
 
 
+def test_copies_cannot_double_a_document_without_end() -> None:
+    doubling = [{"op": "copy", "from": "/a", "path": f"/a/{step}"} for step in range(60)]
+    with pytest.raises(Invalid):
+        json_patch({"a": {"b": "c"}}, doubling)
+    copied = json_patch({"a": "b" * 100_000}, [{"op": "copy", "from": "/a", "path": "/c"}] * 30)
+    assert copied["a"] == copied["c"]
+
+
 OPERATIONS = st.fixed_dictionaries(
     {"op": st.sampled_from(["add", "remove", "replace", "move", "copy", "test"])},
     optional={"path": st.sampled_from(["", "/a", "/a/b", "/a/0", "/b/-", "/c"]), "value": VALUES,
