@@ -13,13 +13,14 @@ from nodeport.api.managedfields.scale import from_scale, to_scale
 from nodeport.api.meta import JsonObject, deep_copy
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.selectors import label_selector_of
-from nodeport.api.status import conflict, invalid, invalid_object
+from nodeport.api.status import Conflict, invalid, invalid_object
 from nodeport.api.workloads import label_selector_form
 from nodeport.apiserver.applies import applied, check_configuration, fit, read_configuration
 from nodeport.apiserver.bodies import Body
+from nodeport.apiserver.deletes import check_preconditions
 from nodeport.apiserver.encoding import decode, encode
 from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
-from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.options import DeleteOptions, WriteOptions
 from nodeport.apiserver.patches import APPLY_PATCH, Patch
 from nodeport.apiserver.registry import Registry, check_identity
 from nodeport.apiserver.routes import Target
@@ -157,18 +158,21 @@ class Subresources:
         if errors:
             raise invalid_object(target.resource, target.name, errors)
 
+        meant = binding["metadata"]
+        wanted = DeleteOptions(
+            uid=meant.get("uid") or None, resource_version=meant.get("resourceVersion") or None
+        )
+
         def change(old: JsonObject) -> JsonObject:
-            pod = f"pod {target.name}"
-            if old["metadata"].get("deletionTimestamp"):
-                raise conflict(
-                    target.resource, target.name, f"{pod} is being deleted, cannot be assigned to a host"
-                )
-            if current := old["spec"].get("nodeName"):
-                why = f'{pod} is already assigned to node "{current}"'
-                raise conflict(target.resource, target.name, why)
+            check_preconditions(target.resource, old, wanted)
+            if why := _why_not_bound(old):
+                raise _binding_conflict(target.name, f"pod {target.name} {why}")
             new: JsonObject = deep_copy(old)
             new["metadata"]["resourceVersion"] = ""
             new["spec"]["nodeName"] = node
+            for field in ("annotations", "labels"):
+                if told := meant.get(field):
+                    new["metadata"][field] = {**(new["metadata"].get(field) or {}), **told}
             mark_scheduled(new, self._registry)
             return new
 
@@ -190,6 +194,20 @@ class Subresources:
             return new
 
         return await self._writer.change(target, change, options)
+
+
+def _why_not_bound(pod: JsonObject) -> str:
+    """What keeps a pod from being given a node; empty when nothing does."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return "is being deleted, cannot be assigned to a host"
+    if current := pod["spec"].get("nodeName"):
+        return f'is already assigned to node "{current}"'
+    return "has non-empty .spec.schedulingGates" if pod["spec"].get("schedulingGates") else ""
+
+
+def _binding_conflict(name: str, why: str) -> Conflict:
+    details = {"name": name, "kind": "pods/binding"}
+    return Conflict(f'Operation cannot be fulfilled on pods/binding "{name}": {why}', details=details)
 
 
 def unowned(old: JsonObject, new: JsonObject, sent: Entries | None) -> Entries:

@@ -330,7 +330,28 @@ async def test_a_pod_is_bound_once(raw: Any) -> None:
     ]
     again = await raw("POST", f"{pods}/p/binding", binding)
     assert again.status == 409
-    assert 'pod p is already assigned to node "node-1"' in again.message
+    assert again.message == (
+        'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "node-1"'
+    )
+
+
+async def test_a_binding_means_one_pod_and_waits_for_its_gates(raw: Any) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    await raw.create(pods, {"metadata": {"name": "p"}, "spec": {**spec, "schedulingGates": [{"name": "g"}]}})
+    await raw.create(pods, {"metadata": {"name": "q", "annotations": {"a": "1"}}, "spec": spec})
+    target = {"kind": "Node", "name": "node-1"}
+    gated = await raw("POST", f"{pods}/p/binding", {"metadata": {"name": "p"}, "target": target})
+    assert (gated.status, gated.reason) == (409, "Conflict")
+    assert gated.message == (
+        'Operation cannot be fulfilled on pods/binding "p": pod p has non-empty .spec.schedulingGates'
+    )
+    for meant in ({"uid": "another"}, {"resourceVersion": "1"}):
+        other = await raw("POST", f"{pods}/q/binding", {"metadata": {"name": "q", **meant}, "target": target})
+        assert (other.status, "Precondition failed" in other.message) == (409, True)
+    told = {"name": "q", "annotations": {"b": "2"}}
+    assert (await raw("POST", f"{pods}/q/binding", {"metadata": told, "target": target})).status == 201
+    assert (await raw.get(f"{pods}/q"))["metadata"]["annotations"] == {"a": "1", "b": "2"}
 
 
 async def test_string_data_of_a_secret_ends_up_in_data(raw: Any) -> None:
