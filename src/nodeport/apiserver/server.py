@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
@@ -69,6 +70,8 @@ DEFAULT_SERVICE_CIDRS: tuple[Network, ...] = (IPv4Network("10.96.0.0/16"),)
 DEFAULT_NODE_PORTS = range(30000, 32768)
 SHUTDOWN_SECONDS = 2.0
 BACKLOG = 4096
+TLS_BUFFER_BYTES = 32 * 1024
+"""Two records. asyncio's own 256 KiB are there for whoever has opened a connection, before he says who he is."""
 _log = get_logger("nodeport.apiserver")
 
 
@@ -165,6 +168,7 @@ class ApiServer:
 
     async def _listen(self, runner: web.ServerRunner) -> None:
         context = server_context(self._config.tls) if self._config.tls else None
+        SSLProtocol.max_size = TLS_BUFFER_BYTES
         found = []
         for host, port in self._config.listen:
             site = web.TCPSite(runner, host, port, ssl_context=context, backlog=BACKLOG)

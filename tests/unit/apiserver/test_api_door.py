@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import ssl
+import tracemalloc
 from typing import Any
 
 import aiohttp
@@ -207,6 +208,21 @@ async def test_half_a_request_harms_nobody(api: Any, raw: Any) -> None:
         await writer.drain()
         writer.close()
     assert (await raw("GET", SERVICES)).status == 200
+
+
+async def test_a_connection_that_says_nothing_costs_little(api: Any) -> None:
+    host, port = api.server.addresses[0]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        silent = [await asyncio.open_connection(host, port) for _ in range(50)]
+        await asyncio.sleep(0.2)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for _, writer in silent:
+        writer.close()
+    assert (after - before) / len(silent) < 100_000
 
 
 async def test_a_header_that_is_too_long_is_refused(raw: Any) -> None:
