@@ -18,6 +18,8 @@ ALL = "*"
 USER, GROUP_KIND, SERVICE_ACCOUNT = "User", "Group", "ServiceAccount"
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+MOST_PARTS = 20_000
+"""Of one role, each with one verb and one resource: a few kilobytes of words can stand for millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,33 @@ def _url_covers(url: str, path: str) -> bool:
 
 
 def uncovered(held: Sequence[PolicyRule], wanted: Iterable[PolicyRule]) -> list[PolicyRule]:
-    """The parts of ``wanted`` that no rule of ``held`` contains whole; alike ones put together."""
-    missing = [
-        part for rule in wanted for part in _broken_down(rule) if not any(_covers(own, part) for own in held)
-    ]
-    return _put_together(missing)
+    """The parts of ``wanted`` that no rule of ``held`` contains whole; alike ones put together.
+
+    A rule of very many parts is not broken down: it counts as missing unless one rule contains it whole.
+    """
+    missing, large, left = [], [], MOST_PARTS
+    for rule in wanted:
+        if any(_covers_whole(own, rule) for own in held):
+            continue
+        left -= _count_of_parts(rule)
+        if left < 0:
+            large.append(rule)
+            break
+        missing += [part for part in _broken_down(rule) if not any(_covers(own, part) for own in held)]
+    return [*_put_together(missing), *large]
+
+
+def _count_of_parts(rule: PolicyRule) -> int:
+    objects = len(rule.api_groups) * len(rule.resources) * max(1, len(rule.resource_names))
+    return len(rule.verbs) * (objects + len(rule.non_resource_urls))
+
+
+def _covers_whole(own: PolicyRule, rule: PolicyRule) -> bool:
+    """Whether that can be seen word by word; a no says nothing."""
+    if own.resource_names or rule.non_resource_urls:
+        return False
+    pairs = ((own.verbs, rule.verbs), (own.api_groups, rule.api_groups), (own.resources, rule.resources))
+    return all(ALL in has or set(has).issuperset(asked) for has, asked in pairs)
 
 
 def _broken_down(rule: PolicyRule) -> Iterator[PolicyRule]:

@@ -182,3 +182,11 @@ def test_a_bindings_role_cannot_be_changed() -> None:
         'roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"ClusterRole","Name":"edit"}: '
         "cannot change roleRef"
     ]
+
+
+def test_a_rule_that_stands_for_millions_is_not_broken_down() -> None:
+    words = tuple(f"w{number}" for number in range(400))
+    wanted = PolicyRule(words, words, words)
+    assert uncovered([PolicyRule(("get",), ("",), ("pods",))], [wanted]) == [wanted]
+    assert uncovered([PolicyRule(("*",), ("*",), ("*",))], [wanted]) == []
+    assert uncovered([PolicyRule(("*",), ("*",), ("*",), ("one",))], [wanted]) == [wanted]
