@@ -12,9 +12,18 @@ from urllib.parse import quote
 import yaml
 
 from nodeport.api import schema
-from nodeport.api.resources import RESOURCES, Resource
+from nodeport.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    RESOURCES,
+    SERVICES,
+    Resource,
+)
 
 MAX_DEPTH = 6
+OFTEN = (SERVICES, ENDPOINTS, ENDPOINT_SLICES, CONFIG_MAPS, DEPLOYMENTS)
 WORDS = ("", "a", "web", "kubernetes", "default", "A_b", "-", "a" * 300, "10.96.0.1", "::1", "10.0.0.0/8", "None",
          "TCP", "ClusterIP", "NodePort", "é\u0000\u202e", "../..", "%2e%2e", "{}", "2026-01-01T00:00:00Z", "10m",
          "app.kubernetes.io/name", "\ud7ff", "0", "-1", "true", "null")  # fmt: skip
@@ -73,7 +82,7 @@ class Maker:
 
     def request(self) -> Wrong:
         pick = self._random
-        resource = pick.choice(RESOURCES)
+        resource = pick.choice(OFTEN if pick.random() < 0.4 else RESOURCES)
         method = pick.choice(METHODS if pick.random() < 0.3 else ("GET", "POST", "PUT", "PATCH", "DELETE"))
         path = self.path(resource, method)
         headers = {"Accept": pick.choice(ACCEPTS)} if pick.random() < 0.4 else {}
