@@ -48,12 +48,12 @@ def address_of(request: web.BaseRequest) -> Address:
 async def read_body(request: web.BaseRequest) -> bytes:
     """The whole body; 413 as soon as it is known to be too long, 504 when it does not come in time.
 
-    400 when it is not in the encoding that its head promises.
+    400 when it is not framed as its head promises.
     """
     try:
         return await _read_body(request)
     except web.RequestPayloadError as error:
-        raise BadRequest("the request's body is not in the encoding that its head tells") from error
+        raise BadRequest("the request's body is not framed as its head tells") from error
 
 
 async def _read_body(request: web.BaseRequest) -> bytes:

@@ -193,10 +193,3 @@ async def in_bytes(ask: Client, *lines: bytes) -> bytes:
     answer = await reader.read(1000)
     writer.close()
     return answer
-
-
-async def test_a_body_that_is_not_in_its_encoding_is_a_bad_request(tmp_path: Path) -> None:
-    async with asking() as ask:
-        secrets = "/api/v1/namespaces/default/secrets"
-        status, answer = await ask("admin", "POST", secrets, {}, Content_Encoding="gzip")
-        assert (status, answer["reason"]) == (400, "BadRequest")
