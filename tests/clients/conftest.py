@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from tooling import tool
 
 RESULTS = os.environ.get("NODEPORT_CLIENT_RESULTS", "")
 """Where to write ``[{client, version, verb, use, outcome, why}]``; ``make clients`` makes the documentation of it."""
+
+_PATHS = re.compile(r"(/[\w.-]+){3,}")
+"""This machine's paths, which the page does not tell."""
 
 _outcomes: list[dict[str, Any]] = []
 
@@ -87,7 +91,9 @@ def pytest_runtest_makereport(
     report = yield
     facts = dict(item.user_properties)
     if report.when == "call" and "client" in facts:
-        reason = str(call.excinfo.value) if call.excinfo else ""
+        reason = _PATHS.sub("…", str(call.excinfo.value)) if call.excinfo else ""
+        if call.excinfo and call.excinfo.errisinstance(subprocess.TimeoutExpired):
+            reason = "it did not end in time"
         outcome = {"outcome": report.outcome, "why": reason.partition("\n")[0][:300]}
         parts = facts.pop("uses", None) or [{}]
         _outcomes.extend({**facts, **outcome, **_part(each)} for each in parts)
