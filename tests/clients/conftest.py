@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from clients.kit import Kit
-from kernel.clusters import LocalCluster, traces
-from nodeport.node.local import Paths
+from kernel.clusters import LocalCluster, local_cluster
 from tooling import tool
 
 RESULTS = os.environ.get("NODEPORT_CLIENT_RESULTS", "")
@@ -30,14 +29,9 @@ _outcomes: list[dict[str, Any]] = []
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    root = tmp_path_factory.mktemp("clients")
-    made = LocalCluster(Paths(f"t{secrets.token_hex(4)}", root / "data", root / "run"), root / "kubeconfig")
-    try:
+    with local_cluster(tmp_path_factory.mktemp("clients")) as made:
         made.up("--nodes", "2")
         yield made
-    finally:
-        made.nodeport("down")
-        assert traces(made) == []
 
 
 @pytest.fixture(scope="session")

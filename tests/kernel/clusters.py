@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,17 @@ class LocalCluster:
 
         found: JsonObject = wait_for(satisfied, f"pod {name}: {what}")
         return found
+
+
+@contextmanager
+def local_cluster(root: Path) -> Iterator[LocalCluster]:
+    """A cluster under a name of its own, not up yet; it is taken down and must have left nothing."""
+    made = LocalCluster(Paths(f"t{secrets.token_hex(4)}", root / "data", root / "run"), root / "kubeconfig")
+    try:
+        yield made
+    finally:
+        made.nodeport("down")
+        assert traces(made) == []
 
 
 def call(address: str, port: int, path: str = "/?format=json") -> JsonObject:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.clusters import LocalCluster, traces
+from kernel.clusters import LocalCluster, local_cluster, traces
 from nodeport.node.local import Paths
 
 
@@ -36,9 +36,5 @@ def cluster(new_cluster: Callable[[], LocalCluster]) -> LocalCluster:
 @pytest.fixture(scope="module")
 def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One for all tests of a file, not up yet."""
-    root = tmp_path_factory.mktemp("cluster")
-    name = f"t{secrets.token_hex(4)}"
-    found = LocalCluster(Paths(name, root / "data", root / "run"), root / "kubeconfig")
-    yield found
-    found.nodeport("down")
-    assert traces(found) == []
+    with local_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found

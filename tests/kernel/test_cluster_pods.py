@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from kernel.clusters import LocalCluster, call, is_running, traces, wait_for
+from kernel.clusters import LocalCluster, call, is_running, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import CONFIG_MAPS, EVENTS, NODES, PODS
 from nodeport.api.status import NotFound
-from nodeport.node.local import Paths
 
 SLEEP = ["sleep", "1000"]
 
@@ -21,14 +19,9 @@ SLEEP = ["sleep", "1000"]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One cluster of one node for all tests here; each test has pods of its own."""
-    root = tmp_path_factory.mktemp("pods")
-    made = LocalCluster(Paths(f"t{secrets.token_hex(4)}", root / "data", root / "run"), root / "kubeconfig")
-    try:
+    with local_cluster(tmp_path_factory.mktemp("pods")) as made:
         made.up("--nodes", "1")
         yield made
-    finally:
-        made.nodeport("down")
-        assert traces(made) == []
 
 
 def status_of(pod: JsonObject) -> JsonObject:

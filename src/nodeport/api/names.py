@@ -190,7 +190,3 @@ def path_segment(text: str) -> tuple[str, ...]:
     if text in (".", ".."):
         return (f"may not be '{text}'",)
     return tuple(f"may not contain '{illegal}'" for illegal in ("/", "%") if illegal in text)
-
-
-def finalizer_name(text: str) -> tuple[str, ...]:
-    return qualified_name(text)

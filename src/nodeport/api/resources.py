@@ -287,14 +287,6 @@ def by_kind(api_version: str, kind: str) -> Resource | None:
     return next((row for row in RESOURCES if row.api_version == api_version and row.kind == kind), None)
 
 
-def by_plural(group: str, version: str, plural: str) -> Resource | None:
-    """The row that a URL names."""
-    return next(
-        (row for row in RESOURCES if row.plural == plural and row.group == group and row.version == version),
-        None,
-    )
-
-
 def matching(word: str) -> Iterator[Resource]:
     """Rows that a user may mean by ``word``: plural, singular, short name, category or ``plural.group``.
 

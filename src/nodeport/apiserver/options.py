@@ -48,10 +48,6 @@ class ListOptions:
     initial_events_given: bool = False
     timeout_seconds: int = 0
 
-    @property
-    def selective(self) -> bool:
-        return not self.label_selector.empty or bool(self.field_selector.requirements)
-
 
 class WriteOptions(msgspec.Struct, frozen=True, gc=False):
     """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused.

@@ -136,20 +136,6 @@ def _node_info(facts: NodeFacts) -> JsonObject:
     }
 
 
-def same_but_for_heartbeats(one: JsonObject, other: JsonObject) -> bool:
-    """Whether two statuses say the same at different times."""
-
-    def stripped(status: JsonObject) -> JsonObject:
-        volatile = ("lastHeartbeatTime", "lastTransitionTime")
-        conditions = [
-            {key: value for key, value in item.items() if key not in volatile}
-            for item in status.get("conditions") or ()
-        ]  # fmt: skip
-        return {**status, "conditions": conditions}
-
-    return stripped(one) == stripped(other)
-
-
 def _total_memory(path: Path) -> int:
     for line in _text(path).splitlines():
         if line.startswith("MemTotal:"):

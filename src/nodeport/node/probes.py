@@ -96,10 +96,6 @@ class ProbeState:
         """A failed liveness or startup probe ends the container."""
         return self.verdict is False and self.probe.kind is not ProbeKind.READINESS
 
-    def first_due(self, started: float) -> float:
-        """When to ask first, in the clock of ``started``."""
-        return started + self.probe.initial_delay.total_seconds()
-
 
 def parse(container: Mapping[str, Any], kind: ProbeKind) -> Probe | None:
     """The container's probe of that kind, None when it has none (or one we do not know, such as gRPC)."""

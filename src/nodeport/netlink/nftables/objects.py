@@ -194,13 +194,6 @@ def rule_payload(table: str, chain: str, rule: Rule) -> bytes:
     return HEADER + b"".join(parts)
 
 
-def rule_handle_payload(table: str, chain: str, handle: int) -> bytes:
-    """Addresses one rule, for its removal."""
-    return (
-        HEADER + codec.string(1, table) + codec.string(_RULE_CHAIN, chain) + codec.u64be(_RULE_HANDLE, handle)
-    )
-
-
 def decode_rule(payload: bytes) -> ListedRule:
     parts = codec.parse(payload[4:])
     rule = Rule(
