@@ -1,5 +1,8 @@
 """The packet suite as data: who sends, to which frontend, which policy, which endpoints exist, what must happen.
 
+``test_packet_suite`` runs every row through the oracle, through what a mode
+rendered, and as real packets; ``tools/make_semantics.py`` makes the documentation of it.
+
 The table below is read column by column as a person would write it. In a cell: ``L`` the endpoint on the node that
 the packet enters answers, ``R`` the one on the other node; a star means that the endpoint sees the node's address
 instead of the sender's; ``reject`` is refused at once, ``drop`` is never answered.
@@ -29,6 +32,8 @@ class FrontendKind(Enum):
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
     EXTERNAL_IP = "ExternalIP"
+    LOAD_BALANCER_IP = "LoadBalancerIP"
+    """An address of the load balancer that is delivered to the node as it is (ipMode VIP)."""
 
 
 class Policy(Enum):
@@ -66,41 +71,51 @@ class Row:
 
 
 _TABLE = """
-sender      frontend    policy   none    local  remote  both     unready  ending   handover
-pod         ClusterIP   Cluster  reject  L      R       L R      reject   L R      R
-pod         ClusterIP   Local    reject  L      drop    L        reject   L        L
-pod         NodePort    Cluster  reject  L      R*      L R*     reject   L R*     R*
-pod         NodePort    Local    reject  L      R       L R      reject   L R      R
-pod         ExternalIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
-pod         ExternalIP  Local    reject  L      R       L R      reject   L R      R
+sender      frontend        policy   none    local  remote  both     unready  ending   handover
+pod         ClusterIP       Cluster  reject  L      R       L R      reject   L R      R
+pod         ClusterIP       Local    reject  L      drop    L        reject   L        L
+pod         NodePort        Cluster  reject  L      R*      L R*     reject   L R*     R*
+pod         NodePort        Local    reject  L      R       L R      reject   L R      R
+pod         ExternalIP      Cluster  reject  L      R*      L R*     reject   L R*     R*
+pod         ExternalIP      Local    reject  L      R       L R      reject   L R      R
+pod         LoadBalancerIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
+pod         LoadBalancerIP  Local    reject  L      R       L R      reject   L R      R
 
-endpoint    ClusterIP   Cluster  reject  L*     R       L* R     reject   L* R     R
-endpoint    ClusterIP   Local    reject  L*     drop    L*       reject   L*       L*
-endpoint    NodePort    Cluster  reject  L*     R*      L* R*    reject   L* R*    R*
-endpoint    NodePort    Local    reject  L*     R       L* R     reject   L* R     R
-endpoint    ExternalIP  Cluster  reject  L*     R*      L* R*    reject   L* R*    R*
-endpoint    ExternalIP  Local    reject  L*     R       L* R     reject   L* R     R
+endpoint    ClusterIP       Cluster  reject  L*     R       L* R     reject   L* R     R
+endpoint    ClusterIP       Local    reject  L*     drop    L*       reject   L*       L*
+endpoint    NodePort        Cluster  reject  L*     R*      L* R*    reject   L* R*    R*
+endpoint    NodePort        Local    reject  L*     R       L* R     reject   L* R     R
+endpoint    ExternalIP      Cluster  reject  L*     R*      L* R*    reject   L* R*    R*
+endpoint    ExternalIP      Local    reject  L*     R       L* R     reject   L* R     R
+endpoint    LoadBalancerIP  Cluster  reject  L*     R*      L* R*    reject   L* R*    R*
+endpoint    LoadBalancerIP  Local    reject  L*     R       L* R     reject   L* R     R
 
-node        ClusterIP   Cluster  reject  L      R*      L R*     reject   L R*     R*
-node        ClusterIP   Local    reject  L      drop    L        reject   L        L
-node        NodePort    Cluster  reject  L      R*      L R*     reject   L R*     R*
-node        NodePort    Local    reject  L      R*      L R*     reject   L R*     R*
-node        ExternalIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
-node        ExternalIP  Local    reject  L      R*      L R*     reject   L R*     R*
+node        ClusterIP       Cluster  reject  L      R*      L R*     reject   L R*     R*
+node        ClusterIP       Local    reject  L      drop    L        reject   L        L
+node        NodePort        Cluster  reject  L      R*      L R*     reject   L R*     R*
+node        NodePort        Local    reject  L      R*      L R*     reject   L R*     R*
+node        ExternalIP      Cluster  reject  L      R*      L R*     reject   L R*     R*
+node        ExternalIP      Local    reject  L      R*      L R*     reject   L R*     R*
+node        LoadBalancerIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
+node        LoadBalancerIP  Local    reject  L      R*      L R*     reject   L R*     R*
 
-outside     ClusterIP   Cluster  reject  L      R*      L R*     reject   L R*     R*
-outside     ClusterIP   Local    reject  L      drop    L        reject   L        L
-outside     NodePort    Cluster  reject  L      R*      L R*     reject   L R*     R*
-outside     NodePort    Local    reject  L      drop    L        reject   L        L
-outside     ExternalIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
-outside     ExternalIP  Local    reject  L      drop    L        reject   L        L
+outside     ClusterIP       Cluster  reject  L      R*      L R*     reject   L R*     R*
+outside     ClusterIP       Local    reject  L      drop    L        reject   L        L
+outside     NodePort        Cluster  reject  L      R*      L R*     reject   L R*     R*
+outside     NodePort        Local    reject  L      drop    L        reject   L        L
+outside     ExternalIP      Cluster  reject  L      R*      L R*     reject   L R*     R*
+outside     ExternalIP      Local    reject  L      drop    L        reject   L        L
+outside     LoadBalancerIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
+outside     LoadBalancerIP  Local    reject  L      drop    L        reject   L        L
 
-remote-pod  ClusterIP   Cluster  reject  L      R*      L R*     reject   L R*     R*
-remote-pod  ClusterIP   Local    reject  L      drop    L        reject   L        L
-remote-pod  NodePort    Cluster  reject  L      R*      L R*     reject   L R*     R*
-remote-pod  NodePort    Local    reject  L      drop    L        reject   L        L
-remote-pod  ExternalIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
-remote-pod  ExternalIP  Local    reject  L      drop    L        reject   L        L
+remote-pod  ClusterIP       Cluster  reject  L      R*      L R*     reject   L R*     R*
+remote-pod  ClusterIP       Local    reject  L      drop    L        reject   L        L
+remote-pod  NodePort        Cluster  reject  L      R*      L R*     reject   L R*     R*
+remote-pod  NodePort        Local    reject  L      drop    L        reject   L        L
+remote-pod  ExternalIP      Cluster  reject  L      R*      L R*     reject   L R*     R*
+remote-pod  ExternalIP      Local    reject  L      drop    L        reject   L        L
+remote-pod  LoadBalancerIP  Cluster  reject  L      R*      L R*     reject   L R*     R*
+remote-pod  LoadBalancerIP  Local    reject  L      drop    L        reject   L        L
 """
 
 

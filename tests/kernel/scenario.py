@@ -1,11 +1,15 @@
-"""One Service for every policy and endpoint situation of the packet suite, as API objects and as a table."""
+"""One Service for every policy and endpoint situation of the packet suite, as API objects and as a table.
+
+Everything is there once per family of addresses: ``family`` is 4 or 6.
+"""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from kernel.packets import FrontendKind, Policy, Row, Sender, Situation
-from kernel.topology import CLIENT, NODES, POD_CIDRS, PODS, PORT
+from kernel.topology import PLANS, PORT, IPAddress
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.decide import Packet
@@ -25,19 +29,30 @@ ENDPOINTS: dict[Situation, dict[str, dict[str, bool]]] = {
     Situation.ENDING: {"local": _ENDING, "remote": _ENDING},
     Situation.HANDOVER: {"local": _ENDING, "remote": _READY},
 }
-SENDERS: dict[Sender, tuple[str, IPv4Address]] = {
-    Sender.POD: ("other", PODS["other"][1]),
-    Sender.ENDPOINT: ("local", PODS["local"][1]),
-    Sender.NODE: ("n1", NODES["n1"]),
-    Sender.OUTSIDE: ("client", CLIENT),
-    Sender.REMOTE_POD: ("far", PODS["far"][1]),
+SENDERS = {
+    Sender.POD: "other",
+    Sender.ENDPOINT: "local",
+    Sender.NODE: "n1",
+    Sender.OUTSIDE: "client",
+    Sender.REMOTE_POD: "far",
 }
+"""The namespace of each sender."""
+_CLUSTER_IPS = {4: "10.96.1.{}", 6: "fd00:96::1:{}"}
+_EXTERNAL_IPS = {4: "192.0.2.{}", 6: "2001:db8::{}"}
+_LOAD_BALANCER_IPS = {4: "198.51.100.{}", 6: "2001:db8:1::{}"}
+SERVICE_NETWORKS = {4: "10.96.0.0/16", 6: "fd00:96::/108"}
+LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 NODE: JsonObject = {
     "metadata": {"name": "n1"},
-    "spec": {"podCIDR": POD_CIDRS["n1"], "podCIDRs": [POD_CIDRS["n1"]]},
-    "status": {"addresses": [{"type": "InternalIP", "address": str(NODES["n1"])}]},
+    "spec": {
+        "podCIDR": PLANS[4].pod_networks["n1"],
+        "podCIDRs": [plan.pod_networks["n1"] for plan in PLANS.values()],
+    },
+    "status": {
+        "addresses": [{"type": "InternalIP", "address": str(plan.nodes["n1"])} for plan in PLANS.values()]
+    },
 }
-LOCAL_ADDRESSES = frozenset({NODES["n1"], IPv4Address("127.0.0.1")})
+LOCAL_ADDRESSES = frozenset({PLANS[4].nodes["n1"], IPv4Address("127.0.0.1")})
 
 
 def facts(*nodeport_addresses: str) -> NodeFacts:
@@ -45,7 +60,7 @@ def facts(*nodeport_addresses: str) -> NodeFacts:
         "n1",
         NODE,
         nodeport_addresses=nodeport_addresses or ("primary",),
-        service_networks=(IPv4Network("10.96.0.0/16"),),
+        service_networks=(ip_network(SERVICE_NETWORKS[4]),),
     )
 
 
@@ -53,30 +68,44 @@ def index(policy: Policy, situation: Situation) -> int:
     return 1 + list(Policy).index(policy) * len(Situation) + list(Situation).index(situation)
 
 
-def service(policy: Policy, situation: Situation) -> JsonObject:
+def service(policy: Policy, situation: Situation, *, family: int = 4) -> JsonObject:
     number = index(policy, situation)
     ports = [
         {"name": name, "port": 80, "protocol": name.upper(), "nodePort": 30100 + number}
         for name in ("tcp", "udp")
     ]
+    vip = {"ip": _LOAD_BALANCER_IPS[family].format(number), "ipMode": "VIP"}
+    cluster_ip = _CLUSTER_IPS[family].format(number)
     return {
         "metadata": {"namespace": NAMESPACE, "name": f"{policy.value}-{situation.value}".lower()},
         "spec": {
-            "type": "NodePort",
-            "clusterIP": f"10.96.1.{number}",
-            "clusterIPs": [f"10.96.1.{number}"],
-            "externalIPs": [f"192.0.2.{number}"],
+            "type": "LoadBalancer",
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+            "externalIPs": [_EXTERNAL_IPS[family].format(number)],
             "internalTrafficPolicy": policy.value,
             "externalTrafficPolicy": policy.value,
             "ports": ports,
         },
+        "status": {"loadBalancer": {"ingress": [vip]}},
     }
 
 
-def slices(service_object: JsonObject, endpoints: dict[str, dict[str, bool]]) -> list[JsonObject]:
+def without_external(item: JsonObject) -> JsonObject:
+    """The same Service with a ClusterIP and NodePorts only."""
+    return {
+        "metadata": item["metadata"],
+        "spec": {**item["spec"], "type": "NodePort", "externalIPs": []},
+    }
+
+
+def slices(
+    service_object: JsonObject, endpoints: Mapping[str, Mapping[str, bool]], *, family: int = 4
+) -> list[JsonObject]:
     """One slice per endpoint: uniting them is part of what is tested."""
     name = service_object["metadata"]["name"]
     ports = [{"name": protocol, "port": PORT, "protocol": protocol.upper()} for protocol in ("tcp", "udp")]
+    pods = PLANS[family].pods
     return [
         {
             "metadata": {
@@ -84,43 +113,56 @@ def slices(service_object: JsonObject, endpoints: dict[str, dict[str, bool]]) ->
                 "name": f"{name}-{pod}",
                 "labels": {"kubernetes.io/service-name": name},
             },
-            "addressType": "IPv4",
+            "addressType": f"IPv{family}",
             "ports": ports,
             "endpoints": [
-                {"addresses": [str(PODS[pod][1])], "nodeName": PODS[pod][0], "conditions": conditions}
+                {"addresses": [str(pods[pod][1])], "nodeName": pods[pod][0], "conditions": conditions}
             ],
         }
         for pod, conditions in endpoints.items()
     ]
 
 
-def table(node: NodeFacts, options: ForwardingOptions | None = None) -> ForwardingTable:
+def table(node: NodeFacts, options: ForwardingOptions | None = None, *, family: int = 4) -> ForwardingTable:
     made = ForwardingTable()
     for policy in Policy:
         for situation in Situation:
-            item = service(policy, situation)
-            built = build_service(
-                item, slices(item, ENDPOINTS[situation]), node, options or ForwardingOptions()
-            )
+            item = service(policy, situation, family=family)
+            found = slices(item, ENDPOINTS[situation], family=family)
+            built = build_service(item, found, node, options or ForwardingOptions())
             made.replace(NamespacedName.of(item), built)
     return made
 
 
-def frontend(row: Row) -> tuple[IPv4Address, int]:
+def frontend(row: Row, *, family: int = 4) -> tuple[IPAddress, int]:
     number = index(row.policy, row.situation)
     match row.frontend:
         case FrontendKind.CLUSTER_IP:
-            return IPv4Address(f"10.96.1.{number}"), 80
+            return ip_address(_CLUSTER_IPS[family].format(number)), 80
         case FrontendKind.NODE_PORT:
-            return NODES["n1"], 30100 + number
+            return PLANS[family].nodes["n1"], 30100 + number
         case FrontendKind.EXTERNAL_IP:
-            return IPv4Address(f"192.0.2.{number}"), 80
+            return ip_address(_EXTERNAL_IPS[family].format(number)), 80
+        case FrontendKind.LOAD_BALANCER_IP:
+            return ip_address(_LOAD_BALANCER_IPS[family].format(number)), 80
 
 
-def packet(row: Row, protocol: Protocol) -> Packet:
-    address, port = frontend(row)
+def address_of(sender: Sender, *, family: int = 4) -> IPAddress:
+    """What ``sender`` sends from."""
+    plan = PLANS[family]
+    match sender:
+        case Sender.NODE:
+            return plan.nodes["n1"]
+        case Sender.OUTSIDE:
+            return plan.client
+        case _:
+            return plan.pods[SENDERS[sender]][1]
+
+
+def packet(row: Row, protocol: Protocol, *, family: int = 4) -> Packet:
+    address, port = frontend(row, family=family)
     return Packet(
-        SENDERS[row.sender][1],
+        address_of(row.sender, family=family),
         address,
         protocol,
         port,
@@ -129,13 +171,13 @@ def packet(row: Row, protocol: Protocol) -> Packet:
     )
 
 
-def expected_answers(row: Row) -> set[str]:
+def expected_answers(row: Row, *, family: int = 4) -> set[str]:
     """What ``topology.ask`` may return: ``reject``, ``drop``, or pod and the address it sees."""
     if row.expected in ("reject", "drop"):
         return {row.expected}
     answers = set()
     for cell in row.expected.split():
         pod = "local" if cell[0] == "L" else "remote"
-        seen = NODES["n1"] if cell.endswith("*") else SENDERS[row.sender][1]
-        answers.add(f"{pod} {seen}")
+        sender = Sender.NODE if cell.endswith("*") else row.sender
+        answers.add(f"{pod} {address_of(sender, family=family)}")
     return answers

@@ -9,11 +9,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from kernel import scenario
+from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Situation
 from kernel.topology import CLIENT, NODES, PODS, EchoPods, Topology, ask, topology
 from nodeport.forwarding.table import ForwardingOptions
-from nodeport.netlink.nftables.kernel import Nftables
-from nodeport.proxy.nftables.proxier import NftablesProxier
 
 SECOND = IPv4Address("172.31.7.99")
 PORT = scenario.service(Policy.CLUSTER, Situation.LOCAL)["spec"]["ports"][0]["nodePort"]
@@ -31,11 +30,24 @@ def cluster() -> Iterator[Topology]:
             pods.close()
 
 
-def program(made: Topology, *nodeport_addresses: str, options: ForwardingOptions | None = None) -> None:
+@pytest.fixture(scope="module", params=MODES, ids=str)
+def mode(request: pytest.FixtureRequest, cluster: Topology) -> Iterator[SuiteMode]:
+    used: SuiteMode = request.param
+    missing = used.lacks()
+    if missing:
+        pytest.skip(missing)
+    yield used
+    with used.open(cluster.namespace("n1"), ForwardingOptions()) as proxier:
+        proxier.remove()
+
+
+def program(
+    made: Topology, mode: SuiteMode, *nodeport_addresses: str, options: ForwardingOptions | None = None
+) -> None:
     node = scenario.facts(*nodeport_addresses)
-    with Nftables(made.namespace("n1")) as kernel:
-        used = options or ForwardingOptions()
-        NftablesProxier(kernel, used).resync(scenario.table(node, used), node)
+    used = options or ForwardingOptions()
+    with mode.open(made.namespace("n1"), used) as proxier:
+        proxier.resync(scenario.table(node, used), node)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["TCP", "UDP"])
@@ -53,20 +65,23 @@ def program(made: Topology, *nodeport_addresses: str, options: ForwardingOptions
 )
 def test_node_ports_answer_on_the_wanted_addresses_only(
     cluster: Topology,
+    mode: SuiteMode,
     wanted: tuple[str, ...],
     answering: set[IPv4Address],
     sender: str,
     kind: socket.SocketKind,
 ) -> None:
-    program(cluster, *wanted)
+    program(cluster, mode, *wanted)
     for address in (NODES["n1"], SECOND):
         answer = ask(cluster.namespace(sender), kind, address, PORT, TIMEOUT)
         assert (answer.split()[0] == "local") is (address in answering)
 
 
-def test_a_network_wider_than_the_node_does_not_catch_what_only_passes_through(cluster: Topology) -> None:
+def test_a_network_wider_than_the_node_does_not_catch_what_only_passes_through(
+    cluster: Topology, mode: SuiteMode
+) -> None:
     """The address is inside ``--nodeport-addresses`` but not the node's: it is another machine's business."""
-    program(cluster, "0.0.0.0/0")
+    program(cluster, mode, "0.0.0.0/0")
     answer = ask(cluster.namespace("other"), socket.SOCK_STREAM, CLIENT, PORT, TIMEOUT)
     assert answer == "reject"
 
@@ -83,17 +98,22 @@ def test_a_network_wider_than_the_node_does_not_catch_what_only_passes_through(c
     ids=["kept", "not kept", "pods keep theirs", "all of them", "all of them, from outside"],
 )
 def test_endpoints_see_the_address_that_the_options_say(
-    cluster: Topology, options: ForwardingOptions, sender: str, address: IPv4Address, seen: IPv4Address
+    cluster: Topology,
+    mode: SuiteMode,
+    options: ForwardingOptions,
+    sender: str,
+    address: IPv4Address,
+    seen: IPv4Address,
 ) -> None:
     assert scenario.index(Policy.CLUSTER, Situation.LOCAL) == 2
-    program(cluster, "primary", options=options)
+    program(cluster, mode, "primary", options=options)
     port = PORT if address == NODES["n1"] else 80
     assert ask(cluster.namespace(sender), socket.SOCK_STREAM, address, port, TIMEOUT) == f"local {seen}"
 
 
-def test_packets_leave_without_a_mark_and_without_a_priority(cluster: Topology) -> None:
+def test_packets_leave_without_a_mark_and_without_a_priority(cluster: Topology, mode: SuiteMode) -> None:
     """Somebody else's rules see neither: the class in ``meta priority`` is gone when the packet leaves."""
-    program(cluster, "primary")
+    program(cluster, mode, "primary")
     rules = (
         "table ip watch { chain seen { type filter hook postrouting priority 200; policy accept; "
         'ip daddr 10.244.1.2 tcp dport 8080 meta mark 0 meta priority none counter comment "clean"; '

@@ -81,7 +81,7 @@ class Site:
     async def serve(self, policy: Policy, pods: dict[str, dict[str, bool]]) -> JsonObject:
         """A fresh Service, with these endpoints as ready as they are said to be."""
         item = scenario.service(policy, Situation.BOTH)
-        item["spec"]["externalIPs"] = []
+        item = scenario.without_external(item)
         await self.client.create(SERVICES, item)
         for made in scenario.slices(item, pods):
             await self.client.create(ENDPOINT_SLICES, made)

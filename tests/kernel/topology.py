@@ -1,7 +1,7 @@
 """Two nodes, pods on each, and an outside client, as throw-away network namespaces of the real kernel.
 
-Every pod hangs on its node by a veth of its own with a /32 address, so that all its traffic passes the node. Sockets are
-made inside the namespaces by this process: no program runs in them.
+Every pod hangs on its node by a veth of its own with a /32 (and a /128) address, so that all its traffic passes the
+node. Sockets are made inside the namespaces by this process: no program runs in them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,68 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from nodeport.netlink.namespace import open_in
 
+IPAddress = IPv4Address | IPv6Address
 PORT = 8080
-CLIENT = IPv4Address("172.31.7.2")
-NODES = {"n1": IPv4Address("172.31.7.11"), "n2": IPv4Address("172.31.7.12")}
-PODS = {
-    "local": ("n1", IPv4Address("10.244.1.2")),
-    "other": ("n1", IPv4Address("10.244.1.3")),
-    "remote": ("n2", IPv4Address("10.244.2.2")),
-    "far": ("n2", IPv4Address("10.244.2.3")),
+_LINK_LOCAL = {4: "169.254.1.1", 6: "fe80::ff"}
+"""What a pod takes for its router."""
+_POD_NODES = {"local": "n1", "other": "n1", "remote": "n2", "far": "n2"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The addresses of one family; ``pods``: name -> (node, address). ``service_networks``: where the other node sends
+    what its pods ask of the first, since it runs no proxy of its own.
+    """
+
+    version: int
+    client: IPAddress
+    fabric: IPAddress
+    nodes: dict[str, IPAddress]
+    pods: dict[str, tuple[str, IPAddress]]
+    pod_networks: dict[str, str]
+    service_networks: tuple[str, ...]
+
+    @property
+    def host_bits(self) -> int:
+        return 32 if self.version == 4 else 128
+
+    @property
+    def fabric_bits(self) -> int:
+        return 24 if self.version == 4 else 64
+
+
+def _plan(version: int, fabric: str, pods: str, *service_networks: str) -> Plan:
+    """``fabric`` and ``pods`` are patterns: the host's and the node's number, then the pod's, go in."""
+    numbers = {"local": 2, "other": 3, "remote": 2, "far": 3}
+    nodes = {"n1": 1, "n2": 2}
+    return Plan(
+        version,
+        ip_address(fabric.format(2)),
+        ip_address(fabric.format(1)),
+        {name: ip_address(fabric.format(10 + number)) for name, number in nodes.items()},
+        {pod: (node, ip_address(pods.format(nodes[node], numbers[pod]))) for pod, node in _POD_NODES.items()},
+        {
+            name: f"{pods.format(number, '' if version == 6 else 0)}/{24 if version == 4 else 64}"
+            for name, number in nodes.items()
+        },
+        service_networks,
+    )
+
+
+PLANS = {
+    4: _plan(4, "172.31.7.{}", "10.244.{}.{}", "10.96.0.0/16", "192.0.2.0/24", "198.51.100.0/24"),
+    6: _plan(6, "fd00:31:7::{}", "fd00:244:0:{}::{}", "fd00:96::/112", "2001:db8::/112", "2001:db8:1::/112"),
 }
-POD_CIDRS = {"n1": "10.244.1.0/24", "n2": "10.244.2.0/24"}
-SERVICE_CIDRS = ("10.96.0.0/16", "192.0.2.0/24")
-"""Where the other node sends what its pods ask of the first: it runs no proxy of its own."""
-_GATEWAY = "169.254.1.1"
+CLIENT = PLANS[4].client
+NODES = PLANS[4].nodes
+PODS = PLANS[4].pods
+POD_CIDRS = PLANS[4].pod_networks
 
 
 class Topology:
@@ -73,58 +117,79 @@ def _build(made: Topology) -> None:
     for name in made.names():
         subprocess.run(["ip", "netns", "add", made.namespace(name).name], check=True)
         open_in(made.namespace(name), _set_sysctls)
-    bridge = ["link add br0 type bridge", "link set br0 up", "addr add 172.31.7.1/24 dev br0"]
+    bridge = ["link add br0 type bridge", "link set br0 up"]
     for name in (*NODES, "client"):
         bridge.append(f"link add {name} type veth peer name eth0 netns {made.namespace(name).name}")
         bridge.append(f"link set {name} master br0 up")
     made.ip("fabric", *bridge)
-    for node, address in NODES.items():
-        made.ip(
-            node,
-            "link set lo up",
-            "link set eth0 up",
-            f"addr add {address}/24 dev eth0",
-            "route add default via 172.31.7.1",
-        )
-    for node in NODES:
-        others = (f"route add {POD_CIDRS[name]} via {NODES[name]}" for name in NODES if name != node)
-        made.ip(node, *others)
-    services = (f"route add {cidr} via {NODES['n1']}" for cidr in SERVICE_CIDRS)
-    made.ip("n2", *services)
-    made.ip("client", "link set lo up", "link set eth0 up", f"addr add {CLIENT}/24 dev eth0")
-    made.ip("client", f"route add default via {NODES['n1']}")
-    for pod, (node, address) in PODS.items():
-        _add_pod(made, pod, node, address)
+    for name in (*NODES, "client"):
+        made.ip(name, "link set lo up", "link set eth0 up")
+    for pod, node in _POD_NODES.items():
+        _add_pod(made, pod, node)
+    for plan in PLANS.values():
+        _address(made, plan)
 
 
-def _add_pod(made: Topology, pod: str, node: str, address: IPv4Address) -> None:
-    """Static neighbours on both ends: there is nothing to resolve on a wire between two."""
+def _address(made: Topology, plan: Plan) -> None:
+    def on_fabric(address: IPAddress) -> str:
+        return f"addr add {address}/{plan.fabric_bits} dev {{}} {'nodad' if plan.version == 6 else ''}"
+
+    made.ip("fabric", on_fabric(plan.fabric).format("br0"))
+    for node, address in plan.nodes.items():
+        others = [
+            f"route add {plan.pod_networks[name]} via {plan.nodes[name]}" for name in NODES if name != node
+        ]
+        made.ip(node, on_fabric(address).format("eth0"), f"route add default via {plan.fabric}", *others)
+    made.ip("n2", *(f"route add {cidr} via {plan.nodes['n1']}" for cidr in plan.service_networks))
+    made.ip("client", on_fabric(plan.client).format("eth0"), f"route add default via {plan.nodes['n1']}")
+    for pod, (node, address) in plan.pods.items():
+        _address_pod(made, plan, pod, node, address)
+
+
+def _add_pod(made: Topology, pod: str, node: str) -> None:
     made.ip(
         node,
         f"link add {pod} address 02:00:00:00:00:01 type veth "
         f"peer name eth0 address 02:00:00:00:00:02 netns {made.namespace(pod).name}",
         f"link set {pod} up",
-        f"route add {address}/32 dev {pod}",
+    )
+    made.ip(pod, "link set lo up", "link set eth0 up")
+
+
+def _address_pod(made: Topology, plan: Plan, pod: str, node: str, address: IPAddress) -> None:
+    """Static neighbours on both ends: there is nothing to resolve on a wire between two."""
+    gateway = _LINK_LOCAL[plan.version]
+    made.ip(
+        node,
+        f"route add {address}/{plan.host_bits} dev {pod}",
         f"neigh add {address} lladdr 02:00:00:00:00:02 dev {pod}",
     )
     made.ip(
         pod,
-        "link set lo up",
-        "link set eth0 up",
-        f"addr add {address}/32 dev eth0",
-        f"neigh add {_GATEWAY} lladdr 02:00:00:00:00:01 dev eth0",
-        f"route add {_GATEWAY}/32 dev eth0",
-        f"route add default via {_GATEWAY}",
+        f"addr add {address}/{plan.host_bits} dev eth0 {'nodad' if plan.version == 6 else ''}",
+        f"neigh add {gateway} lladdr 02:00:00:00:00:01 dev eth0",
+        f"route add {gateway}/{plan.host_bits} dev eth0",
+        f"route add default via {gateway} dev eth0",
     )
 
 
 def _set_sysctls() -> None:
-    """Forwarding on; reverse-path filter off; refusals not rationed (the kernel sends one per second and client)."""
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0")
+    """Forwarding on; reverse-path filter off; refusals not rationed (the kernel sends one per second and client).
+
+    IPv6 addresses are usable at once, without asking whether somebody else has them.
+    """
+    settings = {
+        "ipv4/ip_forward": "1",
+        "ipv4/icmp_ratelimit": "0",
+        "ipv6/conf/all/forwarding": "1",
+        "ipv6/icmp/ratelimit": "0",
+        "ipv6/conf/default/accept_dad": "0",
+    }
     for scope in ("all", "default"):
-        Path(f"/proc/sys/net/ipv4/conf/{scope}/rp_filter").write_text("0")
-        Path(f"/proc/sys/net/ipv4/conf/{scope}/send_redirects").write_text("0")
+        settings[f"ipv4/conf/{scope}/rp_filter"] = "0"
+        settings[f"ipv4/conf/{scope}/send_redirects"] = "0"
+    for name, value in settings.items():
+        Path("/proc/sys/net", name).write_text(value)
 
 
 class EchoPods:
@@ -135,12 +200,14 @@ class EchoPods:
         self._stop = False
         for pod in PODS:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                listener = open_in(made.namespace(pod), lambda kind=kind: socket.socket(socket.AF_INET, kind))
+                listener = open_in(
+                    made.namespace(pod), lambda kind=kind: socket.socket(socket.AF_INET6, kind)
+                )
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(("0.0.0.0", port))
+                listener.bind(("::", port))
                 listener.setblocking(False)
                 if kind == socket.SOCK_STREAM:
-                    listener.listen(64)
+                    listener.listen(1024)
                 self._selector.register(listener, selectors.EVENT_READ, (pod, "listener"))
         self._thread = threading.Thread(target=self._serve, name="echo-pods")
         self._thread.start()
@@ -161,26 +228,42 @@ class EchoPods:
     def _answer(self, ready: socket.socket, pod: str, role: str) -> None:
         if ready.type == socket.SOCK_DGRAM:
             _, sender = ready.recvfrom(2048)
-            ready.sendto(f"{pod} {sender[0]}".encode(), sender)
+            ready.sendto(_told(pod, sender), sender)
         elif role == "listener":
             connection, _ = ready.accept()
             self._selector.register(connection, selectors.EVENT_READ, (pod, "connection"))
         elif ready.recv(2048):
-            ready.sendall(f"{pod} {ready.getpeername()[0]}".encode())
+            ready.sendall(_told(pod, ready.getpeername()))
         else:
             self._selector.unregister(ready)
             ready.close()
 
 
-def ask(namespace: Path, kind: socket.SocketKind, address: IPv4Address, port: int, timeout: float) -> str:
-    """``<pod> <sender's address>``, ``reject`` or ``drop``, asked from inside ``namespace``."""
-    with open_in(namespace, lambda: socket.socket(socket.AF_INET, kind)) as asking:
+def _told(pod: str, sender: tuple[str, ...]) -> bytes:
+    return f"{pod} {sender[0].removeprefix('::ffff:')}".encode()
+
+
+def ask(
+    namespace: Path,
+    kind: socket.SocketKind,
+    address: IPAddress,
+    port: int,
+    timeout: float,
+    source: IPAddress | None = None,
+) -> str:
+    """``<pod> <sender's address>``, ``reject`` or ``drop``, asked from inside ``namespace``.
+
+    ``source``: the address to ask from, where the kernel shall not choose.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with open_in(namespace, lambda: socket.socket(family, kind)) as asking:
         asking.settimeout(timeout)
         try:
+            if source is not None:
+                asking.bind((str(source), 0))
             asking.connect((str(address), port))
-            with contextlib.suppress(
-                PermissionError
-            ):  # what a node's own UDP is told besides the ICMP error, or instead
+            with contextlib.suppress(PermissionError):
+                # what a node's own UDP is told besides the ICMP error, or instead
                 asking.sendall(b"who?")
             return asking.recv(2048).decode()
         except ConnectionRefusedError:
