@@ -20,7 +20,7 @@ from nodeport.forwarding.table import Change, ForwardingOptions, ForwardingTable
 from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.elements import element_payloads
 from nodeport.netlink.nftables.kernel import Nftables, Request
-from nodeport.netlink.nftables.objects import MessageType, Set
+from nodeport.netlink.nftables.objects import MessageType, Set, Table
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables.layout import TABLE
 from nodeport.proxy.nftables.proxier import NftablesProxier
@@ -28,6 +28,7 @@ from nodeport.proxy.nftables.render import render
 from nodeport.proxy.nftables.ruleset import Ruleset
 
 OPTIONS = ForwardingOptions()
+OTHER = Table("other")
 NODE = scenario.facts()
 
 
@@ -65,7 +66,7 @@ def change(table: ForwardingTable, item: JsonObject, pods: dict[str, dict[str, b
 
 
 def in_kernel(kernel: Nftables) -> Ruleset:
-    listed, _ = kernel.list_table(TABLE)
+    listed, _ = kernel.list_table(Table(TABLE))
     assert listed is not None
     return Ruleset.of_listing(listed)
 
@@ -239,23 +240,23 @@ def test_the_real_nft_lists_rules_that_it_cannot_read(netns: Path, kernel: Nftab
 def test_a_batch_takes_effect_whole_or_not_at_all(kernel: Nftables) -> None:
     item = Set("s", 7, 4)
     make: list[Request] = [
-        (MessageType.NEWTABLE, 0x400, objects.table_payload("other")),
-        (MessageType.NEWSET, 0x400, objects.set_payload("other", item, 1)),
+        (MessageType.NEWTABLE, 0x400, OTHER.address),
+        (MessageType.NEWSET, 0x400, objects.set_payload(OTHER, item, 1)),
     ]
     kernel.commit(make)
     generation = kernel.generation()
-    (good,) = element_payloads("other", item, {bytes(4): b""})
-    (missing,) = element_payloads("other", item, {b"\1\2\3\4": b""})
+    (good,) = element_payloads(OTHER, item, {bytes(4): b""})
+    (missing,) = element_payloads(OTHER, item, {b"\1\2\3\4": b""})
     with pytest.raises(KernelRefused, match="ENOENT"):
         kernel.commit([(MessageType.NEWSETELEM, 0x400, good), (MessageType.DELSETELEM, 0, missing)])
-    listed, now = kernel.list_table("other")
+    listed, now = kernel.list_table(OTHER)
     assert listed is not None
     assert listed.elements["s"] == {}
     assert now == generation
 
 
 def test_every_error_of_a_batch_is_told(kernel: Nftables) -> None:
-    payload = objects.chain_name_payload("absent", "a")
+    payload = objects.chain_name_payload(Table("absent"), "a")
     with pytest.raises(KernelRefused) as refused:
         kernel.commit([(MessageType.DELCHAIN, 0, payload)] * 3)
     assert len(refused.value.refusals) == 3
@@ -265,8 +266,8 @@ def test_a_batch_against_an_older_picture_is_refused(netns: Path, kernel: Nftabl
     generation = kernel.generation()
     nft(netns, "add", "table", "ip", "theirs")
     with pytest.raises(KernelRefused, match="ERESTART"):
-        kernel.commit([(MessageType.NEWTABLE, 0x400, objects.table_payload("late"))], generation=generation)
-    assert kernel.table_handle("late") is None
+        kernel.commit([(MessageType.NEWTABLE, 0x400, Table("late").address)], generation=generation)
+    assert kernel.table_handle(Table("late")) is None
 
 
 def test_many_small_batches_end_where_one_large_one_does(kernel: Nftables) -> None:

@@ -136,7 +136,6 @@ async def test_a_service_is_reached_as_soon_as_it_has_endpoints_and_refused_with
         async def is_reached() -> bool:
             return await answer() == f"local {CLIENT}"
 
-        await eventually(lambda: site.runner().table is not None)
         assert await answer() == "reject"
         (first,) = scenario.slices(item, {"local": READY})
         created = await site.client.create(ENDPOINT_SLICES, first)

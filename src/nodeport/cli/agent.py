@@ -65,9 +65,10 @@ def command(
 
 
 def _remove_rules() -> None:
-    from nodeport.netlink.nftables.kernel import Nftables
-    from nodeport.proxy.nftables.proxier import NftablesProxier
+    from nodeport.forwarding.table import Family
+    from nodeport.proxy.modes import Mode, open_proxier
     from nodeport.proxy.options import ProxyOptions
 
-    with Nftables() as kernel:
-        NftablesProxier(kernel, ProxyOptions().forwarding).remove()
+    for family in Family:
+        with open_proxier(Mode.NFTABLES, family, None, ProxyOptions()) as proxier:
+            proxier.remove()

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from nodeport.api.meta import NamespacedName, labels
-from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, ipv4
+from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, parse_address
 from nodeport.forwarding.table import (
     ClusterIP,
     Endpoint,
     ExternalIP,
+    Family,
     Forwarding,
     ForwardingOptions,
     Frontend,
+    IPAddress,
+    IPNetwork,
     LoadBalancerIP,
     Masquerade,
     NodeFacts,
@@ -34,8 +37,14 @@ SERVICE_PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 """A Service with this label belongs to another proxy."""
 HEADLESS = "service.kubernetes.io/headless"
 """A Service or slice with this label is not for proxies."""
-LOOPBACK = IPv4Network("127.0.0.0/8")
-_ONE_HOUR = 3600
+LOOPBACK: Mapping[Family, IPNetwork] = {
+    Family.IPV4: IPv4Network("127.0.0.0/8"),
+    Family.IPV6: IPv6Network("::1/128"),
+}
+_EVERYTHING: Mapping[Family, IPNetwork] = {
+    Family.IPV4: IPv4Network("0.0.0.0/0"),
+    Family.IPV6: IPv6Network("::/0"),
+}
 _DEFAULT_AFFINITY = timedelta(hours=3)
 
 
@@ -54,18 +63,21 @@ def build_service(
     node: NodeFacts,
     options: ForwardingOptions,
 ) -> dict[ServicePortName, Forwarding]:
-    """The forwardings of all ports of one Service; empty when this proxy leaves it alone.
+    """The forwardings of all ports of one Service in the node's family; empty when this proxy leaves it alone, or
+    when it has no ClusterIP of that family.
 
     ``service`` and ``slices`` are API objects as JSON; the slices are all those labelled with the Service's name.
     """
     if not is_proxied(service):
         return {}
-    identity = NamespacedName.of(service)
     spec = service["spec"]
+    cluster_ip = _cluster_ip(spec, node.family)
+    if cluster_ip is None:
+        return {}
+    identity = NamespacedName.of(service)
     candidates = candidates_by_port((item for item in slices if HEADLESS not in labels(item)), node)
     choices: dict[tuple[str, Protocol], EndpointChoice] = {}
     forwardings: dict[ServicePortName, Forwarding] = {}
-    cluster_ip = _cluster_ip(spec)
     for port in spec.get("ports") or ():
         protocol_name = port.get("protocol") or "TCP"
         if protocol_name not in Protocol.__members__:
@@ -74,10 +86,9 @@ def build_service(
         choice = choices.get(key)
         if choice is None:
             choice = choices[key] = choose(candidates.get(key, {}), node)
-        frontends = tuple(_frontends(service, port, cluster_ip))
-        if frontends:
-            name = ServicePortName(identity, *key)
-            forwardings[name] = _forwarding(spec, frontends, choice, node, options)
+        frontends = tuple(_frontends(service, port, cluster_ip, node.family))
+        name = ServicePortName(identity, *key)
+        forwardings[name] = _forwarding(spec, frontends, choice, node, options)
     return forwardings
 
 
@@ -104,7 +115,7 @@ def _internal_routes(
 
     A reply to a pod of this node is routed here in any case; a reply to anybody else may take another way home.
     """
-    masquerade = options.masquerade if node.pod_networks or options.masquerade_all else Masquerade.NEVER
+    masquerade = options.masquerade if node.tells_pods or options.masquerade_all else Masquerade.NEVER
     own = Masquerade.ALWAYS if options.masquerade_all else Masquerade.NEVER
     others = _route(choice, masquerade, local=local)
     return Routes(pod=_route(choice, own, local=local), node=others, outside=others)
@@ -136,11 +147,9 @@ def _route(choice: EndpointChoice, masquerade: Masquerade, *, local: bool) -> Ro
 
 
 def _frontends(
-    service: Mapping[str, Any], port: Mapping[str, Any], cluster_ip: IPv4Address | None
+    service: Mapping[str, Any], port: Mapping[str, Any], cluster_ip: IPAddress, family: Family
 ) -> Iterable[Frontend]:
-    """The IPv4 frontends of one Service port; none at all when the Service has no IPv4 ClusterIP."""
-    if cluster_ip is None:
-        return
+    """The frontends of one Service port in one family."""
     number = port["port"]
     yield ClusterIP(cluster_ip, number)
     spec = service["spec"]
@@ -148,22 +157,22 @@ def _frontends(
         yield NodePort(port["nodePort"])
     seen = {cluster_ip}
     for raw in spec.get("externalIPs") or ():
-        address = ipv4(raw)
+        address = parse_address(raw, family)
         if address is not None and address not in seen:
             seen.add(address)
             yield ExternalIP(address, number)
     if spec.get("type") != "LoadBalancer":
         return
     for ingress in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
-        address = ipv4(ingress.get("ip") or "")
+        address = parse_address(ingress.get("ip") or "", family)
         if address is not None and address not in seen and ingress.get("ipMode") != "Proxy":
             seen.add(address)
             yield LoadBalancerIP(address, number)
 
 
-def _cluster_ip(spec: Mapping[str, Any]) -> IPv4Address | None:
+def _cluster_ip(spec: Mapping[str, Any], family: Family) -> IPAddress | None:
     for raw in spec.get("clusterIPs") or (spec.get("clusterIP"),):
-        address = ipv4(raw or "")
+        address = parse_address(raw or "", family)
         if address is not None:
             return address
     return None
@@ -180,44 +189,73 @@ def node_facts(
     name: str,
     node: Mapping[str, Any] | None,
     *,
+    family: Family = Family.IPV4,
     nodeport_addresses: tuple[str, ...] = ("primary",),
-    service_networks: tuple[IPv4Network, ...],
-    pod_networks: tuple[IPv4Network, ...] = (),
+    service_networks: tuple[IPNetwork, ...],
+    pod_networks: tuple[IPNetwork, ...] = (),
+    pod_interfaces: tuple[str, ...] = (),
+    localhost_nodeports: bool = False,
 ) -> NodeFacts:
-    """Facts out of a Node object (``None``: not there yet). ``pod_networks``, when given, overrule its podCIDRs.
+    """Facts in one family out of a Node object (``None``: not there yet). Networks of the other family are left out.
 
-    ``nodeport_addresses``: ``("primary",)`` for the node's first InternalIP, CIDRs for the local addresses within
-    them, nothing for all local addresses. Loopback never takes part: the kernel would call such packets martians.
+    ``pod_networks`` or ``pod_interfaces``, when given, overrule its podCIDRs. ``nodeport_addresses``: ``("primary",)``
+    for the node's first InternalIP, CIDRs for the local addresses within them, nothing for all local addresses.
+    Loopback never takes part in those: the kernel would call such packets martians.
     """
-    spec = (node or {}).get("spec") or {}
-    addresses = tuple(_addresses_of(node or {}))
-    if not pod_networks:
-        cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-        pod_networks = tuple(IPv4Network(cidr) for cidr in cidrs if ":" not in cidr)
-    zone = labels(node or {}).get("topology.kubernetes.io/zone", "")
-    networks = nodeport_networks(nodeport_addresses, addresses)
-    return NodeFacts(name, addresses, pod_networks, networks, service_networks, zone)
+    addresses = tuple(_addresses_of(node or {}, family))
+    if not pod_networks and not pod_interfaces:
+        pod_networks = tuple(_pod_networks_of(node or {}))
+    return NodeFacts(
+        name,
+        addresses,
+        _of_family(pod_networks, family),
+        nodeport_networks(nodeport_addresses, addresses, family),
+        _of_family(service_networks, family),
+        labels(node or {}).get("topology.kubernetes.io/zone", ""),
+        family,
+        pod_interfaces,
+        localhost_nodeports,
+    )
 
 
-def nodeport_networks(wanted: tuple[str, ...], addresses: tuple[IPv4Address, ...]) -> tuple[IPv4Network, ...]:
-    """The networks that ``--nodeport-addresses`` stands for, without loopback; raises ValueError on a bad CIDR."""
+def nodeport_networks(
+    wanted: tuple[str, ...], addresses: tuple[IPAddress, ...], family: Family = Family.IPV4
+) -> tuple[IPNetwork, ...]:
+    """The networks that ``--nodeport-addresses`` stands for, without loopback; raises ValueError on a bad CIDR.
+
+    CIDRs of the other family only mean all addresses of this one, as kube-proxy has it.
+    """
     if wanted == ("primary",):
-        return tuple(IPv4Network(address) for address in addresses[:1])
-    networks = [IPv4Network(cidr) for cidr in wanted if ":" not in cidr] or [IPv4Network("0.0.0.0/0")]
-    allowed: list[IPv4Network] = []
+        return tuple(ip_network(address) for address in addresses[:1])
+    networks = _of_family(tuple(ip_network(cidr) for cidr in wanted), family) or (_EVERYTHING[family],)
+    allowed: list[IPNetwork] = []
     for network in networks:
-        if LOOPBACK.subnet_of(network):
-            allowed.extend(network.address_exclude(LOOPBACK))
-        elif not network.subnet_of(LOOPBACK):
-            allowed.append(network)
+        allowed.extend(_without(network, LOOPBACK[family]))
     return tuple(sorted(allowed))
 
 
-def _addresses_of(node: Mapping[str, Any]) -> Iterable[IPv4Address]:
-    """The node's IPv4 addresses, internal ones first."""
+def _without(network: IPNetwork, hole: IPNetwork) -> Iterable[IPNetwork]:
+    if hole.subnet_of(network):  # type: ignore[arg-type]
+        return network.address_exclude(hole)  # type: ignore[arg-type]
+    return () if network.subnet_of(hole) else (network,)  # type: ignore[arg-type]
+
+
+def _of_family(networks: tuple[IPNetwork, ...], family: Family) -> tuple[IPNetwork, ...]:
+    return tuple(network for network in networks if network.version == family)
+
+
+def _pod_networks_of(node: Mapping[str, Any]) -> Iterable[IPNetwork]:
+    spec = node.get("spec") or {}
+    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+    return (ip_network(cidr) for cidr in cidrs)
+
+
+def _addresses_of(node: Mapping[str, Any], family: Family) -> Iterable[IPAddress]:
+    """The node's addresses, internal ones first."""
     listed = (node.get("status") or {}).get("addresses") or ()
     for kind in ("InternalIP", "ExternalIP"):
         for item in listed:
-            address = ipv4(item.get("address") or "") if item.get("type") == kind else None
+            raw = (item.get("address") or "") if item.get("type") == kind else ""
+            address = parse_address(raw, family)
             if address is not None:
                 yield address

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from nodeport.forwarding.table import (
     Endpoint,
     Forwarding,
     Frontend,
+    IPAddress,
     Masquerade,
     NodeFacts,
     NodePort,
@@ -31,8 +31,8 @@ class Packet:
     ``from_node``: sent by a process of the node itself. ``to_node``: the destination is an address of the node.
     """
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     protocol: Protocol
     port: int
     from_node: bool = False

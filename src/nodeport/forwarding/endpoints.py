@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from nodeport.forwarding.table import Endpoint, NodeFacts, Protocol
+from nodeport.forwarding.table import Endpoint, Family, IPAddress, NodeFacts, Protocol
 
 PortKey = tuple[str, Protocol]
 """A Service port as its slices name it."""
@@ -42,11 +42,13 @@ class EndpointChoice:
 
     cluster: tuple[Endpoint, ...] = ()
     local: tuple[Endpoint, ...] = ()
-    serving: tuple[tuple[IPv4Address, int], ...] = ()
+    serving: tuple[tuple[IPAddress, int], ...] = ()
 
 
-def ipv4(raw: str) -> IPv4Address | None:
-    """The address that ``raw`` spells, ``None`` when it spells none. Many times as fast as ``IPv4Address(str)``."""
+def parse_address(raw: str, family: Family) -> IPAddress | None:
+    """The address of ``family`` that ``raw`` spells, ``None`` when it spells none. IPv4 is the hot path."""
+    if family is Family.IPV6:
+        return _ipv6(raw)
     try:
         packed = bytes(map(int, raw.split(".")))
     except ValueError:
@@ -54,13 +56,24 @@ def ipv4(raw: str) -> IPv4Address | None:
     return IPv4Address(int.from_bytes(packed, "big")) if len(packed) == 4 else None
 
 
+def _ipv6(raw: str) -> IPv6Address | None:
+    if ":" not in raw:
+        return None
+    try:
+        address = IPv6Address(raw)
+    except ValueError:
+        return None
+    return address if address.scope_id is None else None
+
+
 def candidates_by_port(
     slices: Iterable[Mapping[str, Any]], node: NodeFacts
 ) -> dict[PortKey, dict[Place, Candidate]]:
-    """The IPv4 endpoints of all slices of one Service, by port, each address and port once."""
+    """The endpoints of the node's family in all slices of one Service, by port, each address and port once."""
     ports: dict[PortKey, dict[Place, Candidate]] = {}
+    family = str(node.family)
     for item in slices:
-        if item.get("addressType") != "IPv4":
+        if item.get("addressType") != family:
             continue
         numbered = list(_numbered_ports(item.get("ports") or ()))
         if not numbered:
@@ -103,7 +116,9 @@ def _add_endpoint(
     places: Iterable[tuple[dict[Place, Candidate], int]], raw: Mapping[str, Any], node: NodeFacts
 ) -> None:
     addresses = raw.get("addresses")
-    address = ipv4(addresses[0]) if addresses else None  # the others are fungible, and deprecated
+    address = (
+        parse_address(addresses[0], node.family) if addresses else None
+    )  # the others are fungible, and deprecated
     if address is None:
         return
     conditions = raw.get("conditions") or {}

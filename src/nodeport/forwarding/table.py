@@ -7,12 +7,29 @@ carries no preference; it is the order of slots in the kernel, kept stable so th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, IntEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from nodeport.api.meta import NamespacedName
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+
+class Family(IntEnum):
+    """Of addresses. Each family has a table, a proxier and facts of its own; the value is ``address.version``."""
+
+    IPV4 = 4
+    IPV6 = 6
+
+    @property
+    def bits(self) -> int:
+        return 32 if self is Family.IPV4 else 128
+
+    def __str__(self) -> str:
+        return f"IPv{self.value}"
 
 
 class Protocol(IntEnum):
@@ -44,7 +61,7 @@ class ServicePortName:
 class ClusterIP:
     """The Service's own virtual address, meant for inside the cluster."""
 
-    address: IPv4Address
+    address: IPAddress
     port: int
 
 
@@ -59,7 +76,7 @@ class NodePort:
 class ExternalIP:
     """An address of ``spec.externalIPs``, routed to the node by somebody else."""
 
-    address: IPv4Address
+    address: IPAddress
     port: int
 
 
@@ -67,7 +84,7 @@ class ExternalIP:
 class LoadBalancerIP:
     """An address of ``status.loadBalancer.ingress`` with ipMode VIP."""
 
-    address: IPv4Address
+    address: IPAddress
     port: int
 
 
@@ -79,7 +96,7 @@ Frontend = ClusterIP | NodePort | ExternalIP | LoadBalancerIP
 class Endpoint:
     """One address and port that serves; ``is_local``: it runs on this node."""
 
-    address: IPv4Address
+    address: IPAddress
     port: int
     is_local: bool
 
@@ -143,13 +160,17 @@ class Forwarding:
 
     ``serving`` holds the (address, port) of every endpoint that still serves anywhere, whatever the policies say:
     connections to those need not be forgotten. ``affinity`` is the ClientIP timeout, ``None`` without affinity.
+    ``source_ranges``: who may use the load-balancer IPs, ``nodeport_source_ranges``: who may use the NodePorts;
+    ``None`` is everybody, and whoever may not is dropped.
     """
 
     frontends: tuple[Frontend, ...]
     internal: Routes
     external: Routes
-    serving: tuple[tuple[IPv4Address, int], ...] = ()
+    serving: tuple[tuple[IPAddress, int], ...] = ()
     affinity: timedelta | None = None
+    source_ranges: tuple[IPNetwork, ...] | None = None
+    nodeport_source_ranges: tuple[IPNetwork, ...] | None = None
 
     def routes(self, frontend: Frontend) -> Routes:
         return self.internal if isinstance(frontend, ClusterIP) else self.external
@@ -157,19 +178,29 @@ class Forwarding:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What forwarding must know about the node it happens on.
+    """What forwarding must know about the node it happens on, in one family: all addresses here are of ``family``.
 
-    ``addresses`` are the node's own as its Node object tells them; ``pod_networks`` where its pods live (empty: pods
-    cannot be told from outsiders); ``nodeport_networks`` on which of the local addresses NodePorts answer;
-    ``service_networks`` the ranges of ClusterIPs.
+    ``addresses`` are the node's own as its Node object tells them. Its pods are told from outsiders by
+    ``pod_networks``, where they live, or by ``pod_interfaces``, through which they send (a name ending in ``*`` stands
+    for all that begin so); neither: pods cannot be told. ``nodeport_networks``: on which of the local addresses
+    NodePorts answer; ``localhost_nodeports``: whether they answer its processes on loopback too.
+    ``service_networks``: the ranges of ClusterIPs.
     """
 
     name: str
-    addresses: tuple[IPv4Address, ...] = ()
-    pod_networks: tuple[IPv4Network, ...] = ()
-    nodeport_networks: tuple[IPv4Network, ...] = ()
-    service_networks: tuple[IPv4Network, ...] = (IPv4Network("10.96.0.0/16"),)
+    addresses: tuple[IPAddress, ...] = ()
+    pod_networks: tuple[IPNetwork, ...] = ()
+    nodeport_networks: tuple[IPNetwork, ...] = ()
+    service_networks: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/16"),)
     zone: str = ""
+    family: Family = Family.IPV4
+    pod_interfaces: tuple[str, ...] = ()
+    localhost_nodeports: bool = False
+
+    @property
+    def tells_pods(self) -> bool:
+        """Whether pods of this node can be told from everybody else."""
+        return bool(self.pod_networks or self.pod_interfaces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,4 +320,4 @@ class ForwardingTable:
         )
         if len(won) == len(wanted.frontends):
             return wanted
-        return Forwarding(won, wanted.internal, wanted.external, wanted.serving, wanted.affinity)
+        return replace(wanted, frontends=won)

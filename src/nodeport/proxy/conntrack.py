@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeport.forwarding.table import Change, Forwarding, Frontend, NodeFacts, NodePort, Protocol
+from nodeport.forwarding.table import Change, Forwarding, Frontend, IPAddress, NodeFacts, NodePort, Protocol
 from nodeport.netlink.conntrack import Conntrack, Entry
 
-Served = frozenset[tuple[IPv4Address, int]]
+Served = frozenset[tuple[IPAddress, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def concerns_udp(change: Change) -> bool:
 
 def stale_entries(entries: Iterable[Entry], changes: Iterable[Change], node: NodeFacts) -> Iterator[Entry]:
     """The entries among ``entries`` (all of them UDP) that ``changes`` leave without a right to exist."""
-    by_address: dict[tuple[IPv4Address, int], _Rule] = {}
+    by_address: dict[tuple[IPAddress, int], _Rule] = {}
     by_port: dict[int, _Rule] = {}
     for change in changes:
         for frontend, rule in _rules(change):

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from ipaddress import IPv4Network
 
-from nodeport.forwarding.table import ForwardingOptions
+from nodeport.forwarding.table import Family, ForwardingOptions, IPNetwork
+
+
+class Mode(StrEnum):
+    """How Services are spelled in the kernel; ``proxy.modes`` opens them."""
+
+    NFTABLES = "nftables"
+    IPTABLES = "iptables"
+    IPVS = "ipvs"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """``nodeport_addresses``: ``("primary",)``, CIDRs, or nothing for all local addresses but loopback.
 
-    ``pod_networks`` overrule the Node's podCIDRs. ``check_interval``: how often the kernel is asked whether somebody
+    ``families``: each gets a table and a proxier. ``pod_networks``, or ``pod_interfaces`` (names; one that ends in
+    ``*`` stands for all that begin so), overrule the Node's podCIDRs. ``localhost_nodeports``: NodePorts answer the
+    node's own processes on loopback. ``check_interval``: how often the kernel is asked whether somebody
     else touched its nf_tables, and so how long a flushed table stays away. ``health``: (host, port), ``None``: off.
     """
 
+    mode: Mode = Mode.NFTABLES
     nodeport_addresses: tuple[str, ...] = ("primary",)
-    service_networks: tuple[IPv4Network, ...] = (IPv4Network("10.96.0.0/16"),)
-    pod_networks: tuple[IPv4Network, ...] = ()
+    service_networks: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/16"),)
+    families: tuple[Family, ...] = (Family.IPV4,)
+    pod_networks: tuple[IPNetwork, ...] = ()
+    pod_interfaces: tuple[str, ...] = ()
+    localhost_nodeports: bool = False
     keep_client_address: bool = True
     masquerade_all: bool = False
     check_interval: timedelta = timedelta(milliseconds=500)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nodeport.forwarding.endpoints import candidates_by_port, choose, ipv4
-from nodeport.forwarding.table import NodeFacts, Protocol
+from nodeport.forwarding.endpoints import candidates_by_port, choose, parse_address
+from nodeport.forwarding.table import Family, NodeFacts, Protocol
 
 NODE = NodeFacts("n1", zone="east")
 READY: dict[str, Any] = {"ready": True}
@@ -131,8 +131,8 @@ def test_serving_holds_all_that_serve_whatever_the_policies() -> None:
     "raw", ["", "None", "10.0.0", "10.0.0.256", "10.0.0.0.1", "a.b.c.d", "::1", "-1.0.0.0"]
 )
 def test_what_is_no_ipv4_address_is_none(raw: str) -> None:
-    assert ipv4(raw) is None
+    assert parse_address(raw, Family.IPV4) is None
 
 
 def test_an_address_is_read() -> None:
-    assert str(ipv4("10.244.1.2")) == "10.244.1.2"
+    assert str(parse_address("10.244.1.2", Family.IPV4)) == "10.244.1.2"

@@ -24,8 +24,9 @@ from nodeport.netlink.nftables.expressions import (
     encode_expressions,
     expression,
 )
-from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, Rule, Set, SetFlag
+from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, Rule, Set, SetFlag, Table
 
+TABLE = Table("t")
 little_endian = pytest.mark.skipif(sys.byteorder != "little", reason="golden bytes of a little-endian host")
 
 GOLDEN: list[tuple[Expression, str]] = [
@@ -95,11 +96,11 @@ def test_data_survive_the_way_there_and_back(data: Data) -> None:
 
 def test_chains_rules_and_sets_come_back_as_they_went() -> None:
     chain = Chain("prerouting", hook=BaseHook("nat", Hook.PREROUTING, -100))
-    assert objects.decode_chain(objects.chain_payload("t", chain)) == chain
+    assert objects.decode_chain(objects.chain_payload(TABLE, chain)) == chain
     rule = Rule((expression("masq"),), "why")
-    assert objects.decode_rule(objects.rule_payload("t", "c", rule) + b"\x0c\0\3\0" + bytes(8)).rule == rule
+    assert objects.decode_rule(objects.rule_payload(TABLE, "c", rule) + b"\x0c\0\3\0" + bytes(8)).rule == rule
     item = Set("s", 13, 2, SetFlag.MAP, 7, 4, b"\0\4\0\0\0\0")
-    assert objects.decode_set(objects.set_payload("t", item, 1)).set == item
+    assert objects.decode_set(objects.set_payload(TABLE, item, 1)).set == item
 
 
 PLAIN = Set("plain", 7, 4)
@@ -123,14 +124,14 @@ INTERVALS = Set("intervals", 7, 4, SetFlag.INTERVAL)
     ids=["addresses", "ports", "map", "verdicts", "open interval", "all but loopback", "touching intervals"],
 )
 def test_elements_survive_the_way_there_and_back(item: Set, elements: dict[bytes, Data]) -> None:
-    assert decode_elements(item, element_payloads("t", item, elements)) == elements
+    assert decode_elements(item, element_payloads(TABLE, item, elements)) == elements
 
 
 def test_many_elements_are_cut_so_that_each_list_fits_its_length_field() -> None:
     elements: dict[bytes, Data] = {
         index.to_bytes(12, "big"): index.to_bytes(8, "big") for index in range(5000)
     }
-    payloads = list(element_payloads("t", MAP, elements))
+    payloads = list(element_payloads(TABLE, MAP, elements))
     assert len(payloads) > 1
     assert all(len(payload) < 0x10000 for payload in payloads)
     assert decode_elements(MAP, payloads) == elements

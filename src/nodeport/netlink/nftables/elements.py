@@ -13,13 +13,12 @@ from typing import Final
 
 from nodeport.netlink import codec
 from nodeport.netlink.nftables.expressions import Data, VerdictData, decode_data, encode_data
-from nodeport.netlink.nftables.objects import HEADER, Set, SetFlag
+from nodeport.netlink.nftables.objects import Set, SetFlag, Table
 
 _LIST_ELEM: Final = 1 | codec.NLA_F_NESTED
 _KEY: Final = 1
 _DATA: Final = 2
 _FLAGS: Final = 3
-_ELEMENTS_TABLE: Final = 1
 _ELEMENTS_SET: Final = 2
 _ELEMENTS: Final = 3
 _INTERVAL_END: Final = 1
@@ -27,12 +26,12 @@ _MAXIMUM_LIST: Final = 0xF000
 """How many bytes of elements go into one message: an attribute's length has 16 bits."""
 
 
-def element_payloads(table: str, item: Set, elements: Mapping[bytes, Data]) -> Iterator[bytes]:
+def element_payloads(table: Table, item: Set, elements: Mapping[bytes, Data]) -> Iterator[bytes]:
     """The payloads of the NEWSETELEM or DELSETELEM messages for ``elements``, each list short enough.
 
     Data are encoded as given; a DELSETELEM wants the same key, and matching data where there are any.
     """
-    head = HEADER + codec.string(_ELEMENTS_TABLE, table) + codec.string(_ELEMENTS_SET, item.name)
+    head = table.address + codec.string(_ELEMENTS_SET, item.name)
     chunk: list[bytes] = []
     size = 0
     for encoded in _encoded(item, elements):

@@ -11,7 +11,7 @@ from nodeport.netlink import codec
 from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.elements import decode_elements
 from nodeport.netlink.nftables.expressions import Data
-from nodeport.netlink.nftables.objects import Chain, ListedRule, ListedSet, MessageType, Rule
+from nodeport.netlink.nftables.objects import Chain, ListedRule, ListedSet, MessageType, Rule, Table
 from nodeport.netlink.socket import (
     NETLINK_NETFILTER,
     Connection,
@@ -101,17 +101,17 @@ class Nftables(Connection):
         parts = codec.parse(answers[0].payload[4:])
         return int.from_bytes(parts[_GENERATION_ID], "big")
 
-    def table_handle(self, table: str) -> int | None:
+    def table_handle(self, table: Table) -> int | None:
         """The number the kernel gave the table when it was made; ``None`` when there is no such table."""
         try:
-            answers = self._socket.request(MessageType.GETTABLE.number, objects.table_payload(table))
+            answers = self._socket.request(MessageType.GETTABLE.number, table.address)
         except KernelRefused as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
         return objects.table_handle(answers[0].payload)
 
-    def list_table(self, table: str, *, elements: bool = True) -> tuple[ListedTable | None, int]:
+    def list_table(self, table: Table, *, elements: bool = True) -> tuple[ListedTable | None, int]:
         """The table (``None``: there is none) and the generation it was listed in: a consistent picture of both.
 
         Raises DumpInterrupted when other writers never leave the time for a whole listing.
@@ -128,17 +128,17 @@ class Nftables(Connection):
                 continue
             if self.generation() == generation:
                 return listed, generation
-        raise DumpInterrupted(f"table {table} kept changing while it was listed")
+        raise DumpInterrupted(f"table {table.name} kept changing while it was listed")
 
-    def _list(self, table: str, *, elements: bool) -> ListedTable | None:
+    def _list(self, table: Table, *, elements: bool) -> ListedTable | None:
         handle = self.table_handle(table)
         if handle is None:
             return None
-        address = objects.table_payload(table)
+        address = table.address
         chains = [
             objects.decode_chain(payload)
-            for payload in self._dump(MessageType.GETCHAIN, objects.HEADER)
-            if objects.table_name(payload) == table
+            for payload in self._dump(MessageType.GETCHAIN, table.header)
+            if objects.table_name(payload) == table.name
         ]
         rules: dict[str, list[ListedRule]] = {}
         for payload in self._dump(MessageType.GETRULE, address):
@@ -153,8 +153,8 @@ class Nftables(Connection):
             {item.set.name: self.list_elements(table, item) for item in sets} if elements else {},
         )
 
-    def list_elements(self, table: str, listed: ListedSet) -> dict[bytes, Data]:
-        address = objects.HEADER + codec.string(1, table) + codec.string(2, listed.set.name)
+    def list_elements(self, table: Table, listed: ListedSet) -> dict[bytes, Data]:
+        address = objects.set_name_payload(table, listed.set.name)
         return decode_elements(listed.set, self._dump(MessageType.GETSETELEM, address))
 
     def _dump(self, kind: MessageType, payload: bytes) -> Iterable[bytes]:

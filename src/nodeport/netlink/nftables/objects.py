@@ -16,8 +16,7 @@ from nodeport.netlink.nftables.expressions import (
 
 SUBSYSTEM: Final = 10
 FAMILY_IPV4: Final = 2
-HEADER: Final = bytes((FAMILY_IPV4, 0, 0, 0))
-"""``struct nfgenmsg`` of every message about an object of family ``ip``."""
+FAMILY_IPV6: Final = 10
 
 
 class MessageType(IntEnum):
@@ -51,6 +50,24 @@ class Hook(IntEnum):
     FORWARD = 2
     OUTPUT = 3
     POSTROUTING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's address: its name in its family (``ip`` or ``ip6``, by netfilter's number)."""
+
+    name: str
+    family: int = FAMILY_IPV4
+
+    @property
+    def header(self) -> bytes:
+        """``struct nfgenmsg`` of every message about an object of this family."""
+        return bytes((self.family, 0, 0, 0))
+
+    @property
+    def address(self) -> bytes:
+        """How every message about something in this table begins."""
+        return self.header + codec.string(1, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +161,6 @@ _VERDICT_TYPE: Final = 0xFFFFFF00
 _USERDATA_COMMENT: Final = 0
 
 
-def table_payload(table: str) -> bytes:
-    return HEADER + codec.string(_TABLE_NAME, table)
-
-
 def table_name(payload: bytes) -> str:
     return codec.text(codec.parse(payload[4:]).get(_TABLE_NAME, b""))
 
@@ -156,15 +169,15 @@ def table_handle(payload: bytes) -> int:
     return int.from_bytes(codec.parse(payload[4:]).get(_TABLE_HANDLE, b""), "big")
 
 
-def chain_payload(table: str, chain: Chain) -> bytes:
+def chain_payload(table: Table, chain: Chain) -> bytes:
     """The chain without its rules; rules are messages of their own."""
-    parts = [codec.string(1, table), codec.string(_CHAIN_NAME, chain.name)]
+    parts = [table.address, codec.string(_CHAIN_NAME, chain.name)]
     if chain.hook is not None:
         place = codec.u32be(1, chain.hook.hook) + codec.attribute(2, struct.pack(">i", chain.hook.priority))
         parts.append(codec.nested(_CHAIN_HOOK, place))
         parts.append(codec.u32be(_CHAIN_POLICY, _POLICY_ACCEPT))
         parts.append(codec.string(_CHAIN_TYPE, chain.hook.type))
-    return HEADER + b"".join(parts)
+    return b"".join(parts)
 
 
 def decode_chain(payload: bytes) -> Chain:
@@ -182,16 +195,16 @@ def decode_chain(payload: bytes) -> Chain:
     return Chain(name, hook=hook)
 
 
-def rule_payload(table: str, chain: str, rule: Rule) -> bytes:
+def rule_payload(table: Table, chain: str, rule: Rule) -> bytes:
     parts = [
-        codec.string(1, table),
+        table.address,
         codec.string(_RULE_CHAIN, chain),
         codec.nested(_RULE_EXPRESSIONS, encode_expressions(rule.expressions)),
     ]
     if rule.comment:
         comment = rule.comment.encode() + b"\0"
         parts.append(codec.attribute(_RULE_USERDATA, bytes((_USERDATA_COMMENT, len(comment))) + comment))
-    return HEADER + b"".join(parts)
+    return b"".join(parts)
 
 
 def decode_rule(payload: bytes) -> ListedRule:
@@ -208,10 +221,10 @@ def _comment(userdata: bytes) -> str:
     return codec.text(userdata[2 : 2 + userdata[1]])
 
 
-def set_payload(table: str, item: Set, identity: int) -> bytes:
+def set_payload(table: Table, item: Set, identity: int) -> bytes:
     """``identity`` is any number unique in the batch."""
     parts = [
-        codec.string(1, table),
+        table.address,
         codec.string(_SET_NAME, item.name),
         codec.u32be(_SET_FLAGS, item.flags),
         codec.u32be(_SET_KEY_TYPE, item.key_type),
@@ -224,7 +237,7 @@ def set_payload(table: str, item: Set, identity: int) -> bytes:
     parts.append(codec.u32be(_SET_ID, identity))
     if item.userdata:
         parts.append(codec.attribute(_SET_USERDATA, item.userdata))
-    return HEADER + b"".join(parts)
+    return b"".join(parts)
 
 
 def decode_set(payload: bytes) -> ListedSet:
@@ -243,20 +256,20 @@ def decode_set(payload: bytes) -> ListedSet:
     return ListedSet(item, _number(parts, _SET_HANDLE), count)
 
 
-def named_payload(table: str, attribute: int, name: str) -> bytes:
+def named_payload(table: Table, attribute: int, name: str) -> bytes:
     """Addresses a chain (attribute 3) or a set (attribute 2) by its name."""
-    return HEADER + codec.string(1, table) + codec.string(attribute, name)
+    return table.address + codec.string(attribute, name)
 
 
-def chain_name_payload(table: str, name: str) -> bytes:
+def chain_name_payload(table: Table, name: str) -> bytes:
     return named_payload(table, _CHAIN_NAME, name)
 
 
-def set_name_payload(table: str, name: str) -> bytes:
+def set_name_payload(table: Table, name: str) -> bytes:
     return named_payload(table, _SET_NAME, name)
 
 
-def rules_of_payload(table: str, chain: str) -> bytes:
+def rules_of_payload(table: Table, chain: str) -> bytes:
     """Addresses all rules of a chain, for listing and for removal."""
     return named_payload(table, _RULE_CHAIN, chain)
 

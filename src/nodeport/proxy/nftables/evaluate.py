@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Final
 
 from nodeport.forwarding.decide import Packet
-from nodeport.forwarding.table import Verdict
+from nodeport.forwarding.table import IPAddress, Verdict
 from nodeport.netlink.nftables import expressions as nft
 from nodeport.netlink.nftables.expressions import Code, Data, Expression, VerdictData
 from nodeport.netlink.nftables.objects import Hook, SetFlag
@@ -25,7 +25,7 @@ class Fate:
     """What became of a packet; ``destination`` is where it was translated to, if it was."""
 
     verdict: Verdict
-    destination: tuple[IPv4Address, int] | None = None
+    destination: tuple[IPAddress, int] | None = None
     masquerade: bool = False
 
 
@@ -33,7 +33,7 @@ class UnknownExpression(Exception):
     """The ruleset holds an expression that this machine does not know."""
 
 
-def fates(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPv4Address]) -> frozenset[Fate]:
+def fates(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPAddress]) -> frozenset[Fate]:
     """All that can become of ``packet``, over every random choice. ``local_addresses``: all the node has."""
     first = _Machine(ruleset, packet, local_addresses, 0)
     found = {first.run()}
@@ -53,11 +53,11 @@ _Outcome = Code | str | None
 class _Machine:
     ruleset: Ruleset
     packet: Packet
-    local_addresses: frozenset[IPv4Address]
+    local_addresses: frozenset[IPAddress]
     choice: int
     modulus: int = 1
     priority: bytes = bytes(4)
-    destination: tuple[IPv4Address, int] | None = None
+    destination: tuple[IPAddress, int] | None = None
     words: dict[int, bytes] = field(default_factory=dict)
 
     def run(self) -> Fate:
@@ -213,8 +213,8 @@ class _Machine:
             return data or False
         return self._load(item, data)
 
-    def _translation(self, item: Expression) -> tuple[IPv4Address, int]:
-        address = IPv4Address(self._read(item.number("address"), 4))
+    def _translation(self, item: Expression) -> tuple[IPAddress, int]:
+        address = ip_address(self._read(item.number("address"), 4))
         return address, int.from_bytes(self._read(item.number("port"), 2), "big")
 
     def _load(self, item: Expression, data: bytes) -> bool:

@@ -10,13 +10,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from typing import Final
 
-from nodeport.forwarding.table import ForwardingOptions, NodeFacts, Protocol
+from nodeport.forwarding.table import Family, ForwardingOptions, IPNetwork, NodeFacts, Protocol
 from nodeport.netlink.nftables import expressions as nft
 from nodeport.netlink.nftables.expressions import Code, Expression, Register, VerdictData, expression
-from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, Rule, Set, SetFlag
+from nodeport.netlink.nftables.objects import (
+    FAMILY_IPV4,
+    FAMILY_IPV6,
+    BaseHook,
+    Chain,
+    Hook,
+    Rule,
+    Set,
+    SetFlag,
+    Table,
+)
 from nodeport.proxy.nftables import typeof
 from nodeport.proxy.nftables.ruleset import Ruleset
 
@@ -74,6 +83,11 @@ _INTEGER: Final = 4
 _VERDICT: Final = 0xFFFFFF00
 
 
+def table(family: Family) -> Table:
+    """The one table of this mode in a family."""
+    return Table(TABLE, FAMILY_IPV4 if family is Family.IPV4 else FAMILY_IPV6)
+
+
 def masquerade_set(protocol: Protocol, *, node_only: bool) -> str:
     """The set of NodePorts of one protocol whose connections are masqueraded: all, or only the node's own."""
     return f"masquerade-{'node-' if node_only else ''}{protocol.name.lower()}"
@@ -101,7 +115,7 @@ def constant_ruleset(node: NodeFacts, options: ForwardingOptions) -> Ruleset:
     return ruleset
 
 
-def intervals(networks: Iterable[IPv4Network]) -> dict[bytes, nft.Data]:
+def intervals(networks: Iterable[IPNetwork]) -> dict[bytes, nft.Data]:
     """Networks as elements of an interval set; touching and overlapping ones become one."""
     merged: list[list[int]] = []
     for network in sorted(networks):

@@ -7,53 +7,50 @@ else committed anything in this namespace: the kernel counts commits, we count o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from nodeport.forwarding.diff import Slot, settle
-from nodeport.forwarding.table import (
-    Change,
-    Forwarding,
-    ForwardingOptions,
-    ForwardingTable,
-    NodeFacts,
-    Route,
-    Routes,
-    ServicePortName,
-)
-from nodeport.netlink.nftables import objects
+from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable, NodeFacts
 from nodeport.netlink.nftables.expressions import Code, VerdictData
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables import layout
-from nodeport.proxy.nftables.layout import OUTSIDE_IPS, OUTSIDE_NODEPORTS, TABLE, Lookup
 from nodeport.proxy.nftables.render import (
     Rendered,
     SharedElement,
     SizeClass,
-    frontend_key,
     render,
     render_forwarding,
-    slot_key,
-    slot_of,
 )
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
+from nodeport.proxy.nftables.slots import KernelSlots
 from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.proxier import Discrepancy, Proxier
 
 _ATTEMPTS: Final = 10
 
 
+@contextmanager
+def open_nftables(family: Family, netns: Path | None, options: ProxyOptions) -> Iterator[Proxier]:
+    """The mode as ``proxy.modes`` opens it."""
+    with Nftables(netns) as kernel:
+        yield NftablesProxier(kernel, options.forwarding, family)
+
+
 class NftablesProxier:
-    """Programs the table ``ip nodeport`` of the namespace that ``kernel`` is connected to.
+    """Programs the table ``nodeport`` of one family, in the namespace that ``kernel`` is connected to.
 
     ``resync`` first; then ``apply`` for every change. When ``apply`` raises, nothing was changed and a ``resync`` is
     due. Errors: KernelRefused, DumpInterrupted, OSError.
     """
 
-    def __init__(self, kernel: Nftables, options: ForwardingOptions) -> None:
+    def __init__(self, kernel: Nftables, options: ForwardingOptions, family: Family = Family.IPV4) -> None:
         self._kernel = kernel
+        self._table = layout.table(family)
         self._options = options
         self._sets: dict[str, Set] = {}
         self._shared: Counter[SharedElement] = Counter()
@@ -63,10 +60,10 @@ class NftablesProxier:
         self._generation = 0
         self._limit = kernel.send_limit()
 
-    def slots(self) -> SlotMemory:
+    def slots(self) -> KernelSlots:
         """Where the kernel's endpoints sit now: a restarted proxy leaves them there."""
-        listed, _ = self._kernel.list_table(TABLE)
-        return SlotMemory(dict(listed.elements) if listed else {})
+        listed, _ = self._kernel.list_table(self._table)
+        return KernelSlots(dict(listed.elements) if listed else {})
 
     def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
         """Reads the kernel's table and sends what differs; returns how many requests that took (0: all was well).
@@ -75,9 +72,9 @@ class NftablesProxier:
         """
         wanted, shared, sizes = render(table.items(), node, self._options)
         for attempt in range(_ATTEMPTS):
-            listed, generation = self._kernel.list_table(TABLE)
+            listed, generation = self._kernel.list_table(self._table)
             there = Ruleset.of_listing(listed) if listed else None
-            transaction = difference(TABLE, there, wanted)
+            transaction = difference(self._table, there, wanted)
             try:
                 requests, generation = self._commit(transaction, generation)
                 break
@@ -102,7 +99,7 @@ class NftablesProxier:
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
         """Sends what ``changes`` change, as one batch; returns the number of requests."""
-        transaction = Transaction(TABLE, self._sets)
+        transaction = Transaction(self._table, self._sets)
         old, new = Elements(), Elements()
         shared: Counter[SharedElement] = Counter()
         sizes: Counter[SizeClass] = Counter()
@@ -172,7 +169,7 @@ class NftablesProxier:
 
         Costs a listing without the elements. What it cannot see is one element exchanged for another.
         """
-        listed, generation = self._kernel.list_table(TABLE, elements=False)
+        listed, generation = self._kernel.list_table(self._table, elements=False)
         if listed is None:
             return False
         there = Ruleset.of_listing(listed)
@@ -186,59 +183,41 @@ class NftablesProxier:
         for name, item in listed.sets.items():
             count = item.count
             if count is None or item.set.flags & SetFlag.INTERVAL:
-                count = len(self._kernel.list_elements(TABLE, item))
+                count = len(self._kernel.list_elements(self._table, item))
             if count != self._counts[name]:
                 return False
         self._generation = generation
         return True
 
+    def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
+        """Every chain, set and element in which the kernel and ``table`` differ."""
+        wanted, _, _ = render(table.items(), node, self._options)
+        listed, _ = self._kernel.list_table(self._table)
+        if listed is None:
+            return [Discrepancy(f"table {self._table.name}", "present", "absent")]
+        there = Ruleset.of_listing(listed)
+        found = [
+            Discrepancy(f"{kind} {name}", str(ours.get(name, "absent")), str(theirs.get(name, "absent")))
+            for kind, ours, theirs in (
+                ("chain", wanted.chains, there.chains),
+                ("set", wanted.sets, there.sets),
+            )
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+        for name in sorted(wanted.sets):
+            ours, theirs = wanted.elements_of(name), there.elements_of(name)
+            found += [
+                Discrepancy(f"{name} {key.hex()}", str(ours.get(key)), str(theirs.get(key)))
+                for key in sorted(ours.keys() | theirs.keys())
+                if ours.get(key) != theirs.get(key)
+            ]
+        return found
+
     def remove(self) -> None:
         """Takes the table away, with everything in it."""
-        if self._kernel.table_handle(TABLE) is not None:
-            self._kernel.commit(list(_removal()))
-
-
-class SlotMemory:
-    """Endpoints by frontend and slot, as the kernel listed them."""
-
-    def __init__(self, elements: Elements) -> None:
-        self._elements = elements
-
-    def __bool__(self) -> bool:
-        return any(self._elements.get(lookup.endpoints) for lookup in layout.LOOKUPS)
-
-    def settle(self, name: ServicePortName, forwarding: Forwarding) -> Forwarding:
-        """``forwarding`` with every endpoint in the slot where the kernel already has it."""
-        internal, external = forwarding.internal, forwarding.external
-        for frontend in forwarding.frontends:
-            key = frontend_key(name, frontend)
-            routes = forwarding.routes(frontend)
-            by_address = len(key) == 12
-            inside = self._read(layout.IPS if by_address else layout.NODEPORTS, key)
-            outside = self._read(OUTSIDE_IPS if by_address else OUTSIDE_NODEPORTS, key) or inside
-            if not inside and not outside:
-                continue
-            settled = Routes(
-                _settled(routes.pod, inside), _settled(routes.node, inside), _settled(routes.outside, outside)
-            )
-            if routes is forwarding.internal:
-                internal = settled
-            else:
-                external = settled
-        return replace(forwarding, internal=internal, external=external)
-
-    def _read(self, lookup: Lookup, key: bytes) -> list[Slot]:
-        elements = self._elements.get(lookup.endpoints, {})
-        slots: list[Slot] = []
-        while True:
-            data = elements.get(slot_key(key, len(slots)))
-            if not isinstance(data, bytes):
-                return slots
-            slots.append(slot_of(data))
-
-
-def _settled(route: Route, slots: Sequence[Slot]) -> Route:
-    return replace(route, endpoints=settle(slots, route.endpoints)) if slots and route.endpoints else route
+        if self._kernel.table_handle(self._table) is not None:
+            self._kernel.commit([(MessageType.DELTABLE, 0, self._table.address)])
 
 
 def _collect(
@@ -269,7 +248,3 @@ def _growth(transaction: Transaction) -> Counter[str]:
 def _next(generation: int) -> int:
     """The kernel's counter after one commit: 32 bits, never zero."""
     return (generation + 1) & 0xFFFFFFFF or 1
-
-
-def _removal() -> Iterable[tuple[MessageType, int, bytes]]:
-    yield MessageType.DELTABLE, 0, objects.table_payload(TABLE)

@@ -15,7 +15,7 @@ from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.elements import element_payloads
 from nodeport.netlink.nftables.expressions import Data
 from nodeport.netlink.nftables.kernel import Request
-from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
+from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag, Table
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 
@@ -36,7 +36,7 @@ class Transaction:
     every set that is named in the element changes.
     """
 
-    table: str
+    table: Table
     sets: Mapping[str, Set]
     new_table: bool = False
     rebuild: bool = False
@@ -72,7 +72,7 @@ class Transaction:
 
     def _structure(self) -> Iterator[Group]:
         if self.new_table or self.rebuild:
-            address = objects.table_payload(self.table)
+            address = self.table.address
             group: Group = [(MessageType.DELTABLE, 0, address)] if self.rebuild else []
             group.append((MessageType.NEWTABLE, _CREATE, address))
             yield group
@@ -123,7 +123,7 @@ class Transaction:
         yield group
 
 
-def difference(table: str, old: Ruleset | None, new: Ruleset) -> Transaction:
+def difference(table: Table, old: Ruleset | None, new: Ruleset) -> Transaction:
     """What leads from ``old`` (``None``: no such table) to ``new``."""
     if old is not None and _is_other_make(old, new):
         whole = difference(table, None, new)

@@ -1,0 +1,232 @@
+"""One family of one node: dirty Services -> forwarding table -> kernel.
+
+What is dirty is built anew from the caches, compared with what is committed, and the difference is sent. Whatever
+fails is answered by reading the kernel and sending what differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from nodeport.api.meta import NamespacedName
+from nodeport.client.informer import Informer
+from nodeport.forwarding.build import build_service, node_facts
+from nodeport.forwarding.diff import settle_forwarding
+from nodeport.forwarding.table import (
+    Change,
+    Family,
+    Forwarding,
+    ForwardingTable,
+    NodeFacts,
+    ServicePortName,
+)
+from nodeport.kit.backoff import Backoff
+from nodeport.kit.clock import Clock
+from nodeport.kit.logs import get_logger
+from nodeport.proxy.conntrack import ConntrackCleaner
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.proxier import FAILURES, NoSlots, Proxier, SlotMemory
+
+SLICE_INDEX: Final = "proxy.service"
+"""The informer's index of slices by Service."""
+_BURST: Final = 1000
+"""How many dirty Services are looked at before others on the loop get their turn."""
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The informers that a node's proxy reads, and the node's name."""
+
+    node: NamespacedName
+    services: Informer
+    slices: Informer
+    nodes: Informer
+
+
+_Settle = Callable[[ServicePortName, Forwarding], Forwarding]
+
+
+class Programmer:
+    """Keeps the kernel's part for ``family`` as the caches want it. ``follow`` and ``guard`` run side by side."""
+
+    def __init__(self, family: Family, caches: Caches, options: ProxyOptions, clock: Clock) -> None:
+        self.family = family
+        self._caches = caches
+        self._options = options
+        self._clock = clock
+        self.table = ForwardingTable()
+        self.node = self._facts()
+        self.waiting_since: float | None = clock.monotonic()
+        """When (monotonic seconds) the oldest change began to wait for the kernel; ``None``: none waits."""
+        self.last_updated = clock.now()
+        self.programmed = asyncio.Event()
+        self._dirty: dict[NamespacedName, None] = {}
+        self._resync_due = True
+        self._wake = asyncio.Event()
+        self._warned: set[NamespacedName] = set()
+        self._stale: dict[ServicePortName, Change] = {}
+        self._backoff = Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.2)
+
+    def mark(self, services: Iterable[NamespacedName]) -> None:
+        """These Services must be looked at again."""
+        for service in services:
+            self._dirty[service] = None
+            self._wake.set()
+
+    def node_changed(self) -> None:
+        if self._facts() != self.node:
+            self._resync_due = True
+            self._wake.set()
+
+    def _facts(self) -> NodeFacts:
+        return node_facts(
+            self._caches.node.name,
+            self._caches.nodes.get(self._caches.node),
+            family=self.family,
+            nodeport_addresses=self._options.nodeport_addresses,
+            service_networks=self._options.service_networks,
+            pod_networks=self._options.pod_networks,
+            pod_interfaces=self._options.pod_interfaces,
+            localhost_nodeports=self._options.localhost_nodeports,
+        )
+
+    def start_over(self, proxier: Proxier) -> None:
+        """The first reading of the kernel decides where endpoints sit, so that a restart moves none."""
+        self._resync_due = True
+        self._wake.set()
+        if len(self.table):
+            return
+        self.node = self._facts()
+        with _without_collection():
+            settle = self._slots(proxier).settle
+            for service in self._caches.services.list():
+                self._replace(NamespacedName.of(service), settle)
+        self._dirty.clear()
+
+    def _slots(self, proxier: Proxier) -> SlotMemory:
+        """Without them endpoints would change places, which hurts nobody: no reason not to start."""
+        try:
+            return proxier.slots()
+        except FAILURES as error:
+            _log.warning("cannot read what is in the kernel: %s", error)
+            return NoSlots()
+
+    async def follow(self, proxier: Proxier, cleaner: ConntrackCleaner | None) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self.waiting_since is None:
+                self.waiting_since = self._clock.monotonic()
+            try:
+                if self._resync_due:
+                    self._resync(proxier)
+                while self._dirty:
+                    self._program(proxier)
+                    await asyncio.sleep(0)
+                self._forget_stale(cleaner)
+            except FAILURES as error:
+                self._resync_due = True
+                _log.warning("programming the kernel for %s failed: %s", self.family, error)
+                await self._clock.sleep(self._backoff.next().total_seconds())
+                self._wake.set()
+                continue
+            self._backoff.reset()
+            self.waiting_since = None
+            self.last_updated = self._clock.now()
+            self.programmed.set()
+
+    def _program(self, proxier: Proxier) -> None:
+        """Builds up to a burst of dirty Services and commits what changed."""
+        burst = [service for service, _ in zip(self._dirty, range(_BURST), strict=False)]
+        changes: dict[ServicePortName, Change] = {}
+        for service in burst:
+            del self._dirty[service]
+            for change in self._replace(service):
+                before = changes.get(change.name)
+                old = before.old if before else change.old
+                changes[change.name] = Change(change.name, old, change.new)
+        wanted = [change for change in changes.values() if change.old != change.new]
+        if wanted:
+            self._remember_stale(wanted)
+            self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
+            proxier.apply(wanted, self.node)
+            self._resync_due = False
+
+    def _remember_stale(self, changes: Iterable[Change]) -> None:
+        """Connections can only be forgotten once the kernel has the change: else they would come back as they were."""
+        for change in changes:
+            before = self._stale.get(change.name)
+            self._stale[change.name] = Change(change.name, before.old if before else change.old, change.new)
+
+    def _forget_stale(self, cleaner: ConntrackCleaner | None) -> None:
+        if cleaner is not None:
+            cleaner.clean(self._stale.values(), self.node)
+        self._stale.clear()
+
+    def _resync(self, proxier: Proxier) -> None:
+        """Compares all of the kernel's table with all of ours."""
+        facts = self._facts()
+        if facts != self.node:
+            self.node = facts
+            for service in list(self.table.services()):
+                self._replace(service)
+        requests = proxier.resync(self.table, self.node)
+        self._resync_due = False
+        self._remember_stale(Change(name, None, forwarding) for name, forwarding in self.table.items())
+        _log.debug("compared the kernel's %s with ours: %d requests", self.family, requests)
+
+    def _replace(self, service: NamespacedName, settle: _Settle | None = None) -> list[Change]:
+        """``settle``: other than to the places that its endpoints have in the table."""
+        before = self.table.wanted(service)
+        settle = settle or (lambda name, forwarding: settle_forwarding(before.get(name), forwarding))
+        built = self._build(service)
+        return self.table.replace(
+            service, {name: settle(name, forwarding) for name, forwarding in built.items()}
+        )
+
+    def _build(self, service: NamespacedName) -> dict[ServicePortName, Forwarding]:
+        current = self._caches.services.get(service)
+        if current is None:
+            return {}
+        slices = self._caches.slices.by_index(SLICE_INDEX, str(service))
+        built = build_service(current, slices, self.node, self._options.forwarding)
+        if service not in self._warned and any(forwarding.affinity for forwarding in built.values()):
+            self._warned.add(service)
+            _log.warning(
+                "%s: sessionAffinity ClientIP is not supported yet; spreading its connections", service
+            )
+        return built
+
+    async def guard(self, proxier: Proxier) -> None:
+        """Notices when somebody else changed our table, and mends it."""
+        while True:
+            await self._clock.sleep(self._options.check_interval.total_seconds())
+            try:
+                if self._resync_due or proxier.is_undisturbed():
+                    continue
+                if not proxier.is_intact():
+                    _log.warning("somebody changed what is ours for %s; putting it right", self.family)
+                    self._resync_due = True
+                    self._wake.set()
+            except FAILURES as error:
+                _log.warning("cannot ask the kernel about what is ours for %s: %s", self.family, error)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Building many thousand objects that all stay: the garbage collector would look at each again and again."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
