@@ -1,4 +1,4 @@
-"""A local cluster: ``up`` with 3 and 20 nodes, to the first reply through a node port, and what its processes weigh.
+"""A local cluster: ``up`` with 3, 20 and 100 nodes, to the first reply through a node port, and the processes' weight.
 
 Needs root. The cluster is called bench and is removed at the end.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NODEPORT = str(Path(sys.executable).with_name("nodeport"))
 NAME = "bench"
-SIZES = (3, 20)
+SIZES = (3, 20, 100)
 PATIENCE = 60.0
 
 

@@ -17,8 +17,6 @@ UNAUTHENTICATED = "system:unauthenticated"
 MASTERS = "system:masters"
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
-LOCAL_NODES = "system:nodeport:local-nodes"
-"""The user that runs all nodes of a local cluster in one process."""
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/version"})
 """What anyone may read: clients ask it before they know who they are."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nodeport.apiserver.auth import LOCAL_NODES
+from nodeport.apiserver.auth import NODE_PREFIX, NODES_GROUP
 
 CA_LIFETIME = timedelta(days=3650)
 LIFETIME = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
 BACKDATED = timedelta(minutes=5)
+NODE_STEM = "node-"
+"""What the files of nodes' certificates begin with."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SERVER_NAMES = (
@@ -96,15 +98,25 @@ class ClusterPki:
             service_account_key=_ensure_key(directory / "sa.key"),
         )
 
-    def local_nodes(self, stem: str, addresses: Iterable[Address] = ()) -> KeyPair:
-        """The certificate of all nodes of a local cluster, which share one process."""
-        make = _Maker(self.directory, _load_authority(self.ca))
-        return make.both(f"node-{stem}", LOCAL_NODES, (), (stem,), list(addresses))
-
     def node(self, name: str, addresses: Iterable[Address] = ()) -> KeyPair:
         """The certificate of a node: its client certificate here and its server certificate for logs."""
-        make = _Maker(self.directory, _load_authority(self.ca))
-        return make.both(f"node-{name}", f"system:node:{name}", ("system:nodes",), (name,), list(addresses))
+        return self.nodes({name: tuple(addresses)})[name]
+
+    def nodes(self, addresses: Mapping[str, Sequence[Address]]) -> dict[str, KeyPair]:
+        """The certificates of several nodes, by name. They are not synced to the disk one by one: what a power cut
+        takes is made again."""
+        make = _Maker(self.directory, _load_authority(self.ca), durable=False)
+        return {
+            name: make.both(f"{NODE_STEM}{name}", f"{NODE_PREFIX}{name}", (NODES_GROUP,), (name,), known)
+            for name, known in addresses.items()
+        }
+
+    def keep_nodes(self, names: Iterable[str]) -> None:
+        """Remove the certificates of all other nodes."""
+        kept = {f"{NODE_STEM}{name}" for name in names}
+        for path in self.directory.glob(f"{NODE_STEM}*"):
+            if path.stem not in kept:
+                path.unlink()
 
 
 def _pair(directory: Path, stem: str) -> KeyPair:
@@ -157,9 +169,10 @@ def _builder(
 class _Maker:
     """Makes the certificates that one authority signs."""
 
-    def __init__(self, directory: Path, authority: _Authority) -> None:
+    def __init__(self, directory: Path, authority: _Authority, *, durable: bool = True) -> None:
         self._directory = directory
         self._authority = authority
+        self._durable = durable
 
     def server(self, stem: str, name: str, names: Sequence[str], addresses: Sequence[Address]) -> KeyPair:
         return self._ensure(stem, name, (), [ExtendedKeyUsageOID.SERVER_AUTH], names, addresses)
@@ -201,15 +214,19 @@ class _Maker:
         if names or addresses:
             alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, addresses)]
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        _write_pair(pair, builder.sign(self._authority.key, hashes.SHA256()), key)
+        _write_pair(pair, builder.sign(self._authority.key, hashes.SHA256()), key, durable=self._durable)
         return pair
 
     def _still_good(
         self, pair: KeyPair, subject: x509.Name, names: Sequence[str], addresses: Sequence[Address]
     ) -> bool:
-        if not (pair.cert.exists() and pair.key.exists()):
+        try:
+            cert = x509.load_pem_x509_certificate(pair.cert.read_bytes())
+            key = serialization.load_pem_private_key(pair.key.read_bytes(), password=None)
+        except (FileNotFoundError, ValueError):  # missing, or cut off when the machine went down
             return False
-        cert = x509.load_pem_x509_certificate(pair.cert.read_bytes())
+        if cert.public_key() != key.public_key():
+            return False
         if cert.not_valid_after_utc - RENEW_BEFORE < datetime.now(UTC):
             return False
         if cert.issuer != self._authority.cert.subject or cert.subject != subject:
@@ -237,17 +254,20 @@ def _private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write_pair(pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-    _write(pair.key, _private_bytes(key))
-    _write(pair.cert, cert.public_bytes(serialization.Encoding.PEM))
+def _write_pair(
+    pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, durable: bool = True
+) -> None:
+    _write(pair.key, _private_bytes(key), durable=durable)
+    _write(pair.cert, cert.public_bytes(serialization.Encoding.PEM), durable=durable)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write whole or not at all, mode 0600 from the first byte."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     scratch.replace(path)

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
 POLL = 0.005
 MANY_FILES = 65_536
+TLS_BUFFER_BYTES = 32 * 1024
+"""Two records for each of a node's connections, of which there are two: asyncio's own 256 KiB are for few."""
 
 
 async def wait_until_prepared(paths: Paths) -> ClusterConfig:
@@ -122,6 +125,7 @@ async def run_nodes(paths: Paths) -> None:
     """All nodes of the cluster, until cancelled; their pods and rules stay."""
     from nodeport.cli.localnodes import LocalNodes
 
+    SSLProtocol.max_size = TLS_BUFFER_BYTES
     config = await wait_until_prepared(paths)
     nodes = LocalNodes(paths, config)
     await _until_served(paths)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
-from nodeport.cli.parts import NODES_IDENTITY
 from nodeport.client.config import ClientConfig
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
@@ -22,34 +22,48 @@ from nodeport.proxy.runner import ProxyRunner
 
 
 class LocalNodes:
-    """``run`` until cancelled."""
+    """``run`` until cancelled.
+
+    Each node speaks for itself: with its own certificate it follows its pods, writes, and reads what they refer to, so
+    that the API keeps it to what is its own. What every proxy reads is followed once, with a proxy's rights.
+    """
 
     def __init__(self, paths: Paths, config: ClusterConfig) -> None:
         self._plan = config.plan(paths.name)
         self._paths, self._config = paths, config
-        authority = paths.certificate("ca")
-        certificate, key = paths.certificate(f"node-{NODES_IDENTITY}"), paths.key(f"node-{NODES_IDENTITY}")
+        self._authority = paths.certificate("ca")
         self._clock = SystemClock()
-        self._client = RestClient(
-            ClientConfig(config.url, authority.read_bytes(), certificate, key), user_agent="nodeport-nodes"
+        shared = self._client("proxy")
+        self._nodes, self._services, self._slices = (
+            Informer(shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
         )
-        self._tls = server_tls(certificate, key, authority)
-        self._pods, self._nodes, self._services, self._slices = (
-            Informer(self._client, row, clock=self._clock) for row in (PODS, NODES, SERVICES, ENDPOINT_SLICES)
-        )
+        self._informers = [self._nodes, self._services, self._slices]
+        self._clients = [shared]
         self._runtime, self._images = ProcessRuntime(self._clock), BuiltinImages()
         self._machine = this_machine()
         numbers = range(1, self._plan.size + 1)
         self._agents = [self._agent(number) for number in numbers]
         self._proxies = [self._proxy(number) for number in numbers]
 
+    def _client(self, stem: str) -> RestClient:
+        """A client that is whoever the certificate of that name says."""
+        identity = self._paths.certificate(stem), self._paths.key(stem)
+        config = ClientConfig(self._config.url, self._authority.read_bytes(), *identity)
+        return RestClient(config, user_agent="nodeport-nodes")
+
     def _agent(self, number: int) -> NodeAgent:
         node = self._plan.node(number)
+        stem = f"node-{node.name}"
+        client = self._client(stem)
+        pods = Informer(client, PODS, field_selector=f"spec.nodeName={node.name}", clock=self._clock)
+        self._clients.append(client)
+        self._informers.append(pods)
         return NodeAgent(
             facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
             surroundings=local.surroundings(self._paths, self._plan, number),
-            client=self._client, pods=self._pods, nodes=self._nodes, runtime=self._runtime,
-            images=self._images, clock=self._clock, tls=self._tls,
+            client=client, pods=pods, nodes=self._nodes, runtime=self._runtime,
+            images=self._images, clock=self._clock,
+            tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
         )  # fmt: skip
 
     def _proxy(self, number: int) -> ProxyRunner:
@@ -71,10 +85,13 @@ class LocalNodes:
             await proxy.wait_until_programmed()
 
     async def run(self) -> None:
-        async with self._client, asyncio.TaskGroup() as group:
-            for informer in (self._nodes, self._pods, self._services, self._slices):
-                group.create_task(informer.run())
-            for agent in self._agents:
-                group.create_task(agent.run())
-            for proxy in self._proxies:
-                group.create_task(proxy.run())
+        async with AsyncExitStack() as clients:
+            for client in self._clients:
+                await clients.enter_async_context(client)
+            async with asyncio.TaskGroup() as group:
+                for informer in self._informers:
+                    group.create_task(informer.run())
+                for agent in self._agents:
+                    group.create_task(agent.run())
+                for proxy in self._proxies:
+                    group.create_task(proxy.run())

@@ -6,9 +6,6 @@ import sys
 
 from nodeport.node.local import Paths
 
-NODES_IDENTITY = "local"
-"""The nodes share one process and one key: a certificate that is valid on all of them, and a user of its own."""
-
 
 def command_line(part: str, paths: Paths) -> list[str]:
     """The program of ``server`` or ``nodes``, without the command line's own imports."""

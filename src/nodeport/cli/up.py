@@ -261,7 +261,8 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
 
     addresses = [plan.fabric[1]]
     pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_networks[0][1])
-    pki.local_nodes(parts.NODES_IDENTITY, [node.address for node in plan.nodes])
+    pki.nodes({node.name: (node.address,) for node in plan.nodes})
+    pki.keep_nodes(node.name for node in plan.nodes)
     local.ensure_token(paths)
     local.write_private(paths.prepared, "")
 

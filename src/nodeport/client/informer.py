@@ -217,7 +217,7 @@ class Informer:
         """A server that lost its newest writes would leave a watch from our version silent until it catches
         up.
         """
-        page = await self._client.list(self.resource, self._namespace, limit=1)
+        page = await self._client.list(self.resource, self._namespace, limit=1, **self._selectors)
         current = page["metadata"].get("resourceVersion")
         self._doubt = False
         if revision(current) < revision(self._version):

@@ -184,6 +184,24 @@ async def test_default_roles_come_back_unless_their_owner_forbids_it() -> None:
         assert not (await ask.must("admin", "GET", f"{path}/cluster-admin")).get("rules")
 
 
+async def test_roles_that_are_defaults_no_more_are_taken_away_unless_somebody_made_them_his() -> None:
+    store = MemoryStore()
+    name = "system:nodeport:local-nodes"
+    made = {
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+    }
+    bound = binding(name, "ClusterRole", name, "User:ann")
+    async with asking(store) as ask:
+        old = role(name, rule("get", "secrets"))
+        await ask.must("admin", "POST", f"{RBAC}/clusterroles", {**old, "metadata": {"name": name, **made}})
+        await ask.must("admin", "POST", f"{RBAC}/clusterrolebindings", bound)
+    async with asking(store) as ask:
+        assert (await ask("admin", "GET", f"{RBAC}/clusterroles/{name}"))[0] == 404
+        assert (await ask("admin", "GET", f"{RBAC}/clusterrolebindings/{name}"))[0] == 200
+        assert (await ask("ann", "GET", "/api/v1/namespaces/default/secrets/x"))[0] == 403
+
+
 async def test_nodes_touch_only_what_is_theirs(ask: Client) -> None:
     nodes = "/api/v1/nodes"
     status, body = await ask("node-a", "POST", nodes, {"metadata": {"name": "node-b"}})

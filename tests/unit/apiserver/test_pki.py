@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -67,3 +68,20 @@ def test_ensuring_again_keeps_what_is_good_and_renews_what_is_not(tmp_path: Path
     first.admin.key.unlink()
     ClusterPki.ensure(tmp_path)
     load(first.admin.cert).verify_directly_issued_by(load(first.ca.cert))
+
+
+def test_every_node_has_a_key_of_its_own_and_torn_files_are_made_again(tmp_path: Path) -> None:
+    pki = ClusterPki.ensure(tmp_path)
+    wanted = {name: (IPv4Address(address),) for name, address in (("a", "192.0.2.1"), ("b", "192.0.2.2"))}
+    made = pki.nodes(wanted)
+    assert made["a"].key.read_bytes() != made["b"].key.read_bytes()
+    before = made["a"].cert.read_bytes()
+    made["b"].cert.write_bytes(b"")
+    made["a"].key.write_bytes(made["b"].key.read_bytes())
+    assert pki.nodes(wanted) == made
+    assert made["a"].cert.read_bytes() != before
+    for pair in made.values():
+        key = serialization.load_pem_private_key(pair.key.read_bytes(), password=None)
+        assert load(pair.cert).public_key() == key.public_key()
+    pki.keep_nodes(["b"])
+    assert [path.name for path in sorted(tmp_path.glob("node-*"))] == ["node-b.crt", "node-b.key"]

@@ -9,7 +9,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import aggregated_rules, is_aggregated
 from nodeport.api.resources import CLUSTER_ROLES, Resource
 from nodeport.api.status import ApiError, NotFound
-from nodeport.apiserver.authorization.policy import defaults, mended
+from nodeport.apiserver.authorization.policy import RETIRED, defaults, is_default, mended
 from nodeport.apiserver.authorization.rbac import KINDS, RbacIndex
 from nodeport.apiserver.encoding import prefix_of
 from nodeport.apiserver.options import WriteOptions
@@ -17,7 +17,7 @@ from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.writes import Writer
 from nodeport.kit.logs import get_logger
-from nodeport.store.base import Compacted, Event, SlowWatcher, StoreError
+from nodeport.store.base import Compacted, Delete, Event, SlowWatcher, StoreError
 
 RETRY_SECONDS = 1.0
 LEVELS = 8
@@ -39,7 +39,10 @@ class RbacKeeper:
             await self._read(resource)
 
     async def ensure(self) -> None:
-        """Create the default roles and bindings that are missing, and give back what was taken from the others."""
+        """Create the default roles and bindings that are missing, give back what was taken from the others, and take
+        away those that are defaults no more."""
+        for resource, name in RETIRED:
+            await self._retire(resource, name)
         await asyncio.gather(*(self._ensure(resource, wanted) for resource, wanted in defaults()))
         await self.load()
         for _ in range(LEVELS):
@@ -66,6 +69,15 @@ class RbacKeeper:
             await self._writer.change(
                 Target(resource, namespace, name), lambda old: mended(old, wanted) or old, WriteOptions()
             )
+
+    async def _retire(self, resource: Resource, name: str) -> None:
+        """What somebody made under that name himself stays."""
+        try:
+            kv = await self._registry.find(resource, "", name)
+        except NotFound:
+            return
+        if is_default(self._registry.entry(resource).splicer.read(kv)):
+            await self._registry.store.commit([Delete(kv.key)])
 
     async def _read(self, resource: Resource) -> int:
         listing = await self._registry.store.list(prefix_of(resource))

@@ -1,7 +1,7 @@
 """The roles and bindings that every cluster has.
 
-Rules: the default roles of Kubernetes 1.36, as far as the kinds go that are served here, and roles for what is
-nodeport's own: one user for all controllers, one for the nodes of a local cluster.
+Rules: the default roles of Kubernetes 1.36, as far as the kinds go that are served here, and a role for what is
+nodeport's own: one user for all controllers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import AUTO_UPDATE, GROUP, SERVICE_ACCOUNT_PREFIX, PolicyRule
 from nodeport.api.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource
-from nodeport.apiserver.auth import AUTHENTICATED, LOCAL_NODES, MASTERS, NODES_GROUP, UNAUTHENTICATED
+from nodeport.apiserver.auth import AUTHENTICATED, MASTERS, NODES_GROUP, UNAUTHENTICATED
 
 LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _READ = "get list watch"
@@ -165,7 +165,6 @@ _ROLES: dict[str, tuple[PolicyRule, ...]] = {
         _rule("*", "core", "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/spec "
               "nodes/stats"),
     ),
-    LOCAL_NODES: (*NODE_RULES, *_PROXY),
 }  # fmt: skip
 _AGGREGATED = {"admin": ("admin",), "edit": ("edit",), "view": ("view",)}
 _AGGREGATED_BY = {
@@ -192,7 +191,6 @@ _CLUSTER_BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system:service-account-issuer-discovery": (
         "system:service-account-issuer-discovery", (f"group:{SERVICE_ACCOUNT_PREFIX[:-1]}s",),
     ),
-    LOCAL_NODES: (LOCAL_NODES, (f"user:{LOCAL_NODES}",)),
 }  # fmt: skip
 """Binding -> (ClusterRole, subjects). Nodes run their proxy under their own name."""
 
@@ -218,6 +216,11 @@ _NAMESPACED_BINDINGS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 }
 
 Default = tuple[Resource, JsonObject]
+RETIRED = (
+    (CLUSTER_ROLE_BINDINGS, "system:nodeport:local-nodes"),
+    (CLUSTER_ROLES, "system:nodeport:local-nodes"),
+)
+"""Default objects of former releases that grant what nobody is to have any more."""
 
 
 def defaults() -> list[Default]:
@@ -269,6 +272,13 @@ def _binding(metadata: JsonObject, kind: str, role: str, subjects: Iterable[str]
             for word, _, name in (subject.partition(":") for subject in subjects)
         ],
     }
+
+
+def is_default(found: JsonObject) -> bool:
+    """Whether the server made it and may change it."""
+    metadata = found["metadata"]
+    marks = (metadata.get("labels") or {}, metadata.get("annotations") or {})
+    return LABELS.items() <= marks[0].items() and marks[1].get(AUTO_UPDATE) == "true"
 
 
 def mended(found: JsonObject, wanted: JsonObject) -> JsonObject | None:
