@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from nodeport.api.duration import go_duration
 from nodeport.api.resources import CONFIG_MAPS, SECRETS
 from nodeport.api.status import ApiError, NotFound
 from nodeport.client.rest import TransportError
@@ -105,9 +106,3 @@ class ContainerStarter:
         except NotFound:
             return None
         return volumes.text_values(found, secret=resource is SECRETS)
-
-
-def go_duration(delay: timedelta) -> str:
-    """``10s``, ``1m20s``, ``5m0s``, as Go prints them."""
-    minutes, seconds = divmod(int(delay.total_seconds()), 60)
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

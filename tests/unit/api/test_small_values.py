@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeport.api import names
-from nodeport.api.duration import human_duration
+from nodeport.api.duration import go_duration, human_duration, parse_duration
 from nodeport.api.ip import cidr_complaints, family, ip_complaints
 from nodeport.api.pods import qos_class
 from nodeport.api.quantity import is_quantity, parse_quantity, quantity_error
@@ -116,3 +116,22 @@ def test_quality_of_service_classes() -> None:
     assert qos_class(pod({"limits": both, "requests": {"cpu": "500m"}})) == "Burstable"
     assert qos_class(pod({"limits": both, "requests": both}, {})) == "Burstable"
     assert qos_class(pod({"requests": {"cpu": "1"}})) == "Burstable"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "shown"),
+    [
+        ("0", 0, "0s"), ("30s", 30, "30s"), ("1h30m", 5400, "1h30m0s"), ("1.5s", 1.5, "1.5s"), ("250ms", 0.25, "250ms"),
+        ("-1.5h", -5400, "-1h30m0s"), ("1m20s", 80, "1m20s"), ("10us", 0.00001, "10µs"), ("+24h", 86400, "24h0m0s"),
+        (".5m", 30, "30s"), ("1h1ms", 3600.001, "1h0m0.001s"),
+    ],
+)  # fmt: skip
+def test_go_durations_are_read_and_printed_as_go_does(text: str, seconds: float, shown: str) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+    assert go_duration(parse_duration(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "1d", "1s2", "--1s", "1 s", "1.s.", "99999999999h"])
+def test_what_is_no_go_duration_is_refused_in_gos_words(text: str) -> None:
+    with pytest.raises(ValueError, match="time: invalid duration"):
+        parse_duration(text)
