@@ -16,8 +16,9 @@ import aiohttp
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.kit.clock import SystemClock
+from nodeport.node.oci.runc import Runc
 from nodeport.node.pod_record import NodeContext, PodRecord
-from nodeport.node.runtime import ProcessRuntime
+from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings, PodIdentity, Sandbox
 from nodeport.node.server import NodePods, NodeServer, server_tls
 from nodeport.testing.apiserver import RunningApiServer, running_apiserver
@@ -92,7 +93,7 @@ async def world(directory: Path) -> AsyncIterator[World]:
 async def node_server(found: World, tls: ssl.SSLContext, directory: Path) -> AsyncIterator[None]:
     clock = SystemClock()
     node = NodeSurroundings("test", NODE, None, IPv4Address(LOOPBACK), directory / "run", directory / "logs")
-    runtime = ProcessRuntime(clock)
+    runtime = OciRuntime(clock, Runc.found())
     found.context = cast(NodeContext, _Context(node, runtime))
     port = free_port()
     pods = NodePods(
@@ -118,7 +119,7 @@ class _Context:
     """As much of a NodeContext as the server uses."""
 
     surroundings: NodeSurroundings
-    runtime: ProcessRuntime
+    runtime: OciRuntime
 
 
 def free_port() -> int:

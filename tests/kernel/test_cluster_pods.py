@@ -277,14 +277,14 @@ def test_containers_see_neither_secrets_of_the_host_nor_other_pods(cluster: Loca
         "ls /var/lib/nodeport /root/.ssh /etc/shadow /run/nodeport/*/ /work 2>/dev/null; id -u; ls /proc | grep -c '^[0-9]';"
         "touch /usr/x 2>/dev/null || echo read-only; touch /tmp/x && echo writable;"
         "echo 1 2>/dev/null > /proc/sys/kernel/panic || echo protected; mount -t tmpfs x /mnt 2>/dev/null || echo unprivileged;"
-        "ls /sys 2>/dev/null | wc -l"
+        "mkdir /sys/fs/cgroup/x 2>/dev/null || echo protected; ls /sys/firmware | wc -l"
     )
     cluster.pod("jail", command=["sh", "-c", script], spec_restartPolicy="Never")
     cluster.wait_for_pod("jail", lambda pod: pod["status"].get("phase") == "Succeeded", "success")
     lines = cluster.log_of("jail").splitlines()
     assert lines[0] == "0"
     assert int(lines[1]) <= 5
-    assert lines[2:] == ["read-only", "writable", "protected", "unprivileged", "0"]
+    assert lines[2:] == ["read-only", "writable", "protected", "unprivileged", "protected", "0"]
 
 
 def test_logs_go_with_their_pod(cluster: LocalCluster) -> None:

@@ -14,8 +14,13 @@ import pytest
 from nodeport.kit.clock import SystemClock
 from nodeport.node import local, network, processes, sandbox
 from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network
-from nodeport.node.images import BuiltinImages
-from nodeport.node.runtime import Container, ContainerOrder, ProcessRuntime
+from nodeport.node.images.base import PullRequest
+from nodeport.node.images.host import node_images
+from nodeport.node.oci import cgroups
+from nodeport.node.oci.runc import Runc
+from nodeport.node.oci.security import DEFAULT_CAPABILITIES
+from nodeport.node.oci.spec import Mount, Process, User
+from nodeport.node.runtime import Container, ContainerOrder, OciRuntime
 from nodeport.node.sandbox import NodeSurroundings, PodIdentity, Sandbox
 
 SECOND = timedelta(seconds=1)
@@ -43,18 +48,27 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
     yield made
     for process in processes.of_cluster(name):
         process.send(processes.signal.SIGKILL)
+    cgroups.kill_below(name)
+    cgroups.remove_below(name)
     sandbox.remove(made)
     assert not made.directory.exists()
     network.remove_cluster(name)
 
 
-async def start(box: Sandbox, *argv: str, attempt: int = 0, **options: object) -> Container:
-    image = await BuiltinImages().pull("nodeport/echo")
-    env = {"PATH": image.path, "MARK": "here"}
-    order = ContainerOrder(
-        "main", attempt, image, argv or image.entrypoint, env, is_own_program=not argv, **options
-    )  # type: ignore[arg-type]
-    return await ProcessRuntime(SystemClock()).start(box, order, lambda: None)
+async def start(
+    box: Sandbox, *argv: str, attempt: int = 0, user: User | None = None, **options: object
+) -> Container:
+    image = await node_images(box.node.log_directory.parent / "images").resolve(PullRequest("nodeport/echo"))
+    env = {"PATH": image.config.env[0].removeprefix("PATH="), "MARK": "here"}
+    process = Process(
+        argv or image.config.entrypoint, env, user=user or User(), capabilities=DEFAULT_CAPABILITIES
+    )
+    order = ContainerOrder("main", attempt, image, process, is_own_program=not argv, **options)  # type: ignore[arg-type]
+    return await runtime().start(box, order, lambda: None)
+
+
+def runtime() -> OciRuntime:
+    return OciRuntime(SystemClock(), Runc.found())
 
 
 def log_of(container: Container) -> list[str]:
@@ -90,7 +104,8 @@ async def test_a_program_that_is_not_there_is_an_exit_with_the_reason(box: Sandb
     container = await start(box, "/nowhere")
     assert container.pid == 0
     assert container.exit is not None
-    assert (container.exit.code, container.exit.message) == (128, "/nowhere: No such file or directory")
+    assert (container.exit.code, container.exit.reason) == (128, "StartError")
+    assert 'exec: "/nowhere": stat /nowhere: no such file or directory' in container.exit.message
 
 
 async def test_the_first_process_sees_only_itself_and_its_pod(box: Sandbox) -> None:
@@ -100,23 +115,26 @@ async def test_the_first_process_sees_only_itself_and_its_pod(box: Sandbox) -> N
     lines = log_of(container)
     assert lines[0] == "1 pod pod here"
     assert int(lines[1]) <= 4
-    assert lines[2:] == ["0", "1", "2", "3"], "no descriptor is inherited; 3 is ls's own"
+    assert lines[2:4] == ["eth0", "lo"]
+    assert lines[4:] == ["0", "1", "2", "3"], "no descriptor is inherited; 3 is ls's own"
 
 
 async def test_another_user_runs_without_privileges(box: Sandbox) -> None:
     container = await start(
-        box, "sh", "-c", "id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status", uid=1000, gid=1001
+        box, "sh", "-c", "id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status", user=User(1000, 1001)
     )
     assert await ended(container) == 0
     words = " ".join(log_of(container)).split()
-    assert words == ["1000", "1001", "CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+    assert words == ["1000", "1001", "CapEff:", "0000000000000000", "NoNewPrivs:", "0"]
 
 
 async def test_mount_points_follow_links_inside_the_container_only(box: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "file").write_text("content\n")
     target = f"/var/run/{secrets.token_hex(8)}/x"
-    mounts = (("ro", target, str(tmp_path / "volume")), ("ro", "/../../escaped", str(tmp_path / "volume")))
+    mounts = tuple(
+        Mount(place, str(tmp_path / "volume"), ("rbind", "rro")) for place in (target, "/../../escaped")
+    )
     container = await start(
         box, "sh", "-c", f"cat {target}/file /escaped/file; touch {target}/y || echo refused", mounts=mounts
     )
@@ -129,7 +147,7 @@ async def test_mount_points_follow_links_inside_the_container_only(box: Sandbox,
 async def test_a_stubborn_container_is_killed_with_all_its_processes_after_the_grace(box: Sandbox) -> None:
     container = await start(box, "sh", "-c", "trap '' TERM; sleep 1000 & sleep 1000 & wait; wait")
     began = asyncio.get_running_loop().time()
-    await ProcessRuntime(SystemClock()).stop(container, timedelta(seconds=0.3))
+    await runtime().stop(container, timedelta(seconds=0.3))
     assert 0.25 < asyncio.get_running_loop().time() - began < 2
     assert container.exit is not None
     assert container.exit.code == 137
@@ -137,7 +155,7 @@ async def test_a_stubborn_container_is_killed_with_all_its_processes_after_the_g
 
 async def test_commands_run_inside_with_the_containers_environment(box: Sandbox) -> None:
     container = await start(box, "sleep", "1000")
-    runtime = ProcessRuntime(SystemClock())
+    runtime = OciRuntime(SystemClock(), Runc.found())
     assert await runtime.execute(
         box, container, ["sh", "-c", "echo $MARK; hostname; exit 3"], 5 * SECOND
     ) == (3, "here\npod\n")
@@ -153,7 +171,7 @@ async def test_a_later_runtime_finds_what_runs_and_what_has_ended(box: Sandbox) 
     await ended(first)
     second = await start(box, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.05; done", attempt=1)
     told = asyncio.Event()
-    runtime = ProcessRuntime(SystemClock())
+    runtime = OciRuntime(SystemClock(), Runc.found())
     found = await runtime.adopt(box, told.set)
     assert [(run.attempt, run.exit and run.exit.code) for run in found] == [(0, 4), (1, None)]
     assert (found[1].pid, found[1].container_id, found[1].started_at) == (
@@ -190,7 +208,7 @@ async def test_the_built_in_program_runs_once_it_serves_and_ends_at_sigterm(box:
     assert answer.count("HTTP/1.1 200 OK") == 2
     assert "\r\n\r\npod" in answer
     assert answer.endswith("ok")
-    runtime = ProcessRuntime(SystemClock())
+    runtime = OciRuntime(SystemClock(), Runc.found())
     await asyncio.wait_for(runtime.stop(container, 30 * SECOND), 2)
     assert container.exit is not None
     assert container.exit.code == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nodeport.cli.cluster_options import must_be_root
+from nodeport.cli.cluster_options import checked_image, must_be_root, must_have_runtime
 from nodeport.cli.errors import UserError
 from nodeport.node import network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
@@ -20,6 +20,10 @@ from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 @click.option("--node-name", default="", help="The node's name.  [default: the host name]")
 @click.option("--node-ip", default="", help="The address by which other nodes and clients reach this one.")
 @click.option("--pod-cidr", default="", help="The addresses of this node's pods, such as 10.244.7.0/24.")
+@click.option(
+    "--image", "images", metavar="NAME=PATH", multiple=True,
+    help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
+)  # fmt: skip
 @click.option("--remove", is_flag=True, help="End this node's pods and remove all that it left, instead.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), default=DATA_ROOT, show_default=True, help="For logs."
@@ -32,6 +36,7 @@ def command(
     node_name: str,
     node_ip: str,
     pod_cidr: str,
+    images: tuple[str, ...],
     remove: bool,
     data_root: Path,
     run_root: Path,
@@ -55,12 +60,14 @@ def command(
         address, cidr = IPv4Address(node_ip), IPv4Network(pod_cidr)
     except (AddressValueError, ValueError) as error:
         raise UserError(f"--node-ip must be an IPv4 address and --pod-cidr an IPv4 CIDR: {error}") from error
+    must_have_runtime()
+    checked = tuple(checked_image(text) for text in images)
     from nodeport.cli.daemons import until_terminated
     from nodeport.cli.machinenode import MachineNode
     from nodeport.kit.logs import configure
 
     configure("INFO")
-    node = MachineNode(kubeconfig, name, address, cidr, paths)
+    node = MachineNode(kubeconfig, name, address, cidr, paths, checked)
     asyncio.run(until_terminated(node.run))
 
 

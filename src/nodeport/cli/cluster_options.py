@@ -69,3 +69,24 @@ def must_be_root(command: str) -> None:
     """Namespaces and links are the kernel's: only root may make them."""
     if os.geteuid() != 0:
         raise UserError(f"`nodeport {command}` must run as root (it makes network namespaces): try sudo")
+
+
+def must_have_runtime() -> None:
+    from nodeport.node.oci import program
+
+    try:
+        program.find()
+    except program.RuntimeMissing as error:
+        raise UserError(str(error)) from error
+
+
+def checked_image(text: str) -> str:
+    """``NAME=PATH`` with the whole path. Raises UserError."""
+    from nodeport.node.images.host import BadHostImage, parse_mapping
+
+    try:
+        mapping = parse_mapping(text)
+        mapping.check()
+    except BadHostImage as error:
+        raise UserError(str(error)) from error
+    return str(mapping)

@@ -12,10 +12,11 @@ from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import local
 from nodeport.node.agent import NodeAgent
-from nodeport.node.images import BuiltinImages
+from nodeport.node.images.host import node_images
 from nodeport.node.local import ClusterConfig, Paths
 from nodeport.node.node_status import NodeFacts, this_machine
-from nodeport.node.runtime import ProcessRuntime
+from nodeport.node.oci.runc import Runc
+from nodeport.node.runtime import OciRuntime
 from nodeport.node.server import server_tls
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
@@ -39,7 +40,8 @@ class LocalNodes:
         )
         self._informers = [self._nodes, self._services, self._slices]
         self._clients = [shared]
-        self._runtime, self._images = ProcessRuntime(self._clock), BuiltinImages()
+        self._runtime = OciRuntime(self._clock, Runc.found())
+        self._images = node_images(paths.images, config.images)
         self._machine = this_machine()
         numbers = range(1, self._plan.size + 1)
         self._agents = [self._agent(number) for number in numbers]

@@ -14,10 +14,11 @@ from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import namespaces, network
 from nodeport.node.agent import NodeAgent
-from nodeport.node.images import BuiltinImages
+from nodeport.node.images.host import node_images
 from nodeport.node.local import Paths
 from nodeport.node.node_status import NodeFacts, this_machine
-from nodeport.node.runtime import ProcessRuntime
+from nodeport.node.oci.runc import Runc
+from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
@@ -32,13 +33,14 @@ class MachineNode:
     address: IPv4Address
     pod_cidr: IPv4Network
     paths: Paths
+    images: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Agent and proxy over one set of informers, until cancelled."""
         self.paths.make()
         namespaces.prepare_netns_root()
         network.allow_forwarding()
-        clock = SystemClock()
+        clock, images = SystemClock(), node_images(self.paths.images, self.images)
         async with RestClient(load(self.kubeconfig), user_agent="nodeport-agent") as client:
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
             nodes, services, slices = (
@@ -47,7 +49,7 @@ class MachineNode:
             agent = NodeAgent(
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes,
-                runtime=ProcessRuntime(clock), images=BuiltinImages(), clock=clock,
+                runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
             )  # fmt: skip
             proxy = ProxyRunner(
                 node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,

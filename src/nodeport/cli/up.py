@@ -11,7 +11,13 @@ from pathlib import Path
 import click
 
 from nodeport.cli import parts
-from nodeport.cli.cluster_options import about_cluster, must_be_root, service_ranges
+from nodeport.cli.cluster_options import (
+    about_cluster,
+    checked_image,
+    must_be_root,
+    must_have_runtime,
+    service_ranges,
+)
 from nodeport.cli.errors import UserError
 from nodeport.node import local, network, processes
 from nodeport.node.local import DEFAULT_NODES, PARTS, ClusterConfig, LocalError, Paths
@@ -52,6 +58,10 @@ LOG_TAIL = 12
     "--audit-log-maxbackup", type=click.IntRange(min=0), default=None,
     help="How many audit logs set aside are kept; 0 for all.  [default: 0]",
 )  # fmt: skip
+@click.option(
+    "--image", "images", metavar="NAME=PATH", multiple=True,
+    help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
+)  # fmt: skip
 @about_cluster
 def command(
     paths: Paths,
@@ -65,6 +75,7 @@ def command(
     audit_log_path: str | None,
     audit_log_maxsize: int | None,
     audit_log_maxbackup: int | None,
+    images: tuple[str, ...],
 ) -> None:
     """Start a local cluster, or mend the one that is there.
 
@@ -73,11 +84,12 @@ def command(
     again and --nodes may grow.
     """
     must_be_root("up")
+    must_have_runtime()
     began = time.monotonic()
     audit = AuditWishes(audit_log_path, audit_log_maxsize, audit_log_maxbackup)
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
-        max_endpoints_per_slice, audit,
+        max_endpoints_per_slice, audit, images,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -112,9 +124,10 @@ class Wishes:
     def __init__(
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
-        audit: AuditWishes | None = None,
+        audit: AuditWishes | None = None, images: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.audit = audit or AuditWishes()
+        self.images = tuple(checked_image(text) for text in images)
         if nodes is not None:
             local.check_nodes(nodes)
         if api_port is not None and not 1 <= api_port <= 65535:
@@ -131,6 +144,11 @@ class Wishes:
         self.nodeport_addresses = None if addresses is None else local.parse_nodeport_addresses(addresses)
 
 
+def with_images(before: tuple[str, ...], wished: tuple[str, ...]) -> tuple[str, ...]:
+    """What a cluster's images are: a name that is given again stands for what it is given now."""
+    return tuple({text.partition("=")[0]: text for text in (*before, *wished)}.values())
+
+
 class Result:
     """``started``: the parts that were started now. ``grown_from``: the number of nodes before, if it grew."""
 
@@ -141,6 +159,7 @@ class Result:
 def bring_up(paths: Paths, wishes: Wishes) -> Result:
     before = local.load(paths)
     config = wishes.audit.applied(wanted_config(paths, before, wishes))
+    config = replace(config, images=with_images(config.images, wishes.images))
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
     processes.end(outdated, patience=5.0)
@@ -168,7 +187,7 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
     """The parts that must start anew to see what changed; pods and rules stay and are taken over."""
     if before is None or config == replace(before, kubeconfig=config.kubeconfig):
         return []
-    if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes):
+    if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes, images=config.images):
         return ["nodes"]
     as_now = replace(
         before, kubeconfig=config.kubeconfig, max_endpoints_per_slice=config.max_endpoints_per_slice,

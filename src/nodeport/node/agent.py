@@ -24,8 +24,9 @@ from nodeport.netlink.codec import NetlinkError
 from nodeport.node import network, node_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import PodAddresses
-from nodeport.node.images import ImageStore
+from nodeport.node.images.base import ImageStore
 from nodeport.node.node_status import NodeFacts
+from nodeport.node.oci.machine import this_machine
 from nodeport.node.pod_record import NodeContext, PodRecord
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
@@ -58,7 +59,7 @@ class NodeAgent:
         self._pods, self._nodes, self._clock, self._tls = pods, nodes, clock, tls
         self._recorder = EventRecorder(client, "kubelet", facts.name, clock=clock)
         self._context = NodeContext(
-            surroundings=surroundings, client=client, runtime=runtime, images=images,
+            surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
             addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
         )  # fmt: skip
         self._workers: dict[str, PodWorker] = {}
@@ -229,6 +230,7 @@ class NodeAgent:
         self._keep_known_addresses()
         uids = {pod["metadata"]["uid"] for pod in self._pods.list()} | set(self._workers)
         sandboxes.remove_strange_logs(self._surroundings, uids)
+        sandboxes.remove_strange_storage(self._surroundings)
         self._pods.subscribe(lambda change: self._pod_changed(group, change))
 
     def _keep_known_addresses(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 from nodeport.node import probes
-from nodeport.node.images import Image
+from nodeport.node.images.base import Image
 from nodeport.node.pod_status import CRASH_LOOP_FORGET, ContainerView, Run, crash_delay, restarts
 from nodeport.node.probes import ProbeKind, Prober, ProbeState
 from nodeport.node.runtime import Container

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 from collections.abc import Callable
 
 READ_SIZE = 32 * 1024
@@ -31,6 +32,28 @@ class Descriptor:
                     return b""
                 raise
         return b""
+
+    @property
+    def number(self) -> int:
+        """-1 once it is closed."""
+        return self._fd
+
+    async def receive(self, most: int = 4) -> tuple[bytes, list[int]]:
+        """What a socket has, with the descriptors that came along, for the caller to close; nothing at the end."""
+        loop = asyncio.get_running_loop()
+        while self._fd >= 0:
+            peer = socket.socket(fileno=os.dup(self._fd))
+            try:
+                data, sent, _, _ = socket.recv_fds(peer, READ_SIZE, most)
+            except BlockingIOError:
+                await self._ready(loop.add_reader, loop.remove_reader)
+            except ConnectionResetError:
+                return b"", []
+            else:
+                return data, list(sent)
+            finally:
+                peer.close()
+        return b"", []
 
     async def write(self, data: bytes) -> None:
         """All of ``data``. Raises BrokenPipeError when nobody will read it."""

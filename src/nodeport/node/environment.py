@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeport.api.meta import JsonObject
-from nodeport.node.images import Image
+from nodeport.node.images.base import Image
+from nodeport.node.images.host import DEFAULT_PATH
 
 SettingKey = tuple[str, str]
 """(``configmaps`` or ``secrets``, name)."""
@@ -30,6 +31,7 @@ class PodFacts:
     pod: JsonObject
     pod_ip: str
     host_ip: str
+    hostname: str
     settings: Mapping[SettingKey, Mapping[str, str] | None] = field(default_factory=dict)
 
 
@@ -59,9 +61,9 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 def environment(container: Mapping[str, Any], image: Image, facts: PodFacts) -> dict[str, str]:
     """All variables of the container. Raises ConfigError."""
-    name = facts.pod["metadata"]["name"]
-    found = {"PATH": image.path, "HOSTNAME": facts.pod["spec"].get("hostname") or name, "HOME": "/root"}
-    if image.is_echo:
+    found = {"PATH": DEFAULT_PATH, "HOSTNAME": facts.hostname}
+    found |= dict(item.split("=", 1) for item in image.config.env if "=" in item)
+    if image.describes_pod:
         found |= _echo_defaults(container, facts)
     for source in container.get("envFrom") or ():
         found |= _from_source(source, facts)
@@ -140,17 +142,12 @@ def field_value(path: str, facts: PodFacts) -> str:
 
 def arguments(container: Mapping[str, Any], image: Image, variables: Mapping[str, str]) -> tuple[str, ...]:
     """``command`` replaces the image's program, ``args`` follow it; both are expanded."""
-    command: Sequence[str] = container.get("command") or image.entrypoint
+    command: Sequence[str] = container.get("command") or ()
     args: Sequence[str] = container.get("args") or ()
-    return tuple(expand(word, variables) for word in (*command, *args))
-
-
-def user(container: Mapping[str, Any], pod: JsonObject) -> tuple[int, int]:
-    """(uid, gid); the container's security context goes before the pod's. 0 is root, which is also the default."""
-    own = container.get("securityContext") or {}
-    shared = pod["spec"].get("securityContext") or {}
-    uid = own.get("runAsUser", shared.get("runAsUser")) or 0
-    gid = own.get("runAsGroup", shared.get("runAsGroup")) or 0
-    if not uid and (own.get("runAsNonRoot", shared.get("runAsNonRoot")) or False):
-        raise ConfigError("container has runAsNonRoot and image will run as root")
-    return int(uid), int(gid)
+    own = image.config
+    words = [expand(word, variables) for word in (*command, *args)]
+    if not command:
+        words = [*own.entrypoint, *(words or own.command)]
+    if not words:
+        raise ConfigError("no command specified")
+    return tuple(words)

@@ -1,34 +1,32 @@
-"""The parent of one container: sets it up, writes its log, and leaves its exit status in a file.
+"""The parent of one container: has the runtime make it, writes its log, and leaves its exit status in a file.
 
-A program of its own, run as ``python -I -S launcher.py run|exec`` with the order (a marshalled dict) on stdin; it
+A program of its own, run as ``python -I -S launcher.py run|session`` with the order (a marshalled dict) on stdin; it
 imports little, so that it starts in some 20 ms and stays small, and it outlives the agent: an agent that comes back
 after a kill finds the container running and takes it over.
 
-``run``: the order has ``directory``, ``log``, ``argv``, ``env``, ``cwd``, ``uid``, ``gid``, ``mounts``.
-``stdin``, ``stdin_once`` and ``tty`` are those of the container's spec; clients attach as `attachments` says.
-The container gets its own PID and mount namespaces (network, UTS and IPC are those the launcher was started in). Files
-written to ``directory``: ``running`` (``pid startedAt``) once the program runs, ``exit`` (``code finishedAt message``)
-when it has ended; and at once ``launcher`` (its own PID). Descriptor 3 gets one line once the program runs or could not
-be started; descriptor 4 is a locked file, whose lock lasts as long as the launcher.
-``tells_ready``: the program inherits ``$READY_FD`` and closes it when it serves; only then does it count as running.
-``blocks_term``: the program starts with SIGTERM blocked, so that one which comes early is not lost.
-SIGTERM is passed on; SIGUSR1 kills the container; if the launcher dies, the kernel kills the container.
+``run``: the order has ``directory`` (with the container's ``config.json``), ``log``, ``runtime`` (the beginning of the
+runtime's command line), ``id``, ``overlay`` (lower folders, upper, work), ``stop_signal``, and ``stdin``,
+``stdin_once`` and ``tty`` of the container's spec; clients attach as `attachments` says. The root file system is
+mounted on ``directory/rootfs`` in a mount namespace that goes when the runtime has made the container: nothing is left
+on the machine, however things end. The container's first process becomes the launcher's child.
+Files written to ``directory``: ``running`` (``pid startedAt``) once the program runs, ``exit`` (``code finishedAt
+reason message``, reason - for none) when it has ended; and at once ``launcher`` (its own PID). Descriptor 3 gets one
+line once the program runs or could not be started; descriptor 4 is a locked file, whose lock lasts as long as the
+launcher. ``tells_ready``: the program inherits ``$READY_FD`` (3) and closes it when it serves; only then does it count
+as running. SIGTERM is passed on, as the image's stop signal, once the program runs. SIGUSR1 kills all of the container.
 
-``exec``: ``pid`` (the container's first process), ``launcher`` (its parent) and ``argv``; runs the command inside and
-ends with its exit code.
-
-``session``: the same for a client that talks with the command, in a session of its own: its standard streams are
-descriptors 4, 5 and 6, one terminal when the order says ``tty``. Descriptor 3 is a socket: why the command could not be
-started is written to it; when its other end closes, every process of the command's session is killed.
+``session``: a command beside the container's own for a client that talks with it, in a session of its own: ``process``
+is what the runtime is to run, its standard streams are descriptors 4, 5 and 6. Descriptor 3 is a socket: why the
+command could not be started is written to it; the terminal is sent over it when the order says ``tty``; when its other
+end closes, every process of the command's session is killed. It ends with the command's exit code.
 """
 
-# ruff: noqa: PTH100, PTH103, PTH104, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211, SIM105
+# ruff: noqa: PTH100, PTH103, PTH104, PTH108, PTH120, PTH123, SIM105
 # pathlib and contextlib would double the time that a container takes to start.
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import marshal
 import os
 import select
@@ -43,29 +41,17 @@ if TYPE_CHECKING:  # typing itself would take 5 ms
     from nodeport.node.attachments import Attachments
 
     Order = dict[str, Any]
-    Step = tuple[str, str, str]
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
-CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 0x1000, 0x4000, 0x80000
-MNT_DETACH = 2
-AT_FDCWD, AT_RECURSIVE = -100, 0x8000
-SYS_MOUNT_SETATTR = 442
-SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
-KEPT_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29))
-"""chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot audit_write."""
-LAST_CAPABILITY = 63
+CLONE_NEWNS = 0x00020000
+MS_REC, MS_SLAVE = 0x4000, 0x80000
+PR_SET_CHILD_SUBREAPER = 36
 READ_SIZE = 16384
 LOG_LIMIT = 10 * 1024 * 1024
 CANNOT_START = 128
-KILLED_WAIT = 1.0
-MOST_LINKS = 40
+KILLED, KILLED_WAIT = 137, 1.0
 MOST_DESCRIPTORS = 1 << 20
-TIOCSCTTY, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x40045431, 0x5441
-TTY_GROUP = 5
-
+CONSOLE = "console"
+CONSOLE_WAIT = 2.0
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,155 +67,78 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
     check(libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()), target)
 
 
-class MountAttr(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
-
-
-def make_read_only(target: str) -> None:
-    attr = MountAttr(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0, 0, 0)
-    result = libc.syscall(
-        SYS_MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr)
-    )
-    check(result, target)
-
-
-def make_parent(path: str) -> None:
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-
-
-def make_mount_point(source: str, target: str) -> None:
-    if os.path.isdir(source):
-        os.makedirs(target, mode=0o755, exist_ok=True)
-        return
-    make_parent(target)
-    if not os.path.lexists(target):
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-
-
-def inside(root: str, target: str) -> str:
-    """Where ``target`` is below ``root``, symbolic links on the way followed as the container would follow them.
-
-    Without this, a mount point such as /var/run/x would be made on the host, where an absolute link leads.
-    """
-    path, todo, links = root, target.split("/")[::-1], 0
-    while todo:
-        part = todo.pop()
-        if part == "..":
-            path = path if path == root else os.path.dirname(path)
-        elif part not in ("", "."):
-            path = f"{path}/{part}"
-            if os.path.islink(path):
-                link = os.readlink(path)
-                path = root if link.startswith("/") else os.path.dirname(path)
-                todo += link.split("/")[::-1]
-                links += 1
-                if links > MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), target)
-    return path
-
-
-def apply_mount(root: str, step: Step) -> None:
-    """One step of the root file system: (kind, target, source or link or options)."""
-    kind, target, detail = step
-    path = f"{root}{target}" if kind == "link" else inside(root, target)
-    if kind in ("ro", "rw", "dev"):
-        make_mount_point(detail, path)
-        mount(detail, path, "", MS_BIND | MS_REC)
-        if kind == "ro":
-            make_read_only(path)
-    elif kind in ("protect", "mask"):
-        hide(kind, path)
-    elif kind == "link":
-        make_parent(path)
-        os.symlink(detail, path)
-    else:
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        if kind == "tmpfs":
-            mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, detail)
-        elif kind == "devpts":
-            mount("devpts", path, "devpts", MS_NOSUID | MS_NOEXEC, detail)
-        elif kind == "proc":
-            mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-
-
-def hide(kind: str, path: str) -> None:
-    """Make a part of /proc unwritable (protect) or empty (mask), where the kernel has it."""
-    if not os.path.exists(path):
-        return
-    if kind == "mask":
-        mount("/dev/null", path, "", MS_BIND)
-        return
-    mount(path, path, "", MS_BIND | MS_REC)
-    make_read_only(path)
-
-
-def enter_root(order: Order) -> None:
-    """Give the calling process its own mount namespace with nothing in it but ``mounts``."""
+def mount_root(order: Order) -> None:
+    """The container's root file system, seen by this process and what it starts."""
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", "", MS_REC | MS_SLAVE)
-    root = order["directory"] + "/root"
-    os.makedirs(root, mode=0o755, exist_ok=True)
-    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m")
-    for step in order["mounts"]:
-        apply_mount(root, step)
-    os.chdir(root)
-    check(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
-    check(libc.umount2(b".", MNT_DETACH), "umount of the old root")
-    os.chdir("/")
+    lower, upper, work = order["overlay"]
+    for folder in (upper, work, order["directory"] + "/rootfs"):
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+    options = f"lowerdir={':'.join(map(escaped, lower))},upperdir={escaped(upper)},workdir={escaped(work)}"
+    try:  # it is never mounted again: no need to have it on disk when it is unmounted
+        mount("overlay", order["directory"] + "/rootfs", "overlay", 0, options + ",volatile")
+    except OSError:
+        mount("overlay", order["directory"] + "/rootfs", "overlay", 0, options)
 
 
-def drop_privileges(order: Order) -> None:
-    for capability in range(LAST_CAPABILITY + 1):
-        if capability not in KEPT_CAPABILITIES and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # beyond the kernel's last one
-    os.setgroups([])
-    if order["gid"]:
-        os.setresgid(order["gid"], order["gid"], order["gid"])
-    if order["uid"]:
-        os.setresuid(order["uid"], order["uid"], order["uid"])
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+def escaped(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def run_program(order: Order) -> None:
-    """Become the container's program; returns only by an exception."""
-    os.umask(0o022)
-    if order.get("blocks_term"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-    os.chdir(order["cwd"])
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    drop_privileges(order)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.execvpe(order["argv"][0], order["argv"], order["env"])
+class Console:
+    """Where the runtime sends a terminal to that it opened inside the container; ``directory`` is where we work."""
 
+    def __init__(self, directory: str) -> None:
+        import _socket
 
-def start_error(order: Order, error: BaseException) -> str:
-    """The words that a container's status shows for a program that could not be started."""
-    if isinstance(error, FileNotFoundError) and "/" not in order["argv"][0]:
-        return f'exec: "{order["argv"][0]}": executable file not found in $PATH'
-    if isinstance(error, OSError):
-        where = (error.filename and os.fsdecode(error.filename)) or f'exec "{order["argv"][0]}"'
-        return f"{where}: {error.strerror}"
-    return repr(error)
+        os.chdir(directory)  # a socket's path may have 107 bytes, and the directory's has more
+        self.name = f"{CONSOLE}.{os.getpid()}"
+        self.listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        mask = os.umask(0o177)
+        self.listener.bind(self.name)
+        os.umask(mask)
+        self.listener.listen(1)
+        self.listener.settimeout(CONSOLE_WAIT)
+
+    def take(self) -> int:
+        """The terminal. Raises OSError when none came."""
+        import _socket
+        import struct
+
+        try:
+            number, _ = self.listener._accept()  # type: ignore[attr-defined]  # socket.accept's core
+            connection = _socket.socket(fileno=number)
+            connection.settimeout(CONSOLE_WAIT)
+            _, sent, _, _ = connection.recvmsg(4096, _socket.CMSG_SPACE(4))
+            connection.close()
+            if not sent:
+                raise OSError("the runtime sent no terminal")
+            (terminal,) = struct.unpack("i", sent[0][2])
+            os.set_inheritable(terminal, False)
+            return int(terminal)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.listener.close()
+        os.unlink(self.name)
 
 
 class Streams:
     """The container's standard streams. ``given``: what it has as 0, 1 and 2; the rest is ours.
 
-    ``stdin`` and ``terminal`` are -1 where there is none; ``outputs``: channel and name in the log by descriptor. A
-    terminal is opened by the container, which has it in its own /dev/pts, and sent to us over ``ours``.
+    ``stdin`` and ``terminal`` are -1 where there is none; ``outputs``: channel and name in the log by descriptor.
     """
 
     def __init__(self, order: Order) -> None:
         self.stdin = self.terminal = -1
         self.outputs: dict[int, tuple[int, str]] = {}
-        self.given: tuple[int, ...] = ()
-        self.is_terminal, self.has_stdin = order["tty"], order["stdin"]
-        if self.is_terminal:
-            import _socket
-
-            self.ours, self.theirs = _socket.socketpair()
-            order["env"].setdefault("TERM", "xterm")
+        self.console: Console | None = None
+        self.has_stdin = order["stdin"]
+        if order["tty"]:
+            self.console = Console(order["directory"])
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            self.given = (null, null, null)
             return
         source = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         if self.has_stdin:
@@ -239,69 +148,70 @@ class Streams:
         self.given = (source, out_end, err_end)
         self.outputs = {out: (1, "stdout"), err: (2, "stderr")}
 
-    def give(self, order: Order) -> None:
-        """In the container, which sees its own files already."""
-        if self.is_terminal:
-            slave = self.open_terminal(order["uid"])
-            self.given = (slave, slave, slave)
-        for number, source in enumerate(self.given):
-            os.dup2(source, number)
-
-    def open_terminal(self, owner: int) -> int:
-        """Our controlling terminal, as the leader of a new session."""
-        import fcntl
-        import struct
-        from _socket import SCM_RIGHTS, SOL_SOCKET
-
-        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-        master = os.open("/dev/pts/ptmx", flags)
-        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
-        os.fchown(slave, owner, TTY_GROUP)
-        self.theirs.sendmsg([b"t"], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", master))])
-        os.close(master)
-        os.setsid()
-        fcntl.ioctl(slave, TIOCSCTTY, 0)
-        return slave
-
-    def take(self) -> None:
-        """Outside: what was given is the container's alone; its terminal comes, unless it could not be opened."""
+    def release(self) -> None:
+        """What was given is the container's alone."""
         for source in set(self.given):
             os.close(source)
-        if not self.is_terminal:
+
+    def take_terminal(self) -> None:
+        """Once the container is there."""
+        if self.console is None:
             return
-        import struct
-        from _socket import CMSG_SPACE
-
-        self.theirs.close()
-        _, sent, _, _ = self.ours.recvmsg(1, CMSG_SPACE(4))
-        if sent:
-            (master,) = struct.unpack("i", sent[0][2])
-            self.outputs = {master: (1, "stdout")}
-            self.terminal = os.dup(master)
-            self.stdin = os.dup(master) if self.has_stdin else -1
-        self.ours.close()
+        terminal = self.console.take()
+        self.outputs = {terminal: (1, "stdout")}
+        self.terminal = os.dup(terminal)
+        self.stdin = os.dup(terminal) if self.has_stdin else -1
 
 
-def fork_container(order: Order, streams: Streams) -> tuple[int, int]:
-    """Start the container's first process: its PID, and the pipe that closes when the program runs."""
+def call_runtime(argv: list[str], streams: tuple[int, ...]) -> None:
+    """Become the runtime, with these standard streams and no other descriptor but the inheritable ones."""
+    for number, source in enumerate(streams):
+        os.dup2(source, number)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(argv[0], argv)
+
+
+def make_container(order: Order, streams: Streams) -> tuple[str, int]:
+    """Have the runtime make and start it: why it could not, or nothing; and a pipe that closes when it serves."""
     told, tell = os.pipe()
-    check(libc.unshare(CLONE_NEWPID), "unshare")
-    pid = os.fork()
-    if pid:
-        os.close(tell)
-        return pid, told
+    child = os.fork()
+    if not child:
+        try:
+            mount_root(order)
+            argv = [*order["runtime"], "run", "--detach", "--bundle", order["directory"], "--pid-file"]
+            argv.append(order["directory"] + "/pid")
+            if streams.console:
+                argv += ["--console-socket", streams.console.name]
+            if order["tells_ready"]:
+                os.dup2(tell, 3)
+                argv += ["--preserve-fds", "1"]
+            call_runtime([*argv, order["id"]], streams.given)
+        except BaseException as error:
+            os.write(tell, str(error).encode())
+        os._exit(CANNOT_START)
+    os.close(tell)
+    streams.release()
+    _, status = os.waitpid(child, 0)
+    if not status:
+        return "", told
+    said = os.read(told, 4096).decode()
+    return said or last_error(order["directory"] + "/runtime.log"), told
+
+
+def last_error(path: str) -> str:
+    """The newest error of the runtime's own log, a line of JSON each."""
+    import json
+
+    found = "the runtime gave no reason"
     try:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        enter_root(order)
-        streams.give(order)
-        if order.get("tells_ready"):
-            os.set_inheritable(tell, True)
-            order["env"]["READY_FD"] = str(tell)
-        run_program(order)
-    except BaseException as error:
-        os.write(tell, start_error(order, error).encode())
-    os._exit(CANNOT_START)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                entry = json.loads(line)
+                found = entry["msg"] if entry.get("level") in ("error", "fatal") else found
+    except (OSError, ValueError, KeyError):
+        pass
+    return str(found)
 
 
 def timestamp() -> str:
@@ -404,6 +314,44 @@ def tell_agent() -> None:
         pass  # the agent is gone; it will read the file
 
 
+class Signals:
+    """SIGTERM goes on to the container once it serves, SIGUSR1 kills it; what comes too early is done then."""
+
+    def __init__(self, order: Order) -> None:
+        self.pid, self.serves, self.early = 0, False, set[int]()
+        self.stop = order["stop_signal"]
+        self.kill = [*order["runtime"], "kill", "--all", order["id"], "KILL"]
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self.handle)
+
+    def handle(self, number: int, frame: object) -> None:
+        if number == signal.SIGUSR1 and self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.posix_spawn(self.kill[0], self.kill, {})  # with a shared PID namespace there are others
+        elif number == signal.SIGTERM and self.serves:
+            os.kill(self.pid, self.stop)
+        else:
+            self.early.add(number)
+
+    def begin(self, pid: int, *, serves: bool) -> None:
+        self.pid, self.serves = pid, serves
+        early, self.early = self.early, set()
+        for number in sorted(early):
+            self.handle(number, None)
+
+
+def reap_others(pid: int) -> None:
+    """Those that came to us when their parents ended, while the container is there."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid == pid:
+            return
+        os.waitpid(found.si_pid, 0)
+
+
 def run(order: Order) -> None:
     directory = order["directory"]
     os.set_inheritable(3, False)
@@ -412,112 +360,134 @@ def run(order: Order) -> None:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from nodeport.node.attachments import Attachments
 
-    streams = Streams(order)
-    log = Log(order["log"])
-    pid, told = fork_container(order, streams)
-    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, signal.SIGTERM))
-    signal.signal(signal.SIGUSR1, lambda number, frame: os.kill(pid, signal.SIGKILL))
-    streams.take()
-    attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
-    trouble = os.read(told, 4096).decode()
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signals, streams = Signals(order), Streams(order)
+    trouble, serves = make_container(order, streams)
     if trouble:
-        os.waitpid(pid, 0)
-        write_file(directory, "exit", f"{CANNOT_START} {timestamp()} {trouble}")
+        write_file(directory, "exit", f"{CANNOT_START} {timestamp()} StartError {trouble}")
         tell_agent()
-        return
+        forget(order)
+    with open(directory + "/pid") as file:
+        pid = int(file.read())
+    signals.begin(pid, serves=False)
+    streams.take_terminal()
+    os.read(serves, 1)
+    log = Log(order["log"])
+    attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
+    oom = oom_counter(pid)
     write_file(directory, "running", f"{pid} {timestamp()}")
+    signals.begin(pid, serves=True)
     tell_agent()
+    signal.signal(signal.SIGCHLD, lambda number, frame: reap_others(pid))
     pump(os.pidfd_open(pid), streams.outputs, log, attachments)
-    ended = os.waitid(
-        os.P_PID, pid, os.WEXITED | os.WNOWAIT
-    )  # reaped with us: until then nobody gets its number
-    assert ended is not None
-    code = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
-    write_file(directory, "exit", f"{code} {timestamp()} ")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = code if code >= 0 else 128 - code
+    reason = "OOMKilled" if code == KILLED and was_short_of_memory(oom) else "-"
+    write_file(directory, "exit", f"{code} {timestamp()} {reason} ")
     attachments.finish()
+    forget(order)
 
 
-def join_container(order: Order) -> None:
-    """Enter the container, and add to the order what its first process has: environment, user and directory."""
-    pid = order["pid"]
-    container = os.pidfd_open(pid)
-    if parent_of(pid) != order["launcher"]:  # it has ended, and its number may be anybody's
-        raise ProcessLookupError(errno.ESRCH, "the container has ended")
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        pairs = [item.partition(b"=") for item in file.read().split(b"\0") if item]
-    owner = os.stat(f"/proc/{pid}")
-    order.update(
-        env={os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs},
-        uid=owner.st_uid, gid=owner.st_gid, cwd=os.readlink(f"/proc/{pid}/cwd"),
-    )  # fmt: skip
-    libc.prctl(
-        PR_SET_DUMPABLE, 0, 0, 0, 0
-    )  # until its own program runs, nobody inside may look into this process
-    kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
-    check(libc.setns(container, kinds), "setns")
+def forget(order: Order) -> None:
+    """Become the runtime that takes away what is left of the container: cgroups, state, and strays."""
+    null = os.open("/dev/null", os.O_RDWR)
+    argv = [*order["runtime"], "delete", "--force", order["id"]]
+    call_runtime(argv, (null, null, null))
 
 
-def parent_of(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
+def oom_counter(pid: int) -> str:
+    """The file that counts how often the kernel killed for want of memory in the process's cgroup."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return ""
+    for _, controllers, path in lines:
+        if "memory" in controllers.split(","):
+            return f"/sys/fs/cgroup/memory{path}/memory.oom_control"
+    return "".join(f"/sys/fs/cgroup{path}/memory.events" for _, controllers, path in lines if not controllers)
 
 
-def execute(order: Order) -> None:
-    """Run a command in the container."""
-    join_container(order)
-    child = os.fork()
-    if not child:
-        try:
-            run_program(order)
-        except BaseException as error:
-            os.write(2, start_error(order, error).encode() + b"\n")
-        os._exit(126)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    os._exit(code if code >= 0 else 128 - code)
+def was_short_of_memory(counter: str) -> bool:
+    try:
+        with open(counter) as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return False
+    return any(pair[0] == "oom_kill" and pair[1] != "0" for pair in words)
 
 
 def converse(order: Order) -> None:
     """Run a command in the container for the client behind descriptor 3, and end with its exit code."""
     for number in (3, 4, 5, 6):
         os.set_inheritable(number, False)
-    processes = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)  # the host's, with the host's numbers
-    told, tell = os.pipe()
-    try:
-        join_container(order)
-        child = os.fork()
-    except OSError as error:
-        os.write(3, start_error(order, error).encode())
-        os._exit(CANNOT_START)
-    if not child:
-        try:
-            begin_session(order)
-        except BaseException as error:
-            os.write(tell, start_error(order, error).encode())
-        os._exit(CANNOT_START)
-    for number in (tell, 4, 5, 6):
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    processes = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)
+    directory, name = order["directory"], f"command.{os.getpid()}"
+    console = Console(directory) if order["tty"] else None
+    os.chdir(directory)
+    runtime = os.fork()
+    if not runtime:
+        begin_command(order, name, console)
+    _, status = os.waitpid(runtime, 0)
+    if status:
+        os.write(3, last_error(f"{name}.log").encode())
+    pid = taken_pid(name)
+    if console:
+        send_terminal(console) if pid else console.close()
+    for number in (4, 5, 6):
         os.close(number)
-    if trouble := os.read(told, 4096):
-        os.write(3, trouble)
+    if not pid:
+        os._exit(CANNOT_START)
     poll = select.poll()
-    poll.register(os.pidfd_open(child), select.POLLIN)
+    poll.register(os.pidfd_open(pid), select.POLLIN)
     poll.register(3, select.POLLIN)
     if any(source == 3 for source, _ in poll.poll()):
-        kill_session(processes, child)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        kill_session(processes, pid)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os._exit(code if code >= 0 else 128 - code)
 
 
-def begin_session(order: Order) -> None:
-    """Become the command, the leader of a new session; returns only by an exception."""
-    os.setsid()
-    if order["tty"]:
-        import fcntl
+def begin_command(order: Order, name: str, console: Console | None) -> None:
+    """Become the runtime that starts the command and leaves it to us."""
+    try:
+        memory = os.memfd_create("process", 0)
+        os.write(memory, order["process"])
+        runtime = [*order["runtime"], "--log", f"{name}.log", "--log-format", "json"]
+        argv = [*runtime, "exec", "--detach", "--pid-file", name, "--process", f"/proc/self/fd/{memory}"]
+        if console:
+            argv += ["--console-socket", console.name]
+        call_runtime([*argv, order["id"]], (4, 5, 6))
+    finally:
+        os._exit(CANNOT_START)
 
-        fcntl.ioctl(4, TIOCSCTTY, 0)
-        order["env"].setdefault("TERM", "xterm")
-    for number in (0, 1, 2):
-        os.dup2(number + 4, number)
-    run_program(order)
+
+def taken_pid(name: str) -> int:
+    """What the runtime wrote to its files, which go; 0 when there is no command."""
+    pid = 0
+    try:
+        with open(name) as file:
+            pid = int(file.read())
+    except (OSError, ValueError):
+        pass
+    for file_name in (name, f"{name}.log"):
+        try:
+            os.unlink(file_name)
+        except OSError:
+            pass
+    return pid
+
+
+def send_terminal(console: Console) -> None:
+    import _socket
+    import struct
+
+    terminal = console.take()
+    control = _socket.socket(fileno=os.dup(3))
+    control.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", terminal))])
+    control.close()
+    os.close(terminal)
 
 
 def kill_session(processes: int, leader: int) -> None:
@@ -557,9 +527,7 @@ def main() -> None:
     order = marshal.loads(os.read(0, 1 << 26))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
-    if sys.argv[1] == "exec":
-        execute(order)
-    elif sys.argv[1] == "session":
+    if sys.argv[1] == "session":
         converse(order)
     else:
         run(order)

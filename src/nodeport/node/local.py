@@ -72,6 +72,11 @@ class Paths:
         return self.data / "store.db"
 
     @property
+    def images(self) -> Path:
+        """Where the layers of images are."""
+        return self.data / "images"
+
+    @property
     def prepared(self) -> Path:
         """Made when network and certificates are there: what the parts wait for."""
         return self.run / "prepared"
@@ -108,7 +113,7 @@ class Paths:
 class ClusterConfig:
     """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
     ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
-    ``audit_megabytes``; ``audit_backups`` 0 keeps all."""
+    ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine."""
 
     fabric: str
     pods: str
@@ -122,6 +127,7 @@ class ClusterConfig:
     audit_log: str = ""
     audit_megabytes: int = 100
     audit_backups: int = 0
+    images: tuple[str, ...] = ()
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
@@ -243,6 +249,7 @@ def load(paths: Paths) -> ClusterConfig | None:
     try:
         found = json.loads(paths.config.read_text())
         found["nodeport_addresses"] = tuple(found["nodeport_addresses"])
+        found["images"] = tuple(found.get("images") or ())
         return ClusterConfig(**found)
     except FileNotFoundError:
         return None

@@ -16,7 +16,8 @@ from nodeport.kit.clock import Clock
 from nodeport.node import pod_status
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.containers import Keeper
-from nodeport.node.images import ImageStore
+from nodeport.node.images.base import ImageStore
+from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
@@ -34,6 +35,7 @@ class NodeContext:
     client: RestClient
     runtime: Runtime
     images: ImageStore
+    machine: Machine
     addresses: PodAddresses
     recorder: EventRecorder
     clock: Clock

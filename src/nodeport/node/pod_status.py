@@ -17,7 +17,6 @@ from nodeport.node.runtime import ContainerExit
 CRASH_LOOP_FIRST = timedelta(seconds=10)
 CRASH_LOOP_MOST = timedelta(seconds=300)
 CRASH_LOOP_FORGET = timedelta(minutes=10)
-START_ERROR = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +161,7 @@ def container_status(one: ContainerView, view: PodView) -> JsonObject:
 
 
 def terminated(run: Run, ended: ContainerExit) -> JsonObject:
-    reason = "Completed" if ended.code == 0 else "Error"
-    if ended.code == START_ERROR and ended.message:
-        reason = "StartError"
+    reason = ended.reason or ("Completed" if ended.code == 0 else "Error")
     found = {
         "exitCode": ended.code, "reason": reason, "message": ended.message, "containerID": run.container_id,
         "startedAt": rfc3339(run.started_at), "finishedAt": rfc3339(ended.finished_at),

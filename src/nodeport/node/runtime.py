@@ -1,35 +1,40 @@
-"""Runs containers as processes of this machine, each under a launcher that outlives the agent.
-
-`Runtime` is the seam: a runtime for images from registries does the same with another kind of container.
-"""
+"""Runs containers by an OCI runtime, each under a launcher that outlives the agent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import fcntl
+import json
 import marshal
 import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from nodeport.kit.clock import Clock, parse_rfc3339
-from nodeport.node import namespaces
-from nodeport.node.images import Image, Mount, base_python
+from nodeport.node.images.base import Image
+from nodeport.node.images.host import base_python
+from nodeport.node.oci import cgroups, spec
+from nodeport.node.oci.runc import Runc
+from nodeport.node.oci.spec import Isolation, Mount, Process
 from nodeport.node.processes import CLUSTER_VARIABLE
 from nodeport.node.sandbox import Sandbox
-from nodeport.node.sessions import Launch, Session, StreamOptions, attach, open_session
+from nodeport.node.sessions import Launch, Output, Session, SessionEnd, StreamOptions, attach, open_session
 
 KILLED = 137
 """128 + SIGKILL: what a container without an exit status is taken to have ended with."""
 LOST = "the container's launcher ended without leaving an exit status"
 KILL_WAIT = timedelta(seconds=2)
 EXEC_OUTPUT = 10 * 1024
+NOT_RUN = 126
+"""The exit code of a command that could not be started."""
+LATE_OUTPUT = 0.2
+"""Seconds for output after a command's end: something it left behind may hold the pipe."""
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 _SETTLE = timedelta(milliseconds=5)
 _SETTLE_TRIES = 100
@@ -42,25 +47,22 @@ class ContainerOrder:
     name: str
     attempt: int
     image: Image
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: str = "/"
-    uid: int = 0
-    gid: int = 0
+    process: Process
+    isolation: Isolation = field(default_factory=Isolation)
     mounts: tuple[Mount, ...] = ()
     is_own_program: bool = True
     stdin: bool = False
     stdin_once: bool = False
-    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerExit:
-    """``code``: 0 to 255; 128 + N when signal N ended it."""
+    """``code``: 0 to 255; 128 + N when signal N ended it. ``reason``: when it is more than the code says."""
 
     code: int
     finished_at: datetime
     message: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,12 +121,14 @@ class Runtime(Protocol):
         ...
 
 
-class ProcessRuntime:
-    """Containers are children of this machine's kernel alone: no daemon, no cgroups."""
+class OciRuntime:
+    """Containers are runc's, without any daemon: their launchers are their parents."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, runc: Runc) -> None:
+        self._clock, self._runc = clock, runc
         self._python = base_python()
+        self._one_hierarchy = cgroups.is_unified()
+        self._burials: set[asyncio.Task[None]] = set()
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         directory = sandbox.directory / "containers" / order.name / str(order.attempt)
@@ -137,23 +141,49 @@ class ProcessRuntime:
             started_at=self._clock.now(),
         )  # fmt: skip
         container.log.parent.mkdir(mode=0o700, exist_ok=True)
+        launch = self._prepare(sandbox, container, order)
         told, tell = os.pipe()
         try:
-            with namespaces.entered(sandbox.to_enter()):
-                launcher = self._spawn(
-                    sandbox.node.cluster, container, _launcher_order(sandbox, container, order), tell
-                )
+            launcher = self._spawn(sandbox.node.cluster, container, launch, tell)
         except BaseException:
             os.close(told)
             raise
         finally:
             os.close(tell)
-        self._watch(container, launcher, on_exit)
+        self._watch(sandbox, container, launcher, on_exit)
         await _until_closed(told)
         _read_state(container)
         if container.pid == 0:
             await container.ended.wait()
         return container
+
+    def _prepare(self, sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:
+        """Write the container's bundle; the launcher's order."""
+        directory = container.directory
+        rootfs, run_id = directory / "rootfs", _run_id(sandbox, directory)
+        place = spec.Surroundings(
+            rootfs=str(rootfs), namespaces=sandbox.runtime_namespaces(),
+            cgroup=cgroups.of_container(sandbox.node.cluster, run_id), one_hierarchy=self._one_hierarchy,
+        )  # fmt: skip
+        process, own = order.process, order.image.describes_pod and order.is_own_program
+        if own:
+            process = replace(process, env={**process.env, "READY_FD": "3"})
+        files = [
+            Mount(f"/etc/{name}", str(sandbox.directory / name))
+            for name in ("hosts", "hostname", "resolv.conf")
+        ]
+        mounts = [*files, *order.mounts]
+        config = spec.config(process, order.isolation, mounts, order.image.binds, place)
+        _write(directory / "config.json", json.dumps(config))
+        storage = sandbox.storage_directory / "containers" / order.name / str(order.attempt)
+        return {
+            "directory": str(directory), "log": str(container.log), "id": run_id,
+            "runtime": [*self._runc.prefix(_state(sandbox)),
+                        "--log", str(directory / "runtime.log"), "--log-format", "json"],
+            "overlay": [[str(layer) for layer in order.image.layers], str(storage / "upper"), str(storage / "work")],
+            "stop_signal": int(stop_signal(order.image.config.stop_signal)), "tells_ready": own,
+            "stdin": order.stdin, "stdin_once": order.stdin_once, "tty": process.tty,
+        }  # fmt: skip
 
     def _spawn(self, cluster: str, container: Container, order: Mapping[str, Any], tell: int) -> int:
         """Start the launcher: the order on stdin, ``tell`` as 3, a locked file as 4, nothing else."""
@@ -182,7 +212,9 @@ class ProcessRuntime:
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
             )
 
-    def _watch(self, container: Container, launcher: int, on_exit: Callable[[], None]) -> None:
+    def _watch(
+        self, sandbox: Sandbox, container: Container, launcher: int, on_exit: Callable[[], None]
+    ) -> None:
         container._launcher, container._pidfd = launcher, os.pidfd_open(launcher)
         loop = asyncio.get_running_loop()
 
@@ -193,12 +225,22 @@ class ProcessRuntime:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(launcher, os.WNOHANG)
             _read_state(container)
-            if container.exit is None:
-                container.exit = ContainerExit(KILLED, self._clock.now(), LOST)
-            container.ended.set()
-            on_exit()
+            if container.exit is not None:
+                container.ended.set()
+                on_exit()
+                return
+            burial = loop.create_task(self._bury(sandbox, container, on_exit))
+            self._burials.add(burial)
+            burial.add_done_callback(self._burials.discard)
 
         loop.add_reader(container._pidfd, ended)
+
+    async def _bury(self, sandbox: Sandbox, container: Container, on_exit: Callable[[], None]) -> None:
+        """The launcher was killed: without it the container has no parent, so it must not go on."""
+        await self._runc.delete(_state(sandbox), _run_id(sandbox, container.directory))
+        container.exit = ContainerExit(KILLED, self._clock.now(), LOST)
+        container.ended.set()
+        on_exit()
 
     async def adopt(self, sandbox: Sandbox, on_exit: Callable[[], None]) -> list[Container]:
         runs = []
@@ -217,10 +259,10 @@ class ProcessRuntime:
         launcher = await self._living_launcher(directory)
         _read_state(container)
         if container.exit is None and launcher:
-            self._watch(container, launcher, on_exit)
+            self._watch(sandbox, container, launcher, on_exit)
             return container
         if container.exit is None:
-            container.exit = ContainerExit(KILLED, self._clock.now(), LOST)
+            await self._bury(sandbox, container, lambda: None)
         container.ended.set()
         return container
 
@@ -249,44 +291,56 @@ class ProcessRuntime:
     async def execute(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            self._python, "-I", "-S", LAUNCHER, "exec",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        order = marshal.dumps({"pid": container.pid, "launcher": container._launcher, "argv": list(argv)})
+        session = self.open_exec(sandbox, container, argv, StreamOptions(stdout=True, stderr=True))
+        said = bytearray()
         try:
-            output, _ = await asyncio.wait_for(process.communicate(order), limit.total_seconds())
+            async with asyncio.timeout(limit.total_seconds()):
+                end = await _heard(session, said)
         finally:
-            if process.returncode is None:
-                process.kill()  # the command inside dies with it
-                await process.wait()
-        return process.returncode or 0, output[:EXEC_OUTPUT].decode("utf-8", "replace")
+            session.close()  # the command inside dies with it
+        if end.trouble:
+            return NOT_RUN, end.trouble
+        return end.code, said[:EXEC_OUTPUT].decode("utf-8", "replace")
 
     def open_exec(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
     ) -> Session:
-        launch = Launch(self._python, LAUNCHER, sandbox.node.cluster, container.pid, container._launcher)
-        return open_session(launch, argv, options)
+        process = json.loads((container.directory / "config.json").read_text())["process"]
+        command = spec.for_command(process, argv, tty=options.tty)
+        launch = Launch(
+            self._python, LAUNCHER, sandbox.node.cluster, self._runc.prefix(_state(sandbox)),
+            _run_id(sandbox, container.directory), container.directory,
+        )  # fmt: skip
+        return open_session(launch, json.dumps(command).encode(), options)
 
     def open_attach(self, container: Container, options: StreamOptions) -> Session:
         return attach(container.directory, options)
 
 
-def _launcher_order(sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:
-    """What the launcher takes; its own program may tell when it serves and starts with SIGTERM blocked."""
-    own = order.image.is_echo and order.is_own_program
-    etc = tuple(
-        ("rw", f"/etc/{name}", str(sandbox.directory / name)) for name in ("hosts", "hostname", "resolv.conf")
-    )
-    mounts = [*order.image.mounts, *etc, *order.mounts]
-    env = dict(order.env)
-    return {
-        "directory": str(container.directory), "log": str(container.log), "argv": list(order.argv), "env": env,
-        "cwd": order.cwd, "uid": order.uid, "gid": order.gid, "mounts": mounts,
-        "tells_ready": own, "blocks_term": own, "stdin": order.stdin, "stdin_once": order.stdin_once,
-        "tty": order.tty,
-    }  # fmt: skip
+async def _heard(session: Session, said: bytearray) -> SessionEnd:
+    """All that the command says, and its end; what it leaves behind with its output open is not waited for."""
+
+    async def hear(output: Output) -> None:
+        while message := await output():
+            if len(said) < EXEC_OUTPUT:
+                said.extend(message.data)
+
+    hearing = [asyncio.ensure_future(hear(output)) for output in session.outputs()]
+    try:
+        end = await session.wait()
+        await asyncio.wait(hearing, timeout=LATE_OUTPUT)
+        return end
+    finally:
+        for task in hearing:
+            task.cancel()
+
+
+def stop_signal(name: str) -> signal.Signals:
+    """``SIGQUIT``, ``QUIT`` or ``3``, as images name it; SIGTERM for nothing and for what is none."""
+    text = name.upper().removeprefix("SIG")
+    with contextlib.suppress(ValueError, KeyError):
+        return signal.Signals(int(text)) if text.isdecimal() else signal.Signals[f"SIG{text}"]
+    return signal.SIGTERM
 
 
 def _kept(stack: contextlib.ExitStack, descriptor: int) -> int:
@@ -318,13 +372,26 @@ def _forget_runs(sandbox: Sandbox, name: str, *, before: int) -> None:
     for directory in (sandbox.directory / "containers" / name).iterdir():
         if directory.name.isdigit() and int(directory.name) < before:
             shutil.rmtree(directory, ignore_errors=True)
+    for directory in (sandbox.storage_directory / "containers" / name).glob("*"):
+        if directory.name.isdigit() and int(directory.name) < before:
+            shutil.rmtree(directory, ignore_errors=True)
     for log in _log_path(sandbox, name, 0).parent.glob("*.log*"):
         if (attempt := log.name.partition(".")[0]).isdigit() and int(attempt) < before:
             log.unlink(missing_ok=True)
 
 
+def _run_id(sandbox: Sandbox, directory: Path) -> str:
+    """What the runtime knows this run by."""
+    return f"{sandbox.pod.pod_id}-{directory.parent.name}-{directory.name}"
+
+
 def _container_id(sandbox: Sandbox, directory: Path) -> str:
-    return f"nodeport://{sandbox.pod.pod_id}-{directory.parent.name}-{directory.name}"
+    return f"nodeport://{_run_id(sandbox, directory)}"
+
+
+def _state(sandbox: Sandbox) -> Path:
+    """Where the runtime keeps what it knows of the pod's containers."""
+    return sandbox.directory / "runtime"
 
 
 def _read_state(container: Container) -> None:
@@ -333,8 +400,8 @@ def _read_state(container: Container) -> None:
         pid, started = running.split(" ", 1)
         container.pid, container.started_at = int(pid), parse_rfc3339(started)
     if ended := _read(container.directory / "exit"):
-        code, finished, message = ended.split(" ", 2)
-        container.exit = ContainerExit(int(code), parse_rfc3339(finished), message)
+        code, finished, reason, message = ended.split(" ", 3)
+        container.exit = ContainerExit(int(code), parse_rfc3339(finished), message, reason.strip("-"))
 
 
 def _is_locked(path: Path) -> bool:

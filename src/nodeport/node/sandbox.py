@@ -16,9 +16,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from nodeport.node import namespaces, network
-from nodeport.node.namespaces import NamespaceFile
 
 NAMESPACE_KINDS = ("net", "uts", "ipc")
+RUNTIME_KINDS = {"net": "network", "uts": "uts", "ipc": "ipc"}
 HOST_ALIASES_MARK = "# entries of the pod's hostAliases"
 
 
@@ -48,6 +48,10 @@ class NodeSurroundings:
     run_directory: Path
     log_directory: Path
     nameservers: tuple[str, ...] = ()
+
+    @property
+    def storage_directory(self) -> Path:
+        return self.log_directory.parent / "pods"
 
     @property
     def pods_directory(self) -> Path:
@@ -80,12 +84,17 @@ class Sandbox:
         own = {kind: self.directory / "ns" / kind for kind in NAMESPACE_KINDS if kind != "net"}
         return own if self.host_network else {"net": self.netns, **own}
 
-    def to_enter(self) -> list[NamespaceFile]:
-        """What a container is started in; a pod on the host's network uses the node's."""
-        files = [NamespaceFile(kind, path) for kind, path in self.namespace_files.items()]
+    @property
+    def storage_directory(self) -> Path:
+        """What the pod's containers write: their own layers and the volumes that are no memory."""
+        return self.node.storage_directory / self.pod.uid
+
+    def runtime_namespaces(self) -> dict[str, str]:
+        """What a container is started in, in the runtime's words; a pod on the host's network uses the node's."""
+        found = {"pid": ""} | {RUNTIME_KINDS[kind]: str(path) for kind, path in self.namespace_files.items()}
         if self.host_network and self.node.netns:
-            files.append(NamespaceFile("net", self.node.netns))
-        return files
+            found["network"] = str(self.node.netns)
+        return found
 
 
 def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
@@ -161,8 +170,16 @@ def remove(sandbox: Sandbox) -> None:
     network.remove_pod(sandbox.node.netns, sandbox.netns, address)
     for kind in NAMESPACE_KINDS:
         namespaces.remove(sandbox.directory / "ns" / kind)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(sandbox.directory)
+    for directory in (sandbox.directory, sandbox.storage_directory):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+
+
+def remove_strange_storage(node: NodeSurroundings) -> None:
+    """What containers wrote whose pods have no sandbox any more, as after a reboot."""
+    for directory in node.storage_directory.glob("*"):
+        if not (node.pods_directory / directory.name).exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def log_directory(node: NodeSurroundings, namespace: str, name: str, uid: str) -> Path:

@@ -22,9 +22,6 @@ from nodeport.node import attachments
 from nodeport.node.descriptors import Descriptor
 from nodeport.node.processes import CLUSTER_VARIABLE
 
-TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
-TTY_GROUP = 5
-
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -72,6 +69,57 @@ class Session(Protocol):
         ...
 
 
+class Terminal:
+    """The terminal of a command: its launcher sends it over the control socket once the command runs.
+
+    What comes there instead, or after it, is why there is no command.
+    """
+
+    def __init__(self, control: Descriptor) -> None:
+        self._control = control
+        self._opened: asyncio.Event = asyncio.Event()
+        self._opening = False
+        self._io: Descriptor | None = None
+        self.trouble = b""
+        self._closed = False
+
+    async def _get(self) -> Descriptor | None:
+        """None: there is none, or no longer."""
+        if not self._opening:
+            self._opening = True
+            try:
+                said, sent = await self._control.receive()
+                self.trouble = b"" if sent else said
+                if sent:
+                    self._io = Descriptor(sent[0])
+                    for extra in sent[1:]:
+                        os.close(extra)
+            finally:
+                self._opened.set()
+                if self._closed:
+                    self.close()
+        await self._opened.wait()
+        return self._io
+
+    async def read(self) -> ChannelMessage | None:
+        io = await self._get()
+        data = await io.read() if io else b""
+        return ChannelMessage(1, data) if data else None
+
+    async def write(self, data: bytes) -> None:
+        if io := await self._get():
+            await io.write(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        if (io := await self._get()) and io.number >= 0:
+            fcntl.ioctl(io.number, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> None:
+        self._closed = True
+        if self._io is not None:
+            self._io.close()
+
+
 @dataclass(slots=True)
 class ExecSession:
     """A command that was started for a client."""
@@ -81,23 +129,27 @@ class ExecSession:
     _control: Descriptor
     _stdin: Descriptor | None = None
     _outputs: list[tuple[int, Descriptor]] = field(default_factory=list)
-    _terminal: int = -1
+    _terminal: Terminal | None = None
 
     def outputs(self) -> Sequence[Output]:
+        if self._terminal is not None:
+            return [self._terminal.read]
         return [partial(_read, channel, descriptor) for channel, descriptor in self._outputs]
 
     async def write(self, data: bytes) -> None:
-        if self._stdin is not None:
+        if self._terminal is not None:
+            await self._terminal.write(data)
+        elif self._stdin is not None:
             await self._stdin.write(data)
 
     async def close_stdin(self) -> None:
         """A terminal stays open: its end of input is a character."""
-        if self._stdin is not None and self._terminal < 0:
+        if self._stdin is not None:
             self._stdin.close()
 
     async def resize(self, columns: int, rows: int) -> None:
-        if self._terminal >= 0:
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        if self._terminal is not None:
+            await self._terminal.resize(columns, rows)
 
     async def wait(self) -> SessionEnd:
         ended = Descriptor(os.dup(self._pidfd))
@@ -106,8 +158,10 @@ class ExecSession:
         finally:
             ended.close()
         code = self._reap()
-        trouble = (await self._control.read()).decode("utf-8", "replace")
-        return SessionEnd(code if code >= 0 else 128 - code, trouble)
+        said = await self._control.read()
+        if self._terminal is not None:
+            said = self._terminal.trouble or said
+        return SessionEnd(code if code >= 0 else 128 - code, said.decode("utf-8", "replace"))
 
     def _reap(self) -> int:
         """The exit code of the launcher, which has ended."""
@@ -121,9 +175,8 @@ class ExecSession:
         for descriptor in (self._stdin, *(output for _, output in self._outputs)):
             if descriptor is not None:
                 descriptor.close()
-        if self._terminal >= 0:
-            os.close(self._terminal)
-            self._terminal = -1
+        if self._terminal is not None:
+            self._terminal.close()
         if self._pid:
             _reap_later(self._pid, self._pidfd)
         else:
@@ -207,32 +260,36 @@ def attach(directory: Path, options: StreamOptions) -> AttachSession:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How the launcher of a session is started. ``pid``: the container's first process; ``parent``: its launcher."""
+    """How the launcher of a session is started. ``runtime``: the beginning of the runtime's command line; ``run_id``:
+    what it knows the container by; ``directory``: the container's, for the launcher's files."""
 
     python: str
     launcher: str
     cluster: str
-    pid: int
-    parent: int
+    runtime: Sequence[str]
+    run_id: str
+    directory: Path
 
 
-def open_session(launch: Launch, argv: Sequence[str], options: StreamOptions) -> ExecSession:
-    """Start ``argv`` beside the container's first process. Raises OSError."""
+def open_session(launch: Launch, process: bytes, options: StreamOptions) -> ExecSession:
+    """Start a command beside the container's own; ``process``: as the runtime takes it. Raises OSError."""
     with contextlib.ExitStack() as unused, contextlib.ExitStack() as given:
         ours, theirs = socket.socketpair()
         given.callback(theirs.close)
         control = ours.detach()
         unused.callback(os.close, control)
-        streams = (
-            _terminal_streams(unused, given, launch.pid) if options.tty else _pipes(unused, given, options)
-        )
-        order = {"pid": launch.pid, "launcher": launch.parent, "argv": list(argv), "tty": options.tty}
+        streams = _pipes(unused, given, StreamOptions() if options.tty else options)
+        order = {
+            "directory": str(launch.directory), "runtime": list(launch.runtime), "id": launch.run_id,
+            "process": process, "tty": options.tty,
+        }  # fmt: skip
         child = _spawn(launch, marshal.dumps(order), theirs.fileno(), streams.given)
         pidfd = os.pidfd_open(child)
         unused.pop_all()
     outputs = [(channel, Descriptor(fd)) for channel, fd in streams.outputs]
     stdin = Descriptor(streams.stdin) if streams.stdin >= 0 else None
-    return ExecSession(child, pidfd, Descriptor(control), stdin, outputs, streams.terminal)
+    talk = Descriptor(control)
+    return ExecSession(child, pidfd, talk, stdin, outputs, Terminal(talk) if options.tty else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,37 +299,6 @@ class _Streams:
     given: tuple[int, int, int]
     stdin: int
     outputs: tuple[tuple[int, int], ...]
-    terminal: int = -1
-
-
-def _terminal_streams(unused: contextlib.ExitStack, given: contextlib.ExitStack, pid: int) -> _Streams:
-    master, slave = open_terminal(pid)
-    given.callback(os.close, slave)
-    ends = [master, os.dup(master), os.dup(master)]
-    for fd in ends:
-        unused.callback(os.close, fd)
-    return _Streams((slave, slave, slave), ends[0], ((1, ends[1]),), ends[2])
-
-
-def open_terminal(pid: int) -> tuple[int, int]:
-    """Both ends of a terminal out of the container's own /dev/pts, where it has a name inside.
-
-    Nothing there can be put in the place of ``ptmx``: /dev/pts is a mount that only we can undo. A container without
-    it, as earlier launchers made them, gets one of the host's.
-    """
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        master = os.open(f"/proc/{pid}/root/dev/pts/ptmx", flags)
-    except FileNotFoundError:
-        return os.openpty()
-    try:
-        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
-        os.fchown(slave, Path(f"/proc/{pid}").stat().st_uid, TTY_GROUP)
-    except BaseException:
-        os.close(master)
-        raise
-    return master, slave
 
 
 def _pipes(unused: contextlib.ExitStack, given: contextlib.ExitStack, options: StreamOptions) -> _Streams:

@@ -11,7 +11,9 @@ from nodeport.client.rest import TransportError
 from nodeport.node import environment, pod_status, volumes
 from nodeport.node.containers import Keeper
 from nodeport.node.environment import ConfigError, PodFacts
-from nodeport.node.images import Image, ImageError
+from nodeport.node.images.base import Image, ImageError, PullPolicy, PullRequest
+from nodeport.node.oci.machine import accounts_of
+from nodeport.node.orders import container_order
 from nodeport.node.pod_record import PodRecord
 from nodeport.node.runtime import ContainerOrder
 from nodeport.node.sandbox import Sandbox
@@ -62,7 +64,9 @@ class ContainerStarter:
         )
 
     async def pull(self, keeper: Keeper) -> Image:
-        return await self._record.node.images.pull(str(keeper.spec.get("image") or ""))
+        policy = PullPolicy(keeper.spec.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT)
+        request = PullRequest(str(keeper.spec.get("image") or ""), policy)
+        return await self._record.node.images.resolve(request)
 
     def _pull_failed(self, keeper: Keeper, error: ImageError) -> timedelta:
         record, image = self._record, keeper.spec.get("image")
@@ -84,19 +88,13 @@ class ContainerStarter:
         pod = self._record.last_pod
         wanted = {*environment.setting_keys(keeper.spec), *volumes.setting_keys(pod)}
         settings = {key: await self._setting(*key) for key in wanted}
-        host = str(self._record.node.surroundings.address)
-        facts = PodFacts(pod, str(sandbox.address), host, settings)
-        variables = environment.environment(keeper.spec, image, facts)
-        uid, gid = environment.user(keeper.spec, pod)
-        return ContainerOrder(
-            name=keeper.name, attempt=keeper.next_attempt(), image=image,
-            argv=environment.arguments(keeper.spec, image, variables), env=variables,
-            cwd=keeper.spec.get("workingDir") or "/", uid=uid, gid=gid,
-            mounts=volumes.mounts(keeper.spec, facts, sandbox.directory / "volumes"),
-            is_own_program=not keeper.spec.get("command"),
-            stdin=bool(keeper.spec.get("stdin")), stdin_once=bool(keeper.spec.get("stdinOnce")),
-            tty=bool(keeper.spec.get("tty")),
-        )  # fmt: skip
+        node = self._record.node
+        host = str(node.surroundings.address)
+        facts = PodFacts(pod, str(sandbox.address), host, sandbox.pod.hostname, settings)
+        mounts = volumes.mounts(keeper.spec, facts, sandbox.directory / "volumes")
+        return container_order(
+            keeper.spec, keeper.next_attempt(), image, facts, node.machine, accounts_of(image), mounts
+        )
 
     async def _setting(self, plural: str, name: str) -> dict[str, str] | None:
         resource = CONFIG_MAPS if plural == "configmaps" else SECRETS

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nodeport.node import network, processes
 from nodeport.node.local import PARTS, Paths
+from nodeport.node.oci import cgroups
 
 END_PATIENCE = 3.0
 _MNT_DETACH = 2
@@ -23,11 +24,13 @@ def remove(paths: Paths) -> list[str]:
     others = [process for process in processes.of_cluster(paths.name) if process not in parts]
     daemons = [*parts, *(process for process in others if not _is_launcher(process.pid))]
     processes.end(daemons, END_PATIENCE)
-    # launchers take their containers along: killed, not asked, since nobody is left to wait for grace periods
+    # killed, not asked, since nobody is left to wait for grace periods; containers are found by their cgroups
     containers = [process for process in processes.of_cluster(paths.name) if process not in daemons]
     for process in containers:
         process.send(signal.SIGKILL)
     processes.wait_for_end(containers, END_PATIENCE)
+    cgroups.kill_below(paths.name)
+    cgroups.remove_below(paths.name)
     if daemons or containers:
         found.append(f"{len(daemons)} processes, {len(containers)} containers")
     if removed := network.remove_cluster(paths.name):

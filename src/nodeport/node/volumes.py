@@ -13,7 +13,7 @@ from typing import Any
 
 from nodeport.api.meta import JsonObject
 from nodeport.node.environment import ConfigError, PodFacts, SettingKey, field_value
-from nodeport.node.images import Mount
+from nodeport.node.oci.spec import Mount
 
 _DEFAULT_MODE = 0o644
 
@@ -55,7 +55,9 @@ def mounts(container: Mapping[str, Any], facts: PodFacts, directory: Path) -> tu
         if not inside.resolve().is_relative_to(source.resolve()):
             raise ConfigError(f"subPath {wanted['subPath']!r} leaves its volume")
         read_only = wanted.get("readOnly") or "emptyDir" not in volume
-        found.append(("ro" if read_only else "rw", wanted["mountPath"], str(inside)))
+        found.append(
+            Mount(wanted["mountPath"], str(inside), ("rbind", "rro" if read_only else "rw", "rprivate"))
+        )
     return tuple(found)
 
 

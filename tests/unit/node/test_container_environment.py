@@ -14,12 +14,14 @@ from nodeport.node.environment import (
     expand,
     field_value,
     setting_keys,
-    user,
 )
-from nodeport.node.images import Image
+from nodeport.node.images.base import Image, ImageConfig
+from nodeport.node.oci.spec import Mount
 
-IMAGE = Image("image", "id", ("/entry", "point"), "/bin", ())
-ECHO = Image("echo", "id", ("/echo",), "/bin", (), is_echo=True)
+IMAGE = Image(
+    "image", "id", ImageConfig(("/entry", "point"), ("default",), ("PATH=/bin", "A=of the image")), ()
+)
+ECHO = Image("echo", "id", ImageConfig(("/echo",)), (), describes_pod=True)
 
 
 def facts(settings: JsonObject | None = None, **spec: object) -> PodFacts:
@@ -27,7 +29,7 @@ def facts(settings: JsonObject | None = None, **spec: object) -> PodFacts:
         "metadata": {"name": "p", "namespace": "d", "uid": "u", "labels": {"app": "web"}},
         "spec": {"nodeName": "node-1", **spec},
     }
-    return PodFacts(pod, "10.244.1.2", "172.30.0.11", settings or {})
+    return PodFacts(pod, "10.244.1.2", "172.30.0.11", "p", settings or {})
 
 
 @pytest.mark.parametrize(
@@ -106,17 +108,19 @@ def test_the_built_in_program_listens_on_the_containers_ports() -> None:
 
 
 def test_command_replaces_the_entry_point_and_args_follow_it() -> None:
-    assert arguments({}, IMAGE, {}) == ("/entry", "point")
+    assert arguments({}, IMAGE, {}) == ("/entry", "point", "default")
     assert arguments({"args": ["$(A)"]}, IMAGE, {"A": "1"}) == ("/entry", "point", "1")
     assert arguments({"command": ["sh"], "args": ["-c"]}, IMAGE, {}) == ("sh", "-c")
 
 
-def test_the_containers_user_goes_before_the_pods() -> None:
-    shared = {"spec": {"securityContext": {"runAsUser": 5, "runAsGroup": 6}}}
-    assert user({}, shared) == (5, 6)
-    assert user({"securityContext": {"runAsUser": 7}}, shared) == (7, 6)
-    with pytest.raises(ConfigError, match="runAsNonRoot"):
-        user({"securityContext": {"runAsNonRoot": True}}, {"spec": {}})
+def test_without_any_program_there_is_nothing_to_run() -> None:
+    with pytest.raises(ConfigError, match="no command specified"):
+        arguments({}, Image("folder", "id", ImageConfig(), ()), {})
+
+
+def test_the_images_variables_come_first() -> None:
+    found = environment({"env": [{"name": "B", "value": "$(A)"}]}, IMAGE, facts())
+    assert (found["PATH"], found["B"], found["HOSTNAME"]) == ("/bin", "of the image", "p")
 
 
 @pytest.mark.parametrize("path", ["../out", "a/../../out"])
@@ -138,5 +142,8 @@ def test_volumes_are_filled_and_bound_read_only_but_for_empty_ones(tmp_path: Pat
     found = volumes.mounts(
         {"volumeMounts": wanted}, facts({("configmaps", "m"): {"k": "v"}}, volumes=specs), tmp_path
     )
-    assert found == (("rw", "/e", str(tmp_path / "e")), ("ro", "/c", str(tmp_path / "c")))
+    assert found == (
+        Mount("/e", str(tmp_path / "e"), ("rbind", "rw", "rprivate")),
+        Mount("/c", str(tmp_path / "c"), ("rbind", "rro", "rprivate")),
+    )
     assert (tmp_path / "c" / "k").read_text() == "v"

@@ -1,0 +1,88 @@
+"""The machine's cgroups, both versions: those of our containers are below one folder per cluster in each hierarchy.
+
+The folder is also how everything of a cluster is found and ended when its files are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+PREFIX = "nodeport."
+_TRIES, _PAUSE = 400, 0.005
+
+
+def is_unified(root: Path = ROOT) -> bool:
+    """Whether there is one hierarchy for all controllers (cgroup v2)."""
+    return (root / "cgroup.controllers").exists()
+
+
+def hierarchies(root: Path = ROOT) -> list[Path]:
+    """The mounted hierarchies: one with v2, one per controller with v1."""
+    if is_unified(root):
+        return [root]
+    return sorted(
+        path for path in root.glob("*") if (path / "cgroup.procs").exists() and not path.is_symlink()
+    )
+
+
+def of_cluster(cluster: str) -> str:
+    """Below every hierarchy's root."""
+    return f"/{PREFIX}{cluster}"
+
+
+def of_container(cluster: str, container_id: str) -> str:
+    return f"{of_cluster(cluster)}/{container_id}"
+
+
+def processes_below(cluster: str, root: Path = ROOT) -> set[int]:
+    found: set[int] = set()
+    for hierarchy in hierarchies(root):
+        for file in _folder(hierarchy, cluster).glob("**/cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found |= {int(word) for word in file.read_text().split()}
+    return found - {0}
+
+
+def kill_below(cluster: str, root: Path = ROOT) -> int:
+    """SIGKILL to every process of the cluster's containers, until none is left; how many there were at first."""
+    first = -1
+    for _ in range(_TRIES):
+        found = processes_below(cluster, root)
+        first = len(found) if first < 0 else first
+        if not found:
+            break
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE)
+    return first
+
+
+def remove_below(cluster: str, root: Path = ROOT) -> None:
+    """Forget the cluster's cgroups. The kernel needs a moment for those just left."""
+    for hierarchy in hierarchies(root):
+        top = _folder(hierarchy, cluster)
+        folders = sorted((path for path in top.glob("**/") if path.is_dir()), reverse=True)
+        for folder in folders:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _folder(hierarchy: Path, cluster: str) -> Path:
+    return hierarchy / of_cluster(cluster).lstrip("/")
