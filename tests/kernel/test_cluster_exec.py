@@ -63,8 +63,8 @@ def test_what_cannot_be_run_is_said_in_kubernetes_words(kubectl: StreamingKubect
     done = kubectl.run("exec", pod, "--", "nosuch")
     assert done.code == 1
     assert (
-        'error: Internal error occurred: error executing command in container: exec: "nosuch": executable file '
-        "not found in $PATH"
+        "error: Internal error occurred: error executing command in container: exec failed: unable to start container "
+        'process: exec: "nosuch": executable file not found in $PATH'
     ) in done.err
     assert (
         "container nope is not valid for pod web" in kubectl.run("exec", pod, "-c", "nope", "--", "true").err

@@ -277,7 +277,7 @@ def test_containers_see_neither_secrets_of_the_host_nor_other_pods(cluster: Loca
         "ls /var/lib/nodeport /root/.ssh /etc/shadow /run/nodeport/*/ /work 2>/dev/null; id -u; ls /proc | grep -c '^[0-9]';"
         "touch /usr/x 2>/dev/null || echo read-only; touch /tmp/x && echo writable;"
         "echo 1 2>/dev/null > /proc/sys/kernel/panic || echo protected; mount -t tmpfs x /mnt 2>/dev/null || echo unprivileged;"
-        "mkdir /sys/fs/cgroup/x 2>/dev/null || echo protected; ls /sys/firmware | wc -l"
+        "mkdir $(ls -d /sys/fs/cgroup/pids /sys/fs/cgroup 2>/dev/null | tail -1)/x 2>/dev/null || echo protected; ls /sys/firmware | wc -l"
     )
     cluster.pod("jail", command=["sh", "-c", script], spec_restartPolicy="Never")
     cluster.wait_for_pod("jail", lambda pod: pod["status"].get("phase") == "Succeeded", "success")

@@ -124,7 +124,7 @@ def process_config(process: Process) -> JsonObject:
         "user": {"uid": process.user.uid, "gid": process.user.gid,
                  "additionalGids": list(process.user.additional_gids)},
         "args": list(process.argv),
-        "env": [f"{name}={value}" for name, value in process.env.items()],
+        "env": _env([f"{name}={value}" for name, value in process.env.items()], tty=process.tty),
         "cwd": process.cwd or "/",
         "capabilities": {kind: sorted(process.capabilities) for kind in _CAPABILITY_SETS},
         "noNewPrivileges": process.no_new_privileges,
@@ -136,10 +136,13 @@ def process_config(process: Process) -> JsonObject:
 
 def for_command(process: JsonObject, argv: Sequence[str], *, tty: bool) -> JsonObject:
     """The process of a command that is run beside the container's own: the same, but for what it runs."""
-    env = list(process["env"])
-    if tty and not any(item.startswith("TERM=") for item in env):
-        env.append("TERM=xterm")
-    return {**process, "args": list(argv), "env": env, "terminal": tty}
+    return {**process, "args": list(argv), "env": _env(process["env"], tty=tty), "terminal": tty}
+
+
+def _env(variables: Sequence[str], *, tty: bool) -> list[str]:
+    """A terminal has a kind."""
+    has_kind = any(item.startswith("TERM=") for item in variables)
+    return [*variables, "TERM=xterm"] if tty and not has_kind else list(variables)
 
 
 def base_mounts(isolation: Isolation, place: Surroundings) -> list[Mount]:
