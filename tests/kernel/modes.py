@@ -6,24 +6,24 @@ packet by packet, without a kernel.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 from nodeport.forwarding.decide import Packet
-from nodeport.forwarding.table import ForwardingOptions, ForwardingTable, NodeFacts
-from nodeport.netlink.nftables.kernel import Nftables
-from nodeport.proxy.nftables.evaluate import Fate, fates
-from nodeport.proxy.nftables.proxier import NftablesProxier
+from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, IPAddress, NodeFacts
+from nodeport.proxy.modes import Mode, open_proxier
+from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.render import render
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.proxier import Proxier
+from nodeport.proxy.questions import Fate
 
 Trace = Callable[[Packet], frozenset[Fate]]
 """All that can become of a packet."""
-LocalAddresses = frozenset[IPv4Address]
+LocalAddresses = frozenset[IPAddress]
+Opener = Callable[[Path, Family, ForwardingOptions], AbstractContextManager[Proxier]]
 
 
 def _always() -> str:
@@ -32,12 +32,12 @@ def _always() -> str:
 
 @dataclass(frozen=True)
 class SuiteMode:
-    """``open(netns, options)`` gives a proxier whose rules stay when it is closed. ``lacks`` says what this machine
-    misses for real packets in this mode, nothing where it has all of it.
+    """``open(netns, family, options)`` gives a proxier whose rules stay when it is closed. ``lacks``: what this
+    machine misses for real packets in this mode; nothing where it has all of it.
     """
 
     name: str
-    open: Callable[[Path, ForwardingOptions], AbstractContextManager[Any]]
+    open: Opener
     tracer: Callable[[ForwardingTable, NodeFacts, ForwardingOptions, LocalAddresses], Trace] | None = None
     lacks: Callable[[], str] = _always
 
@@ -45,10 +45,16 @@ class SuiteMode:
         return self.name
 
 
-@contextlib.contextmanager
-def _open_nftables(netns: Path, options: ForwardingOptions) -> Iterator[NftablesProxier]:
-    with Nftables(netns) as kernel:
-        yield NftablesProxier(kernel, options)
+def _opener(mode: Mode) -> Opener:
+    def opened(netns: Path, family: Family, options: ForwardingOptions) -> AbstractContextManager[Proxier]:
+        used = ProxyOptions(
+            mode=mode,
+            keep_client_address=options.keep_client_address,
+            masquerade_all=options.masquerade_all,
+        )
+        return open_proxier(mode, family, netns, used)
+
+    return opened
 
 
 def _trace_nftables(
@@ -59,5 +65,5 @@ def _trace_nftables(
 
 
 MODES = [
-    SuiteMode("nftables", _open_nftables, _trace_nftables),
+    SuiteMode("nftables", _opener(Mode.NFTABLES), _trace_nftables),
 ]

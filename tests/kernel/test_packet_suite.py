@@ -16,7 +16,7 @@ from kernel.modes import MODES, SuiteMode, Trace
 from kernel.packets import ROWS, FrontendKind, Policy, Row, Sender, Situation
 from kernel.topology import PODS, EchoPods, Topology, ask, topology
 from nodeport.forwarding.decide import decide
-from nodeport.forwarding.table import ForwardingOptions, ForwardingTable, Protocol, Verdict
+from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, Protocol, Verdict
 
 PROTOCOLS = [Protocol.TCP, Protocol.UDP]
 SOCKETS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
@@ -100,7 +100,7 @@ def mode(request: pytest.FixtureRequest, cluster: Topology) -> Iterator[SuiteMod
     if missing:
         pytest.skip(missing)
     before = cluster.nft("n1", "list", "ruleset")
-    with used.open(cluster.namespace("n1"), OPTIONS) as proxier:
+    with used.open(cluster.namespace("n1"), Family.IPV4, OPTIONS) as proxier:
         proxier.resync(table(), NODE)
         yield used
         proxier.remove()

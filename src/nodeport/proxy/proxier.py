@@ -31,12 +31,20 @@ FAILURES: Final = (ProxierError, NetlinkError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """Where the kernel is not what the table wants; ``packet``: one that would notice, when one was found."""
+    """Where the kernel is not what the table wants; ``packet``: one that would notice, when one was found.
+
+    ``story``: who sends it to whom, what the table says about it, and what the kernel does with it.
+    """
 
     where: str
     wanted: str
     found: str
     packet: Packet | None = None
+    story: str = ""
+
+    def __str__(self) -> str:
+        noticed = self.story or "no packet was found that fares differently"
+        return f"{self.where}: wanted {self.wanted}, found {self.found}; {noticed}"
 
 
 class SlotMemory(Protocol):

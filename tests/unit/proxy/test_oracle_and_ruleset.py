@@ -19,8 +19,9 @@ from nodeport.forwarding.table import (
     Protocol,
     Verdict,
 )
-from nodeport.proxy.nftables.evaluate import Fate, fates
+from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.render import render
+from nodeport.proxy.questions import Fate
 
 NODE_ADDRESS = IPv4Address("172.31.7.11")
 SECOND_ADDRESS = IPv4Address("172.31.8.11")

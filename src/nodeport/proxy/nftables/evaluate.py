@@ -7,7 +7,7 @@ side and against the kernel on the other; ``trace`` can ask it which rule decide
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -16,17 +16,9 @@ from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import IPAddress, Verdict
 from nodeport.netlink.nftables import expressions as nft
 from nodeport.netlink.nftables.expressions import Code, Data, Expression, VerdictData
-from nodeport.netlink.nftables.objects import Hook, SetFlag
+from nodeport.netlink.nftables.objects import Chain, Hook, SetFlag
 from nodeport.proxy.nftables.ruleset import Ruleset
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a packet; ``destination`` is where it was translated to, if it was."""
-
-    verdict: Verdict
-    destination: tuple[IPAddress, int] | None = None
-    masquerade: bool = False
+from nodeport.proxy.questions import Fate
 
 
 class UnknownExpression(Exception):
@@ -45,6 +37,8 @@ def fates(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPAddress
 _REJECT: Final = "reject"
 _TRANSLATED: Final = "translated"
 _MASQUERADED: Final = "masqueraded"
+_ADDRESSES: Final = {4: (12, 16), 6: (8, 24)}
+"""Where the source and the destination address begin in the network header."""
 _Outcome = Code | str | None
 """How a chain ended: a terminal verdict, what a terminal statement did, or ``None`` when it ran out of rules."""
 
@@ -58,24 +52,43 @@ class _Machine:
     modulus: int = 1
     priority: bytes = bytes(4)
     destination: tuple[IPAddress, int] | None = None
+    masquerade: bool = False
     words: dict[int, bytes] = field(default_factory=dict)
 
     def run(self) -> Fate:
-        entry = Hook.OUTPUT if self.packet.from_node else Hook.PREROUTING
-        outcome = self._hook(entry)
-        if outcome == _REJECT:
-            return Fate(Verdict.REJECT)
-        if outcome is Code.DROP:
-            return Fate(Verdict.DROP)
-        masquerade = self._hook(Hook.POSTROUTING) == _MASQUERADED
+        for hook in self._path():
+            outcome = self._hook(hook)
+            if outcome == _REJECT:
+                return Fate(Verdict.REJECT)
+            if outcome is Code.DROP:
+                return Fate(Verdict.DROP)
         if self.destination is None:
-            return Fate(Verdict.PASS, None, masquerade)
-        return Fate(Verdict.FORWARD, self.destination, masquerade)
+            return Fate(Verdict.PASS, None, self.masquerade)
+        return Fate(Verdict.FORWARD, self.destination, self.masquerade)
+
+    def _path(self) -> Iterator[Hook]:
+        """The hooks in the packet's way; where it goes next is decided by the destination it has by then."""
+        yield Hook.OUTPUT if self.packet.from_node else Hook.PREROUTING
+        address, _ = self.destination or (self.packet.destination, 0)
+        is_local = address in self.local_addresses
+        if self.packet.from_node or not is_local:
+            if not self.packet.from_node:
+                yield Hook.FORWARD
+            yield Hook.POSTROUTING
+        if is_local:
+            yield Hook.INPUT
 
     def _hook(self, hook: Hook) -> _Outcome:
-        for chain in self.ruleset.chains.values():
-            if chain.hook is not None and chain.hook.hook is hook:
-                return self._chain(chain.name)
+        """A hook's base chains by priority; once the packet is translated, its other nat chains are over."""
+        translated = False
+        for chain in _base_chains(self.ruleset, hook):
+            if translated and chain.hook is not None and chain.hook.type == "nat":
+                continue
+            outcome = self._chain(chain.name)
+            if outcome in (_REJECT, Code.DROP):
+                return outcome
+            translated = translated or outcome in (_TRANSLATED, _MASQUERADED)
+            self.masquerade = self.masquerade or outcome == _MASQUERADED
         return None
 
     def _chain(self, name: str) -> _Outcome:
@@ -150,10 +163,11 @@ class _Machine:
 
     def _payload(self, item: Expression) -> bytes:
         address, port = self.destination or (self.packet.destination, self.packet.port)
+        source, destination = _ADDRESSES[address.version]
         match item.number("base"), item.number("offset"):
-            case nft.NETWORK_HEADER, 12:
+            case nft.NETWORK_HEADER, offset if offset == source:
                 return self.packet.source.packed
-            case nft.NETWORK_HEADER, 16:
+            case nft.NETWORK_HEADER, offset if offset == destination:
                 return address.packed
             case nft.TRANSPORT_HEADER, 2:
                 return port.to_bytes(2, "big")
@@ -214,7 +228,8 @@ class _Machine:
         return self._load(item, data)
 
     def _translation(self, item: Expression) -> tuple[IPAddress, int]:
-        address = ip_address(self._read(item.number("address"), 4))
+        length = len(self.packet.destination.packed)
+        address = ip_address(self._read(item.number("address"), length))
         return address, int.from_bytes(self._read(item.number("port"), 2), "big")
 
     def _load(self, item: Expression, data: bytes) -> bool:
@@ -225,7 +240,13 @@ class _Machine:
 
     def _read(self, register: int, length: int) -> bytes:
         start = _word(register)
-        return b"".join(self.words[start + index] for index in range((length + 3) // 4))[:length]
+        words = (self.words.get(start + index, bytes(4)) for index in range((length + 3) // 4))
+        return b"".join(words)[:length]
+
+
+def _base_chains(ruleset: Ruleset, hook: Hook) -> list[Chain]:
+    there = [chain for chain in ruleset.chains.values() if chain.hook is not None and chain.hook.hook is hook]
+    return sorted(there, key=lambda chain: chain.hook.priority if chain.hook else 0)
 
 
 def _word(register: int) -> int:

@@ -28,6 +28,7 @@ from nodeport.proxy.nftables.render import (
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.slots import KernelSlots
 from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
+from nodeport.proxy.nftables.verify import discrepancies
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.proxier import Discrepancy, Proxier
 
@@ -190,29 +191,11 @@ class NftablesProxier:
         return True
 
     def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
-        """Every chain, set and element in which the kernel and ``table`` differ."""
+        """Every chain, set and element in which the kernel and ``table`` differ, and who would notice."""
         wanted, _, _ = render(table.items(), node, self._options)
         listed, _ = self._kernel.list_table(self._table)
-        if listed is None:
-            return [Discrepancy(f"table {self._table.name}", "present", "absent")]
-        there = Ruleset.of_listing(listed)
-        found = [
-            Discrepancy(f"{kind} {name}", str(ours.get(name, "absent")), str(theirs.get(name, "absent")))
-            for kind, ours, theirs in (
-                ("chain", wanted.chains, there.chains),
-                ("set", wanted.sets, there.sets),
-            )
-            for name in sorted(ours.keys() | theirs.keys())
-            if ours.get(name) != theirs.get(name)
-        ]
-        for name in sorted(wanted.sets):
-            ours, theirs = wanted.elements_of(name), there.elements_of(name)
-            found += [
-                Discrepancy(f"{name} {key.hex()}", str(ours.get(key)), str(theirs.get(key)))
-                for key in sorted(ours.keys() | theirs.keys())
-                if ours.get(key) != theirs.get(key)
-            ]
-        return found
+        there = Ruleset.of_listing(listed) if listed else None
+        return discrepancies(wanted, there, table.items(), node)
 
     def remove(self) -> None:
         """Takes the table away, with everything in it."""

@@ -1,0 +1,183 @@
+"""What the kernel has against what the forwarding table wants, and a packet that would notice the difference. Pure.
+
+Equality of every chain, set and element proves that the kernel does what was rendered. Where they differ, packets that
+have to do with the difference are put to the oracle and followed through the kernel's ruleset, until one fares
+differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import ip_address
+from itertools import islice
+from typing import Final, TypeVar
+
+from nodeport.forwarding.decide import Packet
+from nodeport.forwarding.table import Forwarding, IPAddress, NodeFacts, Protocol, ServicePortName
+from nodeport.netlink.nftables.objects import Chain, Set, SetFlag
+from nodeport.proxy.nftables.evaluate import UnknownExpression, fates
+from nodeport.proxy.nftables.render import render_forwarding
+from nodeport.proxy.nftables.ruleset import Ruleset
+from nodeport.proxy.nftables.words import FieldValue, chain_words, data_words, fields, key_words
+from nodeport.proxy.proxier import Discrepancy
+from nodeport.proxy.questions import LOOPBACK, Fate, Questions, answers
+
+MOST_ELEMENTS: Final = 50
+"""So many elements of one set are told apart; what is wrong beyond them is only counted."""
+_MOST_QUESTIONS: Final = 5000
+"""So many packets are tried for one difference."""
+
+_T = TypeVar("_T", Chain, Set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    where: str
+    wanted: str
+    found: str
+    packets: Iterable[Packet]
+
+
+def discrepancies(
+    wanted: Ruleset,
+    there: Ruleset | None,
+    table: Iterable[tuple[ServicePortName, Forwarding]],
+    node: NodeFacts,
+) -> list[Discrepancy]:
+    """Where ``there`` (``None``: it is gone) differs from ``wanted``, the rendered ``table``; empty: nowhere."""
+    comparison = _Comparison(wanted, there or Ruleset(), table, node)
+    if there is None:
+        return [comparison.told(_Difference("the table", "there", "gone", comparison.questions.samples()))]
+    return [comparison.told(difference) for difference in comparison.differences()]
+
+
+@dataclass
+class _Comparison:
+    wanted: Ruleset
+    there: Ruleset
+    table: Iterable[tuple[ServicePortName, Forwarding]]
+    node: NodeFacts
+    _expected: dict[Packet, frozenset[Fate]] = field(default_factory=dict)
+
+    @cached_property
+    def questions(self) -> Questions:
+        return Questions(self.table, self.node)
+
+    def differences(self) -> Iterator[_Difference]:
+        yield from self._objects("chain", self.wanted.chains, self.there.chains, chain_words)
+        yield from self._objects("set", self.wanted.sets, self.there.sets, _set_words)
+        for name in sorted(self.wanted.sets.keys() & self.there.sets.keys()):
+            if self.wanted.elements_of(name) != self.there.elements_of(name):
+                yield from self._elements(self.wanted.sets[name])
+
+    def _objects(
+        self, kind: str, ours: Mapping[str, _T], theirs: Mapping[str, _T], words: Callable[[_T], str]
+    ) -> Iterator[_Difference]:
+        for name in sorted(ours.keys() | theirs.keys()):
+            mine, other = ours.get(name), theirs.get(name)
+            if mine != other:
+                wanted, found = (words(item) if item is not None else "absent" for item in (mine, other))
+                yield _Difference(f"{kind} {name}", wanted, found, self.questions.samples())
+
+    def _elements(self, item: Set) -> Iterator[_Difference]:
+        ours, theirs = self.wanted.elements_of(item.name), self.there.elements_of(item.name)
+        keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        for key in keys[:MOST_ELEMENTS]:
+            wanted, found = (
+                data_words(item, elements[key]) if key in elements else "absent"
+                for elements in (ours, theirs)
+            )
+            yield _Difference(
+                f"{key_words(item, key)} in {item.name}", wanted, found, self._packets(item, key)
+            )
+        left = keys[MOST_ELEMENTS:]
+        if left:
+            packets = (packet for key in left[:MOST_ELEMENTS] for packet in self._packets(item, key))
+            yield _Difference(f"{len(left)} more elements of {item.name}", "as rendered", "other", packets)
+
+    def _packets(self, item: Set, key: bytes) -> Iterator[Packet]:
+        """Those that have to do with an element: of the Service ports that need it, or of what it names itself."""
+        for name in self._owners.get((item.name, key), ()):
+            yield from self.questions.about(name)
+        yield from self._named(item, key)
+        yield from self.questions.samples()
+
+    @cached_property
+    def _owners(self) -> Mapping[tuple[str, bytes], list[ServicePortName]]:
+        owners: dict[tuple[str, bytes], list[ServicePortName]] = {}
+        for name, forwarding in self.questions.forwardings.items():
+            rendered = render_forwarding(name, forwarding, self.node)
+            own = ((item, key) for item, elements in rendered.own.items() for key in elements)
+            for element in (*own, *rendered.shared):
+                owners.setdefault(element, []).append(name)
+        return owners
+
+    def _named(self, item: Set, key: bytes) -> Iterator[Packet]:
+        if item.flags & SetFlag.INTERVAL:
+            yield from self._around(item, key)
+            return
+        values = fields(item, key)
+        addresses = [value for value in values if isinstance(value, IPAddress)]
+        ports = [value.port for value in values if isinstance(value, FieldValue) and value.port]
+        protocols = [Protocol(value) for value in _protocols(values)] or list(Protocol)
+        for port in ports:
+            for protocol in protocols:
+                for address in addresses:
+                    yield from self.questions.to(address, protocol, port)
+                if not addresses:
+                    yield from self.questions.to_port(protocol, port)
+        for address in dict.fromkeys(addresses):
+            yield from self.questions.of_address(address)
+
+    def _around(self, item: Set, key: bytes) -> Iterator[Packet]:
+        """Both edges of an interval, from inside and from outside, as senders and as destinations."""
+        for address in _edges(item, key):
+            yield from self.questions.by_sender(address)
+            yield from self.questions.of_address(address)
+            for place in list(self.questions.ports()):
+                yield from self.questions.to(address, *place)
+
+    def told(self, difference: _Difference) -> Discrepancy:
+        for packet in islice(difference.packets, _MOST_QUESTIONS):
+            expected = self._expected.get(packet)
+            if expected is None:
+                expected = self._expected[packet] = self.questions.fates(packet)
+            found = self._found(packet)
+            if expected != found:
+                told = answers(found) if not isinstance(found, str) else found
+                story = (
+                    f"{self.questions.words(packet)}: {answers(expected)} by the table, {told} in the kernel"
+                )
+                return Discrepancy(difference.where, difference.wanted, difference.found, packet, story)
+        return Discrepancy(difference.where, difference.wanted, difference.found)
+
+    def _found(self, packet: Packet) -> frozenset[Fate] | str:
+        local = frozenset({*self.node.addresses, LOOPBACK[packet.destination.version]})
+        try:
+            return fates(self.there, packet, local)
+        except UnknownExpression as error:
+            return f"meets an expression that is not ours ({error})"
+
+
+def _set_words(item: Set) -> str:
+    return f"key type {item.key_type:#x}, data type {item.data_type:#x}, flags {item.flags:#x}"
+
+
+def _protocols(values: Iterable[object]) -> Iterator[int]:
+    known = {protocol.value for protocol in Protocol}
+    for value in values:
+        if isinstance(value, FieldValue) and value.protocol in known:
+            yield value.protocol
+
+
+def _edges(item: Set, key: bytes) -> Iterator[IPAddress]:
+    length = item.key_length
+    if length not in (4, 16):
+        return
+    first = ip_address(key[:length])
+    last_number = int.from_bytes(key[length:], "big") - 1 if len(key) > length else (1 << 8 * length) - 1
+    for number in (int(first), last_number, int(first) - 1, last_number + 1):
+        if 0 <= number < 1 << 8 * length:
+            yield ip_address(number.to_bytes(length, "big"))

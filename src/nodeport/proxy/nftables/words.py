@@ -1,0 +1,95 @@
+"""Chains, keys and data in words close to nft's own, for those who must be told what differs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from nodeport.forwarding.table import IPAddress, Protocol
+from nodeport.netlink.nftables.expressions import Data, Expression, VerdictData
+from nodeport.netlink.nftables.objects import Chain, Set, SetFlag
+
+_ADDRESSES: Final = {7: 4, 8: 16}
+_PROTOCOL: Final = 12
+_PORT: Final = 13
+_CLASS: Final = 23
+_LENGTHS: Final = {**_ADDRESSES, _PROTOCOL: 1, _PORT: 2, _CLASS: 4}
+"""nft's type number -> bytes that count; every field takes up a multiple of four."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """A field that is no address: ``protocol`` and ``port`` where it is one, ``number`` in any case."""
+
+    number: int
+    protocol: int | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        known = {protocol.value: protocol.name.lower() for protocol in Protocol}
+        return known.get(self.number, str(self.number)) if self.protocol is not None else str(self.number)
+
+
+def fields(item: Set, key: bytes) -> list[IPAddress | FieldValue]:
+    """The fields of a key (of a set that is no interval set), as far as its types are known."""
+    return list(_fields(item.key_type, key))
+
+
+def _fields(kind: int, raw: bytes) -> Iterator[IPAddress | FieldValue]:
+    offset = 0
+    for part in _parts(kind):
+        length = _LENGTHS.get(part, 4)
+        value = raw[offset : offset + length]
+        offset += (length + 3) // 4 * 4
+        if part in _ADDRESSES and len(value) == length:
+            yield ip_address(value)
+        elif part == _PROTOCOL:
+            yield FieldValue(int.from_bytes(value, "big"), protocol=int.from_bytes(value, "big"))
+        elif part == _PORT:
+            yield FieldValue(int.from_bytes(value, "big"), port=int.from_bytes(value, "big"))
+        else:
+            yield FieldValue(int.from_bytes(value, "little"))
+
+
+def _parts(kind: int) -> list[int]:
+    """A concatenation's number holds six bits per field."""
+    parts: list[int] = []
+    while kind:
+        parts.insert(0, kind & 0x3F)
+        kind >>= 6
+    return parts
+
+
+def key_words(item: Set, key: bytes) -> str:
+    if item.flags & SetFlag.INTERVAL:
+        length = item.key_length
+        edges = [key[start : start + length] for start in range(0, len(key), length)]
+        return " up to, without, ".join(" . ".join(map(str, _fields(item.key_type, edge))) for edge in edges)
+    return " . ".join(map(str, fields(item, key)))
+
+
+def data_words(item: Set, data: Data) -> str:
+    if isinstance(data, VerdictData):
+        return f"{data.code.name.lower()} {data.chain}".strip()
+    return " . ".join(map(str, _fields(item.data_type, data))) if data else "present"
+
+
+def chain_words(chain: Chain) -> str:
+    hook = ""
+    if chain.hook is not None:
+        hook = f"{chain.hook.type} {chain.hook.hook.name.lower()} {chain.hook.priority}: "
+    rules = "; ".join(" ".join(map(_expression_words, rule.expressions)) for rule in chain.rules)
+    return hook + (rules or "no rule")
+
+
+def _expression_words(item: Expression) -> str:
+    values = (f"{name}={_value_words(value)}" for name, value in item.values)
+    return f"{item.name}({', '.join(values)})"
+
+
+def _value_words(value: int | str | Data) -> str:
+    if isinstance(value, VerdictData):
+        return f"{value.code.name.lower()} {value.chain}".strip()
+    return value.hex() if isinstance(value, bytes) else str(value)
