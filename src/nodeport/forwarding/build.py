@@ -10,8 +10,10 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from nodeport.api import meta
 from nodeport.api.meta import NamespacedName, labels
 from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, parse_address
+from nodeport.forwarding.sources import load_balancer_ranges, nodeport_ranges
 from nodeport.forwarding.table import (
     ClusterIP,
     Endpoint,
@@ -78,6 +80,8 @@ def build_service(
     candidates = candidates_by_port((item for item in slices if HEADLESS not in labels(item)), node)
     choices: dict[tuple[str, Protocol], EndpointChoice] = {}
     forwardings: dict[ServicePortName, Forwarding] = {}
+    ranges = load_balancer_ranges(spec, node.family)
+    nodeport_sources = nodeport_ranges(meta.annotations(service), node.family)
     for port in spec.get("ports") or ():
         protocol_name = port.get("protocol") or "TCP"
         if protocol_name not in Protocol.__members__:
@@ -88,24 +92,16 @@ def build_service(
             choice = choices[key] = choose(candidates.get(key, {}), node)
         frontends = tuple(_frontends(service, port, cluster_ip, node.family))
         name = ServicePortName(identity, *key)
-        forwardings[name] = _forwarding(spec, frontends, choice, node, options)
+        forwardings[name] = Forwarding(
+            frontends,
+            _internal_routes(choice, node, options, local=spec.get("internalTrafficPolicy") == "Local"),
+            _external_routes(choice, node, options, local=spec.get("externalTrafficPolicy") == "Local"),
+            choice.serving,
+            _affinity(spec),
+            ranges,
+            nodeport_sources,
+        )
     return forwardings
-
-
-def _forwarding(
-    spec: Mapping[str, Any],
-    frontends: tuple[Frontend, ...],
-    choice: EndpointChoice,
-    node: NodeFacts,
-    options: ForwardingOptions,
-) -> Forwarding:
-    return Forwarding(
-        frontends,
-        _internal_routes(choice, node, options, local=spec.get("internalTrafficPolicy") == "Local"),
-        _external_routes(choice, node, options, local=spec.get("externalTrafficPolicy") == "Local"),
-        choice.serving,
-        _affinity(spec),
-    )
 
 
 def _internal_routes(

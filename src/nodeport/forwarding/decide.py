@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nodeport.forwarding.sources import allowed_sources
 from nodeport.forwarding.table import (
     Endpoint,
     Forwarding,
@@ -29,6 +30,7 @@ class Packet:
     """The first packet of a connection, as it enters the node or leaves one of its processes.
 
     ``from_node``: sent by a process of the node itself. ``to_node``: the destination is an address of the node.
+    ``interface``: the one that it came in by, where that matters.
     """
 
     source: IPAddress
@@ -37,6 +39,7 @@ class Packet:
     port: int
     from_node: bool = False
     to_node: bool = False
+    interface: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,17 @@ class Decision:
 def source_of(packet: Packet, node: NodeFacts) -> Source:
     if packet.from_node:
         return Source.NODE
-    if any(packet.source in network for network in node.pod_networks):
-        return Source.POD
-    return Source.OUTSIDE
+    if node.pod_interfaces:
+        is_pod = any(_is_called(packet.interface, name) for name in node.pod_interfaces)
+    else:
+        is_pod = any(packet.source in network for network in node.pod_networks)
+    return Source.POD if is_pod else Source.OUTSIDE
+
+
+def _is_called(interface: str, pattern: str) -> bool:
+    if pattern.endswith("*"):
+        return interface.startswith(pattern[:-1])
+    return interface == pattern
 
 
 def decide(table: Iterable[tuple[ServicePortName, Forwarding]], node: NodeFacts, packet: Packet) -> Decision:
@@ -81,7 +92,6 @@ def _frontend_hit(
     table: Iterable[tuple[ServicePortName, Forwarding]], node: NodeFacts, packet: Packet
 ) -> tuple[ServicePortName, Route] | None:
     """The route of the frontend the packet is addressed to. An exact address goes before a NodePort."""
-    source = source_of(packet, node)
     by_port: tuple[ServicePortName, Route] | None = None
     for name, forwarding in table:
         if name.protocol is not packet.protocol:
@@ -89,11 +99,19 @@ def _frontend_hit(
         for frontend in forwarding.frontends:
             if not _addresses(frontend, node, packet):
                 continue
-            hit = (name, forwarding.routes(frontend).of(source))
+            hit = (name, _route(forwarding, frontend, node, packet))
             if not isinstance(frontend, NodePort):
                 return hit
             by_port = hit
     return by_port
+
+
+def _route(forwarding: Forwarding, frontend: Frontend, node: NodeFacts, packet: Packet) -> Route:
+    allowed = allowed_sources(forwarding, frontend, node)
+    exempt = packet.from_node and isinstance(frontend, NodePort)
+    if allowed is not None and not exempt and not any(packet.source in network for network in allowed):
+        return Route(Verdict.DROP)
+    return forwarding.routes(frontend).of(source_of(packet, node))
 
 
 def _addresses(frontend: Frontend, node: NodeFacts, packet: Packet) -> bool:

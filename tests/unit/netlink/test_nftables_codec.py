@@ -57,6 +57,7 @@ def test_an_expression_is_the_bytes_that_nft_sends(item: Expression, golden: str
 _VALUES = {
     Kind.U8: st.integers(0, 0xFF),
     Kind.U32: st.integers(0, 0xFFFFFFFF),
+    Kind.U64: st.integers(0, 0xFFFFFFFFFFFFFFFF),
     Kind.STRING: st.text("abc-", min_size=1),
     Kind.DATA: st.binary(min_size=1, max_size=16)
     | st.builds(VerdictData, st.sampled_from(Code), st.sampled_from(["", "chain"])),
@@ -81,8 +82,8 @@ def test_an_expression_of_somebody_else_is_kept_as_it_is() -> None:
 
 
 def test_an_attribute_that_the_expression_does_not_have_is_a_bug() -> None:
-    with pytest.raises(KeyError, match="masq has no port"):
-        expression("masq", port=1)
+    with pytest.raises(KeyError, match="masq has no address"):
+        expression("masq", address=1)
 
 
 @pytest.mark.parametrize(

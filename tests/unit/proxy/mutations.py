@@ -87,7 +87,7 @@ def _changed(item: Expression, **values: nft.Value) -> Expression:
 
 
 def _verdict(code: Code) -> Expression:
-    return expression("immediate", dreg=nft.Register.VERDICT, data=VerdictData(code))
+    return expression("immediate", dreg=nft.VERDICT_REGISTER, data=VerdictData(code))
 
 
 def _of_set(ruleset: Ruleset, item: Set, rng: random.Random, most: int) -> Iterator[Mutation]:

@@ -2,7 +2,8 @@
 
 A key is the concatenation of its fields, each padded to four bytes, exactly as the kernel compares it. In interval
 sets a key is the first address followed by the first address *after* the interval (empty when it ends with the
-address space): the kernel stores the two apart, nobody else needs to see that.
+address space): the kernel stores the two apart, nobody else needs to see that. In interval sets of concatenations it
+is the first concatenation followed by the last one, each of the full length.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _LIST_ELEM: Final = 1 | codec.NLA_F_NESTED
 _KEY: Final = 1
 _DATA: Final = 2
 _FLAGS: Final = 3
+_KEY_END: Final = 10
 _ELEMENTS_SET: Final = 2
 _ELEMENTS: Final = 3
 _INTERVAL_END: Final = 1
@@ -45,6 +47,8 @@ def element_payloads(table: Table, item: Set, elements: Mapping[bytes, Data]) ->
 
 
 def _encoded(item: Set, elements: Mapping[bytes, Data]) -> Iterable[bytes]:
+    if item.flags & SetFlag.CONCAT:
+        return (_range(key, item.key_length) for key in elements)
     if item.flags & SetFlag.INTERVAL:
         return _intervals(item, elements)
     if not item.flags & SetFlag.MAP:
@@ -59,6 +63,11 @@ def _plain_map(item: Set, elements: Mapping[bytes, Data]) -> list[bytes]:
     """The hot path: fixed lengths, so everything but key and data is constant."""
     front, middle, back = _map_frame(item.key_length, item.data_length)
     return [front + key + middle + data + back for key, data in elements.items() if isinstance(data, bytes)]
+
+
+def _range(key: bytes, length: int) -> bytes:
+    ends = encode_data(_KEY, key[:length]) + encode_data(_KEY_END, key[length:])
+    return codec.attribute(_LIST_ELEM, ends)
 
 
 def _general(key: bytes, data: Data) -> bytes:
@@ -108,14 +117,21 @@ def decode_elements(item: Set, payloads: Iterable[bytes]) -> dict[bytes, Data]:
             continue
         for _, raw in codec.attributes(listed) if listed else ():
             parts = codec.parse(raw)
-            key = decode_data(parts[_KEY])
-            if not isinstance(key, bytes):
-                raise codec.MalformedMessage(f"a key of set {item.name} is not a value")
-            if item.flags & SetFlag.INTERVAL:
+            key = _bytes(decode_data(parts[_KEY]), item)
+            if item.flags & SetFlag.CONCAT:
+                last = decode_data(parts[_KEY_END]) if _KEY_END in parts else key
+                elements[key + _bytes(last, item)] = b""
+            elif item.flags & SetFlag.INTERVAL:
                 edges.append((key, bool(int.from_bytes(parts.get(_FLAGS, b""), "big") & _INTERVAL_END)))
             else:
                 elements[key] = decode_data(parts[_DATA]) if _DATA in parts else b""
     return elements or _joined(edges)
+
+
+def _bytes(key: Data, item: Set) -> bytes:
+    if not isinstance(key, bytes):
+        raise codec.MalformedMessage(f"a key of set {item.name} is not a value")
+    return key
 
 
 def _uniform(item: Set, listed: bytes) -> dict[bytes, Data] | None:

@@ -44,14 +44,19 @@ Data = bytes | VerdictData
 Value = int | str | Data
 
 
-class Register(IntEnum):
-    """The registers as nft numbers them: the verdict, then words of four bytes."""
+VERDICT_REGISTER: Final = 0
+WORDS: Final = 16
+"""How many words of four bytes the registers have beside the verdict."""
 
-    VERDICT = 0
-    WORD_0 = 1
-    WORD_1 = 9
-    WORD_2 = 10
-    WORD_3 = 11
+
+def register(word: int) -> int:
+    """The number of the register that begins at ``word``, as the kernel lists it: every fourth has a short one."""
+    return 1 + word // 4 if word % 4 == 0 else 8 + word
+
+
+def word_of(register: int) -> int:
+    """The word at which a register begins."""
+    return 4 * (register - 1) if register <= 4 else register - 8
 
 
 class Kind(IntEnum):
@@ -61,6 +66,7 @@ class Kind(IntEnum):
     U32 = 2
     STRING = 3
     DATA = 4
+    U64 = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ ATTRIBUTES: Final[Mapping[str, Mapping[str, Attribute]]] = {
         "port_max": Attribute(6),
         "flags": Attribute(7, Kind.U32, 0),
     },
-    "masq": {"flags": Attribute(1, Kind.U32, 0)},
+    "masq": {"flags": Attribute(1, Kind.U32, 0), "port": Attribute(2), "port_max": Attribute(3)},
     "reject": {"type": Attribute(1), "code": Attribute(2, Kind.U8, 0)},
     "fib": {"dreg": Attribute(1), "result": Attribute(2), "flags": Attribute(3)},
     "ct": {
@@ -134,15 +140,25 @@ ATTRIBUTES: Final[Mapping[str, Mapping[str, Attribute]]] = {
         "type": Attribute(3),
         "offset": Attribute(4, Kind.U32, 0),
     },
+    "dynset": {
+        "set": Attribute(1, Kind.STRING),
+        "op": Attribute(3),
+        "sreg_key": Attribute(4),
+        "sreg_data": Attribute(5),
+        "timeout": Attribute(6, Kind.U64, 0),
+        "flags": Attribute(9, Kind.U32, 0),
+    },
 }
 
 NETWORK_HEADER: Final = 1
 TRANSPORT_HEADER: Final = 2
 META_PRIORITY: Final = 2
+META_IIFNAME: Final = 6
 META_L4PROTO: Final = 16
 CT_STATUS: Final = 2
 CT_PROTO_DST: Final = 12
 CT_DST_IP: Final = 20
+CT_DST_IP6: Final = 22
 CT_ORIGINAL: Final = 0
 IPS_DST_NAT: Final = 0x20
 FIB_ADDRESS_TYPE: Final = 3
@@ -153,10 +169,13 @@ NUMGEN_RANDOM: Final = 1
 DNAT: Final = 1
 NAT_ADDRESS_AND_PORT: Final = 3
 """NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED: the kernel lists them, so we say them"""
-FAMILY_IPV4: Final = 2
 REJECT_ICMP: Final = 0
 REJECT_TCP_RESET: Final = 1
 ICMP_PORT_UNREACHABLE: Final = 3
+ICMPV6_PORT_UNREACHABLE: Final = 4
+DYNSET_UPDATE: Final = 1
+"""Adds the element, or renews its timeout; data that are there stay."""
+DYNSET_DELETE: Final = 2
 CMP_EQ: Final = 0
 CMP_NEQ: Final = 1
 LOOKUP_INVERTED: Final = 1
@@ -223,6 +242,8 @@ def _encode_value(spec: Attribute, value: Value) -> bytes:
     match value:
         case int() if spec.kind is Kind.U8:
             return codec.u8(spec.number, value)
+        case int() if spec.kind is Kind.U64:
+            return codec.attribute(spec.number, value.to_bytes(8, "big"))
         case int():
             return codec.u32be(spec.number, value)
         case str():
@@ -254,7 +275,7 @@ def _decode(payload: bytes) -> Expression:
 
 def _decode_value(spec: Attribute, payload: bytes) -> Value:
     match spec.kind:
-        case Kind.U8 | Kind.U32:
+        case Kind.U8 | Kind.U32 | Kind.U64:
             return int.from_bytes(payload, "big")
         case Kind.STRING:
             return codec.text(payload)

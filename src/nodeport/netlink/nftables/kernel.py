@@ -34,7 +34,10 @@ Request = tuple[MessageType, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class ListedTable:
-    """All of one table as the kernel has it; ``elements`` by set name, absent where they were not asked for."""
+    """All of one table as the kernel has it; ``elements`` by set name, absent where they were not asked for.
+
+    Sets that packets fill are never listed: they are not anybody's to compare.
+    """
 
     handle: int
     chains: dict[str, Chain]
@@ -150,7 +153,11 @@ class Nftables(Connection):
             {chain.name: _with_rules(chain, rules.get(chain.name, ())) for chain in chains},
             rules,
             {item.set.name: item for item in sets},
-            {item.set.name: self.list_elements(table, item) for item in sets} if elements else {},
+            {
+                item.set.name: self.list_elements(table, item)
+                for item in sets
+                if elements and not item.set.is_dynamic
+            },
         )
 
     def list_elements(self, table: Table, listed: ListedSet) -> dict[bytes, Data]:

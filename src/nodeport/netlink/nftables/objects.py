@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -101,12 +102,16 @@ class SetFlag(IntEnum):
     MAP = 0x8
     TIMEOUT = 0x10
     EVAL = 0x20
+    """Rules add elements: what is in it is the packets' doing."""
+    CONCAT = 0x80
+    """With INTERVAL: ranges of a concatenation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Set:
     """A set, or (with a data type) a map. Types are nft's numbers, lengths bytes; ``userdata`` is what nft needs to
-    print it in its own syntax, and nothing to the kernel.
+    print it in its own syntax, and nothing to the kernel. ``size``: how many elements at most, 0: any number.
+    ``fields``: the lengths of what a CONCAT set's key consists of.
     """
 
     name: str
@@ -116,6 +121,12 @@ class Set:
     data_type: int = 0
     data_length: int = 0
     userdata: bytes = b""
+    size: int = 0
+    fields: tuple[int, ...] = ()
+
+    @property
+    def is_dynamic(self) -> bool:
+        return bool(self.flags & SetFlag.EVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,9 @@ _SET_KEY_TYPE: Final = 4
 _SET_KEY_LENGTH: Final = 5
 _SET_DATA_TYPE: Final = 6
 _SET_DATA_LENGTH: Final = 7
+_SET_DESCRIPTION: Final = 9
+_DESCRIPTION_SIZE: Final = 1
+_DESCRIPTION_FIELDS: Final = 2
 _SET_ID: Final = 10
 _SET_USERDATA: Final = 13
 _SET_HANDLE: Final = 16
@@ -234,15 +248,27 @@ def set_payload(table: Table, item: Set, identity: int) -> bytes:
         parts.append(codec.u32be(_SET_DATA_TYPE, item.data_type))
         if item.data_type != _VERDICT_TYPE:
             parts.append(codec.u32be(_SET_DATA_LENGTH, item.data_length))
+    if item.size or item.fields:
+        parts.append(codec.nested(_SET_DESCRIPTION, *_description(item)))
     parts.append(codec.u32be(_SET_ID, identity))
     if item.userdata:
         parts.append(codec.attribute(_SET_USERDATA, item.userdata))
     return b"".join(parts)
 
 
+def _description(item: Set) -> Iterator[bytes]:
+    if item.size:
+        yield codec.u32be(_DESCRIPTION_SIZE, item.size)
+    if item.fields:
+        lengths = (codec.nested(1, codec.u32be(1, length)) for length in item.fields)
+        yield codec.nested(_DESCRIPTION_FIELDS, *lengths)
+
+
 def decode_set(payload: bytes) -> ListedSet:
     parts = codec.parse(payload[4:])
     data_type = _number(parts, _SET_DATA_TYPE)
+    description = codec.parse(parts.get(_SET_DESCRIPTION, b""))
+    fields = codec.attributes(description.get(_DESCRIPTION_FIELDS, b""))
     item = Set(
         codec.text(parts[_SET_NAME]),
         _number(parts, _SET_KEY_TYPE),
@@ -251,6 +277,8 @@ def decode_set(payload: bytes) -> ListedSet:
         data_type,
         0 if data_type == _VERDICT_TYPE else _number(parts, _SET_DATA_LENGTH),
         parts.get(_SET_USERDATA, b""),
+        _number(description, _DESCRIPTION_SIZE),
+        tuple(_number(codec.parse(field), 1) for _, field in fields),
     )
     count = _number(parts, _SET_COUNT) if _SET_COUNT in parts else None
     return ListedSet(item, _number(parts, _SET_HANDLE), count)

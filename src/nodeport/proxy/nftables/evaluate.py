@@ -54,6 +54,7 @@ class _Machine:
     destination: tuple[IPAddress, int] | None = None
     masquerade: bool = False
     words: dict[int, bytes] = field(default_factory=dict)
+    remembered: dict[str, dict[bytes, Data]] = field(default_factory=dict)
 
     def run(self) -> Fate:
         for hook in self._path():
@@ -145,6 +146,9 @@ class _Machine:
                 return _MASQUERADED
             case "reject":
                 return _REJECT
+            case "dynset":
+                self._remember(item)
+                return True
         raise UnknownExpression(item.name)
 
     def _loaded(self, item: Expression) -> bytes | None:
@@ -179,13 +183,15 @@ class _Machine:
             return True
         if item.number("key") == nft.META_L4PROTO:
             return self._load(item, bytes((self.packet.protocol.value,)))
+        if item.number("key") == nft.META_IIFNAME:
+            return self._load(item, self.packet.interface.encode().ljust(16, b"\0"))
         return self._load(item, self.priority)
 
     def _conntrack(self, item: Expression) -> bytes:
         match item.number("key"):
             case nft.CT_STATUS:
                 return struct.pack("=I", nft.IPS_DST_NAT if self.destination else 0)
-            case nft.CT_DST_IP:
+            case nft.CT_DST_IP | nft.CT_DST_IP6:
                 return self.packet.destination.packed
             case nft.CT_PROTO_DST:
                 return self.packet.port.to_bytes(2, "big")
@@ -216,9 +222,11 @@ class _Machine:
         name = str(item["set"])
         definition = self.ruleset.sets[name]
         key = self._read(item.number("sreg"), definition.key_length)
-        elements = self.ruleset.elements_of(name)
-        if definition.flags & SetFlag.INTERVAL:
-            data: Data | None = b"" if _in_interval(elements, key) else None
+        elements = self.remembered.get(name) or self.ruleset.elements_of(name)
+        if definition.flags & SetFlag.CONCAT:
+            data: Data | None = b"" if _in_ranges(elements, key, definition.fields) else None
+        elif definition.flags & SetFlag.INTERVAL:
+            data = b"" if _in_interval(elements, key) else None
         else:
             data = elements.get(key)
         if not definition.flags & SetFlag.MAP:
@@ -227,19 +235,30 @@ class _Machine:
             return data or False
         return self._load(item, data)
 
+    def _remember(self, item: Expression) -> None:
+        """What a rule does to a set that packets fill: in ``remembered``, over what the ruleset holds."""
+        name = str(item["set"])
+        definition = self.ruleset.sets[name]
+        key = self._read(item.number("sreg_key"), definition.key_length)
+        known = self.remembered.setdefault(name, dict(self.ruleset.elements_of(name)))
+        if item.number("op") == nft.DYNSET_DELETE:
+            known.pop(key, None)
+        else:
+            known.setdefault(key, self._read(item.number("sreg_data"), definition.data_length))
+
     def _translation(self, item: Expression) -> tuple[IPAddress, int]:
         length = len(self.packet.destination.packed)
         address = ip_address(self._read(item.number("address"), length))
         return address, int.from_bytes(self._read(item.number("port"), 2), "big")
 
     def _load(self, item: Expression, data: bytes) -> bool:
-        start = _word(item.number("dreg"))
+        start = nft.word_of(item.number("dreg"))
         for offset in range(0, len(data), 4):
             self.words[start + offset // 4] = data[offset : offset + 4].ljust(4, b"\0")
         return True
 
     def _read(self, register: int, length: int) -> bytes:
-        start = _word(register)
+        start = nft.word_of(register)
         words = (self.words.get(start + index, bytes(4)) for index in range((length + 3) // 4))
         return b"".join(words)[:length]
 
@@ -249,11 +268,26 @@ def _base_chains(ruleset: Ruleset, hook: Hook) -> list[Chain]:
     return sorted(there, key=lambda chain: chain.hook.priority if chain.hook else 0)
 
 
-def _word(register: int) -> int:
-    """The index of a register's first word; the first sixteen bytes go by two numbers."""
-    return 0 if register == nft.Register.WORD_0 else register - 8
-
-
 def _in_interval(elements: Mapping[bytes, Data], key: bytes) -> bool:
     length = len(key)
     return any(item[:length] <= key and (len(item) == length or key < item[length:]) for item in elements)
+
+
+def _in_ranges(elements: Mapping[bytes, Data], key: bytes, fields: tuple[int, ...]) -> bool:
+    """Whether each field of ``key`` lies between those of the first and the last key of some element."""
+    length = len(key)
+    return any(
+        all(
+            item[at : at + size] <= key[at : at + size] <= item[length + at : length + at + size]
+            for at, size in _places(fields)
+        )
+        for item in elements
+    )
+
+
+def _places(fields: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Where each field of a concatenation begins, and its length: all are padded to words."""
+    at = 0
+    for size in fields:
+        yield at, size
+        at += (size + 3) // 4 * 4

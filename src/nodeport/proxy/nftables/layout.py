@@ -1,8 +1,6 @@
-"""The table ``ip nodeport``: its sets, its maps and its constant rules.
+"""The table ``nodeport`` of one family: the names of its sets and maps, what they hold, and what is always in them.
 
-Rules never change while the proxy runs, except that every number of endpoints in use has a chain of its own. What
-carries that number from one lookup to the next is ``meta priority``, set back before the packet leaves: no packet mark
-is used. README.md draws the hooks.
+``chains`` has the rules; README.md draws the hooks.
 """
 
 from __future__ import annotations
@@ -12,30 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from nodeport.forwarding.table import Family, ForwardingOptions, IPNetwork, NodeFacts, Protocol
-from nodeport.netlink.nftables import expressions as nft
-from nodeport.netlink.nftables.expressions import Code, Expression, Register, VerdictData, expression
-from nodeport.netlink.nftables.objects import (
-    FAMILY_IPV4,
-    FAMILY_IPV6,
-    BaseHook,
-    Chain,
-    Hook,
-    Rule,
-    Set,
-    SetFlag,
-    Table,
-)
+from nodeport.forwarding.table import Family, IPNetwork, NodeFacts, Protocol
+from nodeport.netlink.nftables.expressions import Code, Data, VerdictData
+from nodeport.netlink.nftables.objects import Set, SetFlag, Table
 from nodeport.proxy.nftables import typeof
-from nodeport.proxy.nftables.ruleset import Ruleset
+from nodeport.proxy.nftables.dialect import Dialect, dialect
+from nodeport.proxy.nftables.ruleset import Elements
 
 TABLE: Final = "nodeport"
-DSTNAT: Final = -100
-SRCNAT: Final = 100
-REJECT_CLASS: Final = 0xFFFE
-DROP_CLASS: Final = 0xFFFF
-MAXIMUM_ENDPOINTS: Final = 0xFF00
+REJECT_CLASS: Final = 0x7FFE
+DROP_CLASS: Final = 0x7FFF
+MAXIMUM_ENDPOINTS: Final = 0x7F00
 """Classes above are reserved; a route with more endpoints uses the first so many."""
+_SIZE_BITS: Final = 15
 
 POD_NETWORKS: Final = "pod-networks"
 SERVICE_NETWORKS: Final = "service-networks"
@@ -46,36 +33,64 @@ HAIRPINS: Final = "hairpins"
 PROTOCOLS: Final = "protocols"
 MASQUERADE_IPS: Final = "masquerade-ips"
 MASQUERADE_NODE_IPS: Final = "masquerade-node-ips"
-MASQUERADING: Final = "masquerading"
+RESTRICTED_IPS: Final = "restricted-ips"
+ALLOWED_SOURCES: Final = "allowed-sources"
+RESTRICTED_NODEPORTS: Final = "restricted-nodeports"
+ALLOWED_NODEPORT_SOURCES: Final = "allowed-nodeport-sources"
 REFUSE: Final = "refuse"
+
+AFFINITY: Final = "affinity"
+"""client . identity of a Service port -> ticket, with a timeout; filled by packets alone."""
+AFFINITY_SIZE: Final = 1 << 18
+"""How many clients are remembered at most, of all Services; those who find no place go to any endpoint."""
+
+
+IDENTITY_MASK: Final = 0x000FFFFF
+"""A ticket is 32 bits: these say which Service port, those above which of its endpoints (its seat)."""
+IDENTITY_BITS: Final = 20
+SEATS: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The three maps that serve one kind of frontend for one kind of sender, and the prefix of their chains.
+    """The maps that serve one kind of frontend for one kind of sender, and the prefix of their chains.
 
     ``classes``: frontend -> class; ``verdicts``: class -> chain or drop; ``endpoints``: frontend . slot -> endpoint.
+    With session affinity, besides: ``choices``: frontend . slot -> ticket; ``seats``: frontend . ticket -> endpoint. A
+    slot is a place among so many; a ticket is an endpoint's for life.
     """
 
     classes: str
     verdicts: str
     endpoints: str
+    choices: str
+    seats: str
     chain: str
     by_address: bool
 
-    def chain_name(self, size: int) -> str:
-        return f"{self.chain}-{size}"
+    def chain_name(self, size: int, timeout: int = 0) -> str:
+        """``timeout``: of session affinity, in seconds; 0 without."""
+        return f"{self.chain}-{size}-sticky-{timeout}" if timeout else f"{self.chain}-{size}"
 
 
-IPS: Final = Lookup("service-ips", "service-classes", "service-endpoints", "service", True)
-NODEPORTS: Final = Lookup("nodeports", "nodeport-classes", "nodeport-endpoints", "nodeport", False)
-OUTSIDE_IPS: Final = Lookup("outside-ips", "outside-classes", "outside-endpoints", "outside", True)
-OUTSIDE_NODEPORTS: Final = Lookup(
-    "outside-nodeports", "outside-nodeport-classes", "outside-nodeport-endpoints", "outside-nodeport", False
-)
+def _lookup(prefix: str, *, by_address: bool, classes: str = "") -> Lookup:
+    return Lookup(
+        classes or f"{prefix}s",
+        f"{prefix}-classes",
+        f"{prefix}-endpoints",
+        f"{prefix}-choices",
+        f"{prefix}-seats",
+        prefix,
+        by_address,
+    )
+
+
+IPS: Final = _lookup("service", by_address=True, classes="service-ips")
+NODEPORTS: Final = _lookup("nodeport", by_address=False)
+OUTSIDE_IPS: Final = _lookup("outside", by_address=True, classes="outside-ips")
+OUTSIDE_NODEPORTS: Final = _lookup("outside-nodeport", by_address=False)
 LOOKUPS: Final = (IPS, NODEPORTS, OUTSIDE_IPS, OUTSIDE_NODEPORTS)
 
-_ADDRESS: Final = 7
 _PROTOCOL: Final = 12
 _PORT: Final = 13
 _CLASS: Final = 23
@@ -85,7 +100,7 @@ _VERDICT: Final = 0xFFFFFF00
 
 def table(family: Family) -> Table:
     """The one table of this mode in a family."""
-    return Table(TABLE, FAMILY_IPV4 if family is Family.IPV4 else FAMILY_IPV6)
+    return Table(TABLE, dialect(family).netfilter_family)
 
 
 def masquerade_set(protocol: Protocol, *, node_only: bool) -> str:
@@ -93,300 +108,119 @@ def masquerade_set(protocol: Protocol, *, node_only: bool) -> str:
     return f"masquerade-{'node-' if node_only else ''}{protocol.name.lower()}"
 
 
-def class_key(size: int) -> bytes:
-    """A class as ``meta priority`` holds it: 32 bits, host-endian."""
-    return struct.pack("=I", size)
+def number(value: int) -> bytes:
+    """A class or a ticket, as ``meta priority`` holds it: 32 bits, host-endian."""
+    return struct.pack("=I", value)
 
 
-def constant_ruleset(node: NodeFacts, options: ForwardingOptions) -> Ruleset:
-    """Everything that does not depend on any Service."""
-    chains = {chain.name: chain for chain in _constant_chains(node, options)}
-    sets = {item.name: item for item in _sets()}
-    ruleset = Ruleset(chains, sets)
-    ruleset.elements[PROTOCOLS] = {bytes((protocol.value,)): b"" for protocol in Protocol}
-    ruleset.elements[POD_NETWORKS] = intervals(node.pod_networks)
-    ruleset.elements[SERVICE_NETWORKS] = intervals(node.service_networks)
-    ruleset.elements[NODEPORT_ADDRESSES] = intervals(node.nodeport_networks)
+def class_key(size: int, timeout: int = 0) -> bytes:
+    """The class of frontends with ``size`` endpoints and, with session affinity, a timeout in seconds."""
+    return number(timeout << _SIZE_BITS | size)
+
+
+def constant_elements(node: NodeFacts) -> Elements:
+    """The elements that do not depend on any Service."""
+    elements: Elements = {
+        PROTOCOLS: {bytes((protocol.value,)): b"" for protocol in Protocol},
+        POD_NETWORKS: intervals(node.pod_networks, node.family),
+        SERVICE_NETWORKS: intervals(node.service_networks, node.family),
+        NODEPORT_ADDRESSES: intervals(node.nodeport_networks, node.family),
+    }
     for lookup in LOOKUPS:
-        ruleset.elements[lookup.verdicts] = {
+        elements[lookup.verdicts] = {
             class_key(REJECT_CLASS): VerdictData(Code.GOTO, REFUSE),
             class_key(DROP_CLASS): VerdictData(Code.DROP),
         }
-    return ruleset
+    return elements
 
 
-def intervals(networks: Iterable[IPNetwork]) -> dict[bytes, nft.Data]:
+def intervals(networks: Iterable[IPNetwork], family: Family) -> dict[bytes, Data]:
     """Networks as elements of an interval set; touching and overlapping ones become one."""
+    ranges = sorted((int(item.network_address), int(item.broadcast_address)) for item in networks)
     merged: list[list[int]] = []
-    for network in sorted(networks):
-        first, after = int(network.network_address), int(network.broadcast_address) + 1
+    for first, last in ranges:
         if merged and first <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], after)
+            merged[-1][1] = max(merged[-1][1], last + 1)
         else:
-            merged.append([first, after])
+            merged.append([first, last + 1])
+    length = dialect(family).address_length
+    end = 1 << 8 * length
     return {
-        first.to_bytes(4, "big") + (after.to_bytes(4, "big") if after < 1 << 32 else b""): b""
+        first.to_bytes(length, "big") + (after.to_bytes(length, "big") if after < end else b""): b""
         for first, after in merged
     }
 
 
-def size_chain(lookup: Lookup, size: int) -> Chain:
-    """The chain that spreads connections over ``size`` endpoints, whoever's they are."""
-    rule = Rule(
-        (
-            expression("meta", dreg=Register.WORD_0, key=nft.META_L4PROTO),
-            expression("lookup", set=PROTOCOLS, sreg=Register.WORD_0),
-            expression("immediate", dreg=Register.WORD_0, data=bytes(4)),
-            expression("meta", key=nft.META_PRIORITY, sreg=Register.WORD_0),
-            *_frontend(by_address=lookup.by_address),
-            expression(
-                "numgen",
-                dreg=Register.WORD_3 if lookup.by_address else Register.WORD_2,
-                modulus=size,
-                type=nft.NUMGEN_RANDOM,
-            ),
-            expression("lookup", set=lookup.endpoints, sreg=Register.WORD_0, dreg=Register.WORD_0),
-            expression(
-                "nat",
-                type=nft.DNAT,
-                family=nft.FAMILY_IPV4,
-                address=Register.WORD_0,
-                port=Register.WORD_1,
-                flags=nft.NAT_ADDRESS_AND_PORT,
-            ),
-        )
-    )
-    return Chain(lookup.chain_name(size), (rule,))
+def sets(node: NodeFacts) -> dict[str, Set]:
+    """Every set and map of the table."""
+    words = dialect(node.family)
+    return {item.name: item for item in (*_plain_sets(words), *_source_sets(words), *_maps(words))}
 
 
-def _sets() -> Iterable[Set]:
+def _plain_sets(words: Dialect) -> Iterable[Set]:
     network_order, no_order = typeof.network_order(), typeof.no_order()
+    address, length = words.address_type, words.address_length
     for name in (POD_NETWORKS, SERVICE_NETWORKS, NODEPORT_ADDRESSES):
-        yield Set(name, _ADDRESS, 4, SetFlag.INTERVAL, userdata=network_order)
+        yield Set(name, address, length, SetFlag.INTERVAL, userdata=network_order)
     yield Set(PROTOCOLS, _PROTOCOL, 1, userdata=no_order)
     for name in (CLUSTER_IPS, LOCAL_ENDPOINTS):
-        yield Set(name, _ADDRESS, 4, userdata=network_order)
-    yield Set(HAIRPINS, _joined(_ADDRESS, _ADDRESS), 8, userdata=no_order)
-    for name in (MASQUERADE_IPS, MASQUERADE_NODE_IPS):
-        yield Set(name, _joined(_ADDRESS, _PROTOCOL, _PORT), 12, userdata=no_order)
+        yield Set(name, address, length, userdata=network_order)
+    yield Set(HAIRPINS, _joined(address, address), 2 * length, userdata=no_order)
+    for name in (MASQUERADE_IPS, MASQUERADE_NODE_IPS, RESTRICTED_IPS):
+        yield Set(name, _joined(*_fields(words, by_address=True)), length + 8, userdata=no_order)
+    yield Set(RESTRICTED_NODEPORTS, _joined(_PROTOCOL, _PORT), 8, userdata=no_order)
     for protocol in Protocol:
         for node_only in (False, True):
             yield Set(masquerade_set(protocol, node_only=node_only), _PORT, 2, userdata=network_order)
-    for lookup in LOOKUPS:
-        fields = (_ADDRESS, _PROTOCOL, _PORT) if lookup.by_address else (_PROTOCOL, _PORT)
-        length = 4 * len(fields)
-        yield Set(lookup.classes, _joined(*fields), length, SetFlag.MAP, _CLASS, 4, typeof.class_data())
-        yield Set(lookup.verdicts, _CLASS, 4, SetFlag.MAP, _VERDICT, userdata=typeof.class_verdicts())
+
+
+def _source_sets(words: Dialect) -> Iterable[Set]:
+    """Who may: a frontend and the networks that its packets may come from."""
+    for name, by_address in ((ALLOWED_SOURCES, True), (ALLOWED_NODEPORT_SOURCES, False)):
         yield Set(
-            lookup.endpoints,
-            _joined(*fields, _INTEGER),
-            length + 4,
-            SetFlag.MAP,
-            _joined(_ADDRESS, _PORT),
-            8,
-            typeof.endpoint_map(by_address=lookup.by_address),
+            name,
+            _joined(*_fields(words, by_address=by_address), words.address_type),
+            words.frontend_length(by_address=by_address) + words.address_length,
+            SetFlag.INTERVAL | SetFlag.CONCAT,
+            userdata=typeof.no_order(),
+            fields=(*((words.address_length,) if by_address else ()), 1, 2, words.address_length),
         )
+
+
+def _maps(words: Dialect) -> Iterable[Set]:
+    numbers = typeof.class_data()
+    for lookup in LOOKUPS:
+        fields = _fields(words, by_address=lookup.by_address)
+        length = words.frontend_length(by_address=lookup.by_address)
+        key, slot, seat = _joined(*fields), _joined(*fields, _INTEGER), _joined(*fields, _CLASS)
+        endpoint, endpoint_length = _joined(words.address_type, _PORT), words.endpoint_length
+        by_slot = typeof.endpoints_by_slot(words.family, by_address=lookup.by_address)
+        seat_by_slot = typeof.seats_by_slot(words.family, by_address=lookup.by_address)
+        yield Set(lookup.classes, key, length, SetFlag.MAP, _CLASS, 4, numbers)
+        yield Set(lookup.verdicts, _CLASS, 4, SetFlag.MAP, _VERDICT, userdata=typeof.class_verdicts())
+        yield Set(lookup.endpoints, slot, length + 4, SetFlag.MAP, endpoint, endpoint_length, by_slot)
+        yield Set(lookup.choices, slot, length + 4, SetFlag.MAP, _CLASS, 4, seat_by_slot)
+        yield Set(lookup.seats, seat, length + 4, SetFlag.MAP, endpoint, endpoint_length, typeof.no_orders())
+    yield Set(
+        AFFINITY,
+        _joined(words.address_type, _CLASS),
+        words.address_length + 4,
+        SetFlag.MAP | SetFlag.TIMEOUT | SetFlag.EVAL,
+        _CLASS,
+        4,
+        numbers,
+        AFFINITY_SIZE,
+    )
+
+
+def _fields(words: Dialect, *, by_address: bool) -> tuple[int, ...]:
+    """nft's types of a frontend's fields."""
+    return (words.address_type, _PROTOCOL, _PORT) if by_address else (_PROTOCOL, _PORT)
 
 
 def _joined(*types: int) -> int:
     """nft's number for a concatenation: six bits per field."""
-    number = 0
+    joined = 0
     for kind in types:
-        number = number << 6 | kind
-    return number
-
-
-def _constant_chains(node: NodeFacts, options: ForwardingOptions) -> Iterable[Chain]:
-    yield Chain(
-        "prerouting",
-        (
-            Rule((*_source(), _in_set(POD_NETWORKS), _goto("services")), "pods of this node"),
-            Rule((_jump("outside"),), "everybody else: traffic policy Local first"),
-            Rule((_goto("services"),)),
-        ),
-        BaseHook("nat", Hook.PREROUTING, DSTNAT),
-    )
-    yield Chain(
-        "output",
-        (Rule((_goto("services"),), "the node itself"),),
-        BaseHook("nat", Hook.OUTPUT, DSTNAT),
-    )
-    yield Chain(
-        "postrouting",
-        (Rule((*_translated(), _jump(MASQUERADING))),),
-        BaseHook("nat", Hook.POSTROUTING, SRCNAT),
-    )
-    yield Chain("outside", (_dispatch(OUTSIDE_IPS), _dispatch(OUTSIDE_NODEPORTS)))
-    refuse_unknown = Rule(
-        (*_destination(), _in_set(SERVICE_NETWORKS), _goto(REFUSE)),
-        "no such ClusterIP, or no such port on it",
-    )
-    yield Chain("services", (_dispatch(IPS), _dispatch(NODEPORTS), refuse_unknown))
-    yield Chain(REFUSE, tuple(_refuse()))
-    yield Chain(MASQUERADING, tuple(_masquerading(node, options)))
-    yield Chain("masquerade-nodeports", tuple(_masquerade_nodeports()))
-    yield masquerade_ips_chain(in_use=False)
-
-
-def masquerade_ips_chain(*, in_use: bool) -> Chain:
-    """Masquerading for external and load-balancer IPs; empty until there are any.
-
-    nft before 1.1 lists its rules but cannot read them back, so they are there only when they are needed.
-    """
-    rules = (
-        Rule((*_original_frontend(), _in_set(MASQUERADE_IPS), _masquerade())),
-        Rule((*_from_node(), *_original_frontend(), _in_set(MASQUERADE_NODE_IPS), _masquerade())),
-        Rule(
-            (*_original_frontend(), _in_set(MASQUERADE_NODE_IPS), _verdict(Code.ACCEPT)),
-            "its port may be a NodePort too",
-        ),
-    )
-    return Chain("masquerade-external", rules if in_use else ())
-
-
-def _masquerading(node: NodeFacts, options: ForwardingOptions) -> Iterable[Rule]:
-    yield Rule(
-        (*_source(), *_destination(Register.WORD_1), _in_set(HAIRPINS), _masquerade()),
-        "a pod through its own Service",
-    )
-    if not options.masquerade_all and options.keep_client_address:
-        yield Rule(
-            (*_destination(), _in_set(LOCAL_ENDPOINTS), _verdict(Code.RETURN)),
-            "replies pass this node: keep the client's address",
-        )
-    to_cluster_ip = (*_original_destination(), _in_set(CLUSTER_IPS))
-    if options.masquerade_all:
-        yield Rule((*to_cluster_ip, _masquerade()))
-    elif node.pod_networks:
-        foreign = (*_source(), _in_set(POD_NETWORKS, inverted=True))
-        yield Rule((*to_cluster_ip, *foreign, _masquerade()), "a ClusterIP, from no pod of this node")
-    yield Rule((*to_cluster_ip, _verdict(Code.RETURN)), "what is left of ClusterIPs comes back by itself")
-    yield Rule((_jump("masquerade-external"),))
-    yield Rule((*_original_destination(), _in_set(NODEPORT_ADDRESSES), _jump("masquerade-nodeports")))
-
-
-def _masquerade_nodeports() -> Iterable[Rule]:
-    for node_only in (False, True):
-        for protocol in Protocol:
-            yield Rule(
-                (
-                    *(_from_node() if node_only else ()),
-                    expression("meta", dreg=Register.WORD_0, key=nft.META_L4PROTO),
-                    _equals(bytes((protocol.value,))),
-                    _original_port(Register.WORD_0),
-                    _in_set(masquerade_set(protocol, node_only=node_only)),
-                    _masquerade(),
-                )
-            )
-
-
-def _refuse() -> Iterable[Rule]:
-    yield Rule(
-        (
-            expression("meta", dreg=Register.WORD_0, key=nft.META_L4PROTO),
-            _equals(bytes((Protocol.TCP.value,))),
-            expression("reject", type=nft.REJECT_TCP_RESET),
-        )
-    )
-    yield Rule((expression("reject", type=nft.REJECT_ICMP, code=nft.ICMP_PORT_UNREACHABLE),))
-
-
-def _dispatch(lookup: Lookup) -> Rule:
-    """Frontend -> class -> chain of that class. A miss in either map leaves the rule."""
-    local: tuple[Expression, ...] = ()
-    if not lookup.by_address:
-        local = (
-            *_destination(),
-            _in_set(NODEPORT_ADDRESSES),
-            expression("fib", dreg=Register.WORD_0, result=nft.FIB_ADDRESS_TYPE, flags=nft.FIB_DADDR),
-            _equals(struct.pack("=I", nft.RTN_LOCAL)),
-        )
-    return Rule(
-        (
-            *local,
-            *_frontend(by_address=lookup.by_address),
-            expression("lookup", set=lookup.classes, sreg=Register.WORD_0, dreg=Register.WORD_0),
-            expression("meta", key=nft.META_PRIORITY, sreg=Register.WORD_0),
-            expression("meta", dreg=Register.WORD_0, key=nft.META_PRIORITY),
-            expression("lookup", set=lookup.verdicts, sreg=Register.WORD_0, dreg=Register.VERDICT),
-        )
-    )
-
-
-def _frontend(*, by_address: bool) -> tuple[Expression, ...]:
-    """Loads ``[ip daddr .] meta l4proto . th dport`` into consecutive registers."""
-    words = [Register.WORD_0, Register.WORD_1, Register.WORD_2]
-    address = _destination(words.pop(0)) if by_address else ()
-    return (
-        *address,
-        expression("meta", dreg=words[0], key=nft.META_L4PROTO),
-        expression("payload", dreg=words[1], base=nft.TRANSPORT_HEADER, offset=2, length=2),
-    )
-
-
-def _source(word: Register = Register.WORD_0) -> tuple[Expression, ...]:
-    return (expression("payload", dreg=word, base=nft.NETWORK_HEADER, offset=12, length=4),)
-
-
-def _destination(word: Register = Register.WORD_0) -> tuple[Expression, ...]:
-    return (expression("payload", dreg=word, base=nft.NETWORK_HEADER, offset=16, length=4),)
-
-
-def _original_destination() -> tuple[Expression, ...]:
-    """What the client asked for, before the translation."""
-    return (expression("ct", dreg=Register.WORD_0, key=nft.CT_DST_IP, direction=nft.CT_ORIGINAL),)
-
-
-def _original_port(word: Register) -> Expression:
-    return expression("ct", dreg=word, key=nft.CT_PROTO_DST, direction=nft.CT_ORIGINAL)
-
-
-def _original_frontend() -> tuple[Expression, ...]:
-    return (
-        *_original_destination(),
-        expression("meta", dreg=Register.WORD_1, key=nft.META_L4PROTO),
-        _original_port(Register.WORD_2),
-    )
-
-
-def _from_node() -> tuple[Expression, ...]:
-    return (
-        expression("fib", dreg=Register.WORD_0, result=nft.FIB_ADDRESS_TYPE, flags=nft.FIB_SADDR),
-        _equals(struct.pack("=I", nft.RTN_LOCAL)),
-    )
-
-
-def _translated() -> tuple[Expression, ...]:
-    """``ct status dnat``"""
-    status = struct.pack("=I", nft.IPS_DST_NAT)
-    return (
-        expression("ct", dreg=Register.WORD_0, key=nft.CT_STATUS),
-        expression(
-            "bitwise", sreg=Register.WORD_0, dreg=Register.WORD_0, length=4, mask=status, xor=bytes(4)
-        ),
-        expression("cmp", sreg=Register.WORD_0, op=nft.CMP_NEQ, data=bytes(4)),
-    )
-
-
-def _in_set(name: str, *, inverted: bool = False) -> Expression:
-    return expression("lookup", set=name, sreg=Register.WORD_0, flags=nft.LOOKUP_INVERTED if inverted else 0)
-
-
-def _equals(value: bytes) -> Expression:
-    return expression("cmp", sreg=Register.WORD_0, op=nft.CMP_EQ, data=value)
-
-
-def _masquerade() -> Expression:
-    return expression("masq")
-
-
-def _jump(chain: str) -> Expression:
-    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.JUMP, chain))
-
-
-def _verdict(code: Code) -> Expression:
-    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(code))
-
-
-def _goto(chain: str) -> Expression:
-    return expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.GOTO, chain))
+        joined = joined << 6 | kind
+    return joined

@@ -18,6 +18,8 @@ from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.chains import OptionalChain, optional_chains, size_chain
+from nodeport.proxy.nftables.dialect import dialect
 from nodeport.proxy.nftables.render import (
     Rendered,
     SharedElement,
@@ -57,6 +59,8 @@ class NftablesProxier:
         self._shared: Counter[SharedElement] = Counter()
         self._sizes: Counter[SizeClass] = Counter()
         self._chains: dict[str, Chain] = {}
+        self._words = dialect(family)
+        self._optional: dict[str, OptionalChain] = {}
         self._counts: Counter[str] = Counter()
         self._generation = 0
         self._limit = kernel.send_limit()
@@ -84,8 +88,8 @@ class NftablesProxier:
                     raise
         self._sets, self._shared, self._sizes = wanted.sets, shared, sizes
         self._counts = Counter({name: len(items) for name, items in wanted.elements.items()})
-        sizes_in_use = {lookup.chain_name(size) for lookup, size in sizes}
-        self._chains = {name: chain for name, chain in wanted.chains.items() if name not in sizes_in_use}
+        self._chains = wanted.chains
+        self._optional = {name: chain for chain in optional_chains(node) for name in chain.sets}
         self._generation = generation
         return requests
 
@@ -114,9 +118,7 @@ class NftablesProxier:
         self._share(transaction, shared)
         self._resize(transaction, sizes)
         growth = _growth(transaction)
-        external = self._external_chain(growth)
-        if external is not None:
-            transaction.changed_chains.append(external)
+        transaction.changed_chains = self._optional_chains(growth)
         requests = 0
         for batch in batches(transaction, self._limit):
             self._kernel.commit(batch)
@@ -125,16 +127,22 @@ class NftablesProxier:
         self._shared.update(shared)
         self._sizes.update(sizes)
         self._counts.update(growth)
-        if external is not None:
-            self._chains[external.name] = external
+        for chain in (*transaction.new_chains, *transaction.changed_chains):
+            self._chains[chain.name] = chain
+        for name in transaction.old_chains:
+            del self._chains[name]
         return requests
 
-    def _external_chain(self, growth: Counter[str]) -> Chain | None:
-        """The chain for external IPs, when the first one comes or the last one goes."""
-        names = (layout.MASQUERADE_IPS, layout.MASQUERADE_NODE_IPS)
-        before = sum(self._counts[name] for name in names)
-        after = before + sum(growth[name] for name in names)
-        return layout.masquerade_ips_chain(in_use=bool(after)) if bool(before) != bool(after) else None
+    def _optional_chains(self, growth: Counter[str]) -> list[Chain]:
+        """Those that somebody needs from now on, and those that nobody needs any more."""
+        touched = {chain.name: chain for name, chain in self._optional.items() if growth[name]}
+        changed: list[Chain] = []
+        for chain in touched.values():
+            before = sum(self._counts[name] for name in chain.sets)
+            after = before + sum(growth[name] for name in chain.sets)
+            if bool(before) != bool(after):
+                changed.append(chain.chain(in_use=bool(after)))
+        return changed
 
     def _share(self, transaction: Transaction, growth: Counter[SharedElement]) -> None:
         """Shared elements come with their first user and go with their last."""
@@ -148,18 +156,18 @@ class NftablesProxier:
 
     def _resize(self, transaction: Transaction, growth: Counter[SizeClass]) -> None:
         """Likewise the chain for so many endpoints, and the verdict that leads there."""
-        for (lookup, size), number in growth.items():
-            before = self._sizes[lookup, size]
+        for item, number in growth.items():
+            before = self._sizes[item]
             if bool(before) == bool(before + number):
                 continue
-            chain = layout.size_chain(lookup, size)
-            verdict = VerdictData(Code.GOTO, chain.name)
+            lookup, size, timeout = item
+            name, key = lookup.chain_name(size, timeout), layout.class_key(size, timeout)
+            where = transaction.removed if before else transaction.added
+            where.setdefault(lookup.verdicts, {})[key] = VerdictData(Code.GOTO, name)
             if before:
-                transaction.removed.setdefault(lookup.verdicts, {})[layout.class_key(size)] = verdict
-                transaction.old_chains.append(chain.name)
+                transaction.old_chains.append(name)
             else:
-                transaction.added.setdefault(lookup.verdicts, {})[layout.class_key(size)] = verdict
-                transaction.new_chains.append(chain)
+                transaction.new_chains.append(size_chain(self._words, lookup, size, timeout))
 
     def is_undisturbed(self) -> bool:
         """Whether only we have committed anything since the last look: one small request."""
@@ -174,14 +182,11 @@ class NftablesProxier:
         if listed is None:
             return False
         there = Ruleset.of_listing(listed)
-        sizes = {lookup.chain_name(size) for lookup, size in +self._sizes}
-        if there.sets != self._sets or there.chains.keys() != self._chains.keys() | sizes:
-            return False
-        if any(there.chains[name].rules != chain.rules for name, chain in self._chains.items()):
-            return False
-        if any(len(there.chains[name].rules) != 1 for name in sizes):
+        if (there.sets, there.chains) != (self._sets, self._chains):
             return False
         for name, item in listed.sets.items():
+            if item.set.is_dynamic:
+                continue
             count = item.count
             if count is None or item.set.flags & SetFlag.INTERVAL:
                 count = len(self._kernel.list_elements(self._table, item))
@@ -225,6 +230,8 @@ def _growth(transaction: Transaction) -> Counter[str]:
         growth[name] += len(items)
     for name, items in transaction.removed.items():
         growth[name] -= len(items)
+    for name, (old, new) in transaction.replaced.items():
+        growth[name] += len(new) - len(old)
     return growth
 
 

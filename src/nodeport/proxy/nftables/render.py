@@ -7,17 +7,20 @@ several ports, the chain for so many endpoints) is counted by whoever applies it
 from __future__ import annotations
 
 import struct
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from nodeport.forwarding.sources import allowed_sources
 from nodeport.forwarding.table import (
     ClusterIP,
     Endpoint,
     Forwarding,
     ForwardingOptions,
     Frontend,
+    IPNetwork,
     Masquerade,
     NodeFacts,
     NodePort,
@@ -28,12 +31,15 @@ from nodeport.forwarding.table import (
 )
 from nodeport.netlink.nftables.expressions import Code, VerdictData
 from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.chains import constant_chains, optional_chains, size_chain
+from nodeport.proxy.nftables.dialect import dialect
 from nodeport.proxy.nftables.layout import Lookup
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 
 SharedElement = tuple[str, bytes]
 """Set name and key of an element that more than one Service port may ask for."""
-SizeClass = tuple[Lookup, int]
+SizeClass = tuple[Lookup, int, int]
+"""Where, how many endpoints, and the timeout of session affinity in seconds (0: none)."""
 
 _SLOTS: Final = [struct.pack("=I", slot) for slot in range(64)]
 
@@ -52,14 +58,22 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, node: NodeF
     rendered = Rendered()
     protocol = bytes((name.protocol.value, 0, 0, 0))
     spelled: dict[int, list[bytes]] = {}
+    sticky = forwarding.affinity is not None
     for frontend in forwarding.frontends:
         routes = forwarding.routes(frontend)
         key = _frontend_key(frontend, protocol)
         by_address = not isinstance(frontend, NodePort)
-        _add_route(rendered, layout.IPS if by_address else layout.NODEPORTS, key, routes.node, spelled)
+        inside = layout.IPS if by_address else layout.NODEPORTS
+        _add_route(rendered, inside, key, routes.node, spelled)
         if (routes.outside.verdict, routes.outside.endpoints) != (routes.node.verdict, routes.node.endpoints):
             outside = layout.OUTSIDE_IPS if by_address else layout.OUTSIDE_NODEPORTS
             _add_route(rendered, outside, key, routes.outside, spelled)
+            if sticky:
+                _add_affinity(rendered, outside, key, name, forwarding, routes.outside)
+        if sticky:
+            _add_affinity(rendered, inside, key, name, forwarding, routes.node)
+        if forwarding.source_ranges is not None or forwarding.nodeport_source_ranges is not None:
+            _add_sources(rendered, key, allowed_sources(forwarding, frontend, node), by_address=by_address)
         if isinstance(frontend, ClusterIP):
             rendered.shared.add((layout.CLUSTER_IPS, frontend.address.packed))
         else:
@@ -76,7 +90,7 @@ def render(
     table: Iterable[tuple[ServicePortName, Forwarding]], node: NodeFacts, options: ForwardingOptions
 ) -> tuple[Ruleset, Counter[SharedElement], Counter[SizeClass]]:
     """The whole ruleset for a table, and how many Service ports need each shared part of it."""
-    ruleset = layout.constant_ruleset(node, options)
+    ruleset = Ruleset(constant_chains(node, options), layout.sets(node), layout.constant_elements(node))
     elements = ruleset.elements
     shared: Counter[SharedElement] = Counter()
     sizes: Counter[SizeClass] = Counter()
@@ -92,17 +106,15 @@ def render(
         sizes.update(rendered.sizes)
     for item, key in shared:
         elements.setdefault(item, {})[key] = b""
-    for lookup, size in sizes:
-        chain = layout.size_chain(lookup, size)
+    words = dialect(node.family)
+    for lookup, size, timeout in sizes:
+        chain = size_chain(words, lookup, size, timeout)
         ruleset.chains[chain.name] = chain
-        elements[lookup.verdicts][layout.class_key(size)] = VerdictData(Code.GOTO, chain.name)
-    external = layout.masquerade_ips_chain(in_use=uses_external_ips(elements))
-    ruleset.chains[external.name] = external
+        elements[lookup.verdicts][layout.class_key(size, timeout)] = VerdictData(Code.GOTO, chain.name)
+    for optional in optional_chains(node):
+        if any(elements.get(item) for item in optional.sets):
+            ruleset.chains[optional.name] = optional.chain(in_use=True)
     return ruleset, shared, sizes
-
-
-def uses_external_ips(elements: Elements) -> bool:
-    return bool(elements.get(layout.MASQUERADE_IPS) or elements.get(layout.MASQUERADE_NODE_IPS))
 
 
 def frontend_key(name: ServicePortName, frontend: Frontend) -> bytes:
@@ -116,7 +128,7 @@ def slot_key(key: bytes, slot: int) -> bytes:
 
 def slot_of(data: bytes) -> tuple[int, int]:
     """The endpoint in a slot, as ``forwarding.diff`` wants it: address and port."""
-    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:6], "big")
+    return int.from_bytes(data[:-4], "big"), int.from_bytes(data[-4:-2], "big")
 
 
 def _frontend_key(frontend: Frontend, protocol: bytes) -> bytes:
@@ -137,15 +149,76 @@ def _add_route(
     data = spelled.get(id(route.endpoints))
     if data is None:
         data = spelled[id(route.endpoints)] = [
-            endpoint.address.packed + endpoint.port.to_bytes(2, "big") + b"\0\0"
-            for endpoint in route.endpoints[: layout.MAXIMUM_ENDPOINTS]
+            _endpoint_data(endpoint) for endpoint in route.endpoints[: layout.MAXIMUM_ENDPOINTS]
         ]
     size = len(data)
     classes[key] = layout.class_key(size)
-    rendered.sizes.add((lookup, size))
+    rendered.sizes.add((lookup, size, 0))
     slots = rendered.own.setdefault(lookup.endpoints, {})
     for slot, endpoint in enumerate(data):
         slots[slot_key(key, slot)] = endpoint
+
+
+def _add_affinity(
+    rendered: Rendered,
+    lookup: Lookup,
+    key: bytes,
+    name: ServicePortName,
+    forwarding: Forwarding,
+    route: Route,
+) -> None:
+    """What a frontend needs so that clients come back to their endpoints, on top of what spreads them."""
+    if route.verdict is not Verdict.FORWARD or forwarding.affinity is None:
+        return
+    endpoints = route.endpoints[: layout.SEATS]
+    timeout = int(forwarding.affinity.total_seconds())
+    rendered.own[lookup.classes][key] = layout.class_key(len(endpoints), timeout)
+    rendered.sizes.add((lookup, len(endpoints), timeout))
+    rendered.sizes.add((lookup, len(endpoints), 0))
+    choices = rendered.own.setdefault(lookup.choices, {})
+    seats = rendered.own.setdefault(lookup.seats, {})
+    for slot, (endpoint, ticket) in enumerate(zip(endpoints, tickets(name, endpoints), strict=True)):
+        choices[slot_key(key, slot)] = ticket
+        seats[key + ticket] = _endpoint_data(endpoint)
+
+
+def tickets(name: ServicePortName, endpoints: Sequence[Endpoint]) -> list[bytes]:
+    """What stands for each endpoint in the affinity map: told by the Service port's name and the endpoint's address
+    and port alone, so that it stays when others come and go, and after a restart.
+
+    Should two Service ports have one identity, a client of both is merely given a new endpoint when it changes between
+    them. Endpoints of one Service port never share a ticket: the later address takes the next seat.
+    """
+    identity = zlib.crc32(f"{name} {name.protocol.name}".encode()) & layout.IDENTITY_MASK
+    seats: dict[int, Endpoint] = {}
+    for endpoint in sorted(endpoints, key=lambda item: (int(item.address), item.port)):
+        seat = zlib.crc32(endpoint.address.packed + endpoint.port.to_bytes(2, "big")) % layout.SEATS
+        while seat in seats:
+            seat = (seat + 1) % layout.SEATS
+        seats[seat] = endpoint
+    found = {
+        endpoint: layout.number(seat << layout.IDENTITY_BITS | identity) for seat, endpoint in seats.items()
+    }
+    return [found[endpoint] for endpoint in endpoints]
+
+
+def _add_sources(
+    rendered: Rendered, key: bytes, allowed: Sequence[IPNetwork] | None, *, by_address: bool
+) -> None:
+    """Who may use a frontend; ``None``: everybody."""
+    if allowed is None:
+        return
+    restricted = layout.RESTRICTED_IPS if by_address else layout.RESTRICTED_NODEPORTS
+    sources = layout.ALLOWED_SOURCES if by_address else layout.ALLOWED_NODEPORT_SOURCES
+    rendered.own.setdefault(restricted, {})[key] = b""
+    rendered.own.setdefault(sources, {}).update(
+        (key + network.network_address.packed + key + network.broadcast_address.packed, b"")
+        for network in allowed
+    )
+
+
+def _endpoint_data(endpoint: Endpoint) -> bytes:
+    return endpoint.address.packed + endpoint.port.to_bytes(2, "big") + b"\0\0"
 
 
 def _add_masquerade(

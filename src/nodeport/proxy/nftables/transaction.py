@@ -149,11 +149,15 @@ def compare_elements(
     transaction: Transaction, name: str, old: Mapping[bytes, Data], new: Mapping[bytes, Data]
 ) -> None:
     """Adds to ``transaction`` what leads from the elements ``old`` to ``new`` in one set."""
-    if transaction.sets[name].flags & SetFlag.INTERVAL:
-        if old != new:
-            transaction.replaced[name] = (old, new)
-        return
     if old == new:
+        return
+    flags = transaction.sets[name].flags
+    if flags & SetFlag.CONCAT:  # ranges may not overlap even for a moment, but keep their bounds
+        gone = {key: data for key, data in old.items() if key not in new}
+        transaction.replaced[name] = (gone, {key: data for key, data in new.items() if key not in old})
+        return
+    if flags & SetFlag.INTERVAL:
+        transaction.replaced[name] = (old, new)
         return
     if not old:
         _put(transaction.added, name, new)

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from nodeport.forwarding.table import Family
+
 _KEY_BYTE_ORDER: Final = 0
 _DATA_BYTE_ORDER: Final = 1
 _KEY_TYPEOF: Final = 3
@@ -24,11 +26,12 @@ _META: Final = 9
 _CONCATENATION: Final = 13
 _NUMGEN: Final = 23
 
-_IP_HEADER: Final = 12
-_IP_DADDR: Final = 12
+_DADDR: Final = {Family.IPV4: (12, 12), Family.IPV6: (13, 9)}
+"""nft's numbers of the network header and of its field."""
 _TRANSPORT_HEADER: Final = 11
 _TRANSPORT_DPORT: Final = 2
 _L4PROTO: Final = 16
+_PRIORITY: Final = 2
 _RANDOM: Final = 1
 
 
@@ -52,19 +55,38 @@ def class_verdicts() -> bytes:
     return _number(_KEY_BYTE_ORDER, _HOST_ENDIAN) + _number(_DATA_BYTE_ORDER, _NO_BYTE_ORDER)
 
 
-def endpoint_map(*, by_address: bool) -> bytes:
+def no_orders() -> bytes:
+    """A map between concatenations."""
+    return _number(_KEY_BYTE_ORDER, _NO_BYTE_ORDER) + _number(_DATA_BYTE_ORDER, _NO_BYTE_ORDER)
+
+
+def endpoints_by_slot(family: Family, *, by_address: bool) -> bytes:
     """``typeof [ip daddr .] meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport``"""
-    address = _typed(_PAYLOAD, _number(0, _IP_HEADER), _number(1, _IP_DADDR))
-    port = _typed(_PAYLOAD, _number(0, _TRANSPORT_HEADER), _number(1, _TRANSPORT_DPORT))
+    endpoint = _concatenated([_address(family), _port()])
+    return (
+        no_orders() + _tlv(_KEY_TYPEOF, _slot(family, by_address=by_address)) + _tlv(_DATA_TYPEOF, endpoint)
+    )
+
+
+def seats_by_slot(family: Family, *, by_address: bool) -> bytes:
+    """``typeof [ip daddr .] meta l4proto . th dport . numgen random mod 2 : meta priority``"""
+    seat = _typed(_META, _number(0, _PRIORITY))
+    return class_data() + _tlv(_KEY_TYPEOF, _slot(family, by_address=by_address)) + _tlv(_DATA_TYPEOF, seat)
+
+
+def _slot(family: Family, *, by_address: bool) -> bytes:
     protocol = _typed(_META, _number(0, _L4PROTO))
     slot = _typed(_NUMGEN, _number(0, _RANDOM), _number(1, 2), _number(2, 0))
-    key = [address] if by_address else []
-    return (
-        _number(_KEY_BYTE_ORDER, _NO_BYTE_ORDER)
-        + _number(_DATA_BYTE_ORDER, _NO_BYTE_ORDER)
-        + _tlv(_KEY_TYPEOF, _concatenated([*key, protocol, port, slot]))
-        + _tlv(_DATA_TYPEOF, _concatenated([address, port]))
-    )
+    return _concatenated([*([_address(family)] if by_address else []), protocol, _port(), slot])
+
+
+def _address(family: Family) -> bytes:
+    header, field = _DADDR[family]
+    return _typed(_PAYLOAD, _number(0, header), _number(1, field))
+
+
+def _port() -> bytes:
+    return _typed(_PAYLOAD, _number(0, _TRANSPORT_HEADER), _number(1, _TRANSPORT_DPORT))
 
 
 def _concatenated(parts: Sequence[bytes]) -> bytes:
