@@ -263,6 +263,10 @@ class ForwardingTable:
     def items(self) -> Iterator[tuple[ServicePortName, Forwarding]]:
         return iter(self._effective.items())
 
+    def snapshot(self) -> ForwardingTable:
+        """All of it as it is now, to be read elsewhere while this one changes."""
+        return ForwardingTable(dict(self._wanted), dict(self._effective))
+
     def services(self) -> Iterator[NamespacedName]:
         return iter(self._wanted)
 

@@ -25,7 +25,9 @@ class ProxyOptions:
     ``families``: each gets a table and a proxier. ``pod_networks``, or ``pod_interfaces`` (names; one that ends in
     ``*`` stands for all that begin so), overrule the Node's podCIDRs. ``localhost_nodeports``: NodePorts answer the
     node's own processes on loopback. ``check_interval``: how often the kernel is asked whether somebody
-    else touched its nf_tables, and so how long a flushed table stays away. ``health``: (host, port), ``None``: off.
+    else touched its nf_tables, and so how long a flushed table stays away. ``audit_interval``: how often all of the
+    kernel is compared with all of the table although nobody seems to have touched it. ``health``: (host, port),
+    ``None``: off.
     """
 
     mode: Mode = Mode.NFTABLES
@@ -38,6 +40,7 @@ class ProxyOptions:
     keep_client_address: bool = True
     masquerade_all: bool = False
     check_interval: timedelta = timedelta(milliseconds=500)
+    audit_interval: timedelta = timedelta(minutes=15)
     health: tuple[str, int] | None = ("0.0.0.0", 10256)
 
     @property

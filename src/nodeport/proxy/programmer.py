@@ -29,9 +29,10 @@ from nodeport.forwarding.table import (
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
+from nodeport.proxy.audit import AuditSchedule
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.options import ProxyOptions
-from nodeport.proxy.proxier import FAILURES, NoSlots, Proxier, SlotMemory
+from nodeport.proxy.proxier import FAILURES, Discrepancy, NoSlots, Proxier, SlotMemory
 
 SLICE_INDEX: Final = "proxy.service"
 """The informer's index of slices by Service."""
@@ -51,6 +52,8 @@ class Caches:
 
 
 _Settle = Callable[[ServicePortName, Forwarding], Forwarding]
+Audit = Callable[[ForwardingTable, NodeFacts], list[Discrepancy]]
+"""Compares the kernel with a table, in whatever thread; raises ``FAILURES``."""
 
 
 class Programmer:
@@ -69,6 +72,7 @@ class Programmer:
         self.programmed = asyncio.Event()
         self._dirty: dict[NamespacedName, None] = {}
         self._resync_due = True
+        self._commits = 0
         self._wake = asyncio.Event()
         self._warned: set[NamespacedName] = set()
         self._stale: dict[ServicePortName, Change] = {}
@@ -156,6 +160,7 @@ class Programmer:
         if wanted:
             self._remember_stale(wanted)
             self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
+            self._commits += 1
             proxier.apply(wanted, self.node)
             self._resync_due = False
 
@@ -177,6 +182,7 @@ class Programmer:
             self.node = facts
             for service in list(self.table.services()):
                 self._replace(service)
+        self._commits += 1
         requests = proxier.resync(self.table, self.node)
         self._resync_due = False
         self._remember_stale(Change(name, None, forwarding) for name, forwarding in self.table.items())
@@ -204,19 +210,39 @@ class Programmer:
             )
         return built
 
-    async def guard(self, proxier: Proxier) -> None:
-        """Notices when somebody else changed our table, and mends it."""
+    async def guard(self, proxier: Proxier, audit: Audit) -> None:
+        """Notices when somebody else changed what is ours, and has it mended."""
+        schedule = AuditSchedule(self._options.audit_interval, self._clock.monotonic())
         while True:
             await self._clock.sleep(self._options.check_interval.total_seconds())
             try:
-                if self._resync_due or proxier.is_undisturbed():
+                if self._resync_due:
                     continue
-                if not proxier.is_intact():
-                    _log.warning("somebody changed what is ours for %s; putting it right", self.family)
-                    self._resync_due = True
-                    self._wake.set()
+                if not proxier.is_undisturbed():
+                    schedule.disturbed()
+                    if not proxier.is_intact():
+                        self._mend("somebody changed what is ours")
+                        continue
+                if schedule.is_due(self._clock.monotonic()):
+                    await self._audit(schedule, audit)
             except FAILURES as error:
                 _log.warning("cannot ask the kernel about what is ours for %s: %s", self.family, error)
+
+    async def _audit(self, schedule: AuditSchedule, audit: Audit) -> None:
+        """Compares everything, in another thread; what was committed meanwhile makes the answer worthless."""
+        schedule.begin(self._clock.monotonic())
+        commits = self._commits
+        found = await asyncio.to_thread(audit, self.table.snapshot(), self.node)
+        schedule.end(self._clock.monotonic())
+        if self._dirty or self._resync_due or self._commits != commits:
+            schedule.disturbed()
+        elif found:
+            self._mend(f"the kernel is not as it should be ({len(found)} differences): {found[0]}")
+
+    def _mend(self, why: str) -> None:
+        _log.warning("%s: %s; putting it right", self.family, why)
+        self._resync_due = True
+        self._wake.set()
 
 
 @contextlib.contextmanager

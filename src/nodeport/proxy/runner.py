@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from nodeport.client.informer import Informer
 from nodeport.forwarding.table import Family, ForwardingTable, NodeFacts
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
+from nodeport.proxy.audit import audit
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.health import Health, serve_health
 from nodeport.proxy.modes import open_proxier
@@ -83,13 +85,14 @@ class ProxyRunner:
             for informer in (caches.services, caches.slices, caches.nodes):
                 await informer.wait_until_synced()
             self._subscribe()
+            compare = partial(audit, netns=self._netns, options=self._options)
             async with asyncio.TaskGroup() as tasks:
                 for family, proxier in proxiers.items():
                     programmer = self._programmers[family]
                     programmer.start_over(proxier)
                     cleans = cleaner if family is Family.IPV4 else None
                     tasks.create_task(programmer.follow(proxier, cleans), name=f"proxy-follow-{family}")
-                    tasks.create_task(programmer.guard(proxier), name=f"proxy-guard-{family}")
+                    tasks.create_task(programmer.guard(proxier, compare), name=f"proxy-guard-{family}")
                 if self._options.health is not None:
                     tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
 
