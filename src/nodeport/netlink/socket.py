@@ -40,7 +40,8 @@ _RECEIVE_BUFFER: Final = 1 << 22
 _SEND_RESERVE: Final = 1 << 16
 _MAXIMUM_SEND: Final = 1 << 28
 """Beyond this a batch is not worth the unswappable memory: the caller splits it."""
-_UNPRIVILEGED_SEND: Final = 1 << 17
+_SEND_OVERHEAD: Final = 64
+"""What the kernel keeps of a send buffer for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,15 @@ class NetlinkSocket:
         self._socket.send(buffer)
 
     def send_limit(self) -> int:
-        """How many bytes one ``send`` can surely take: what a batch must be split by."""
+        """How many bytes one ``send`` can surely take: what a batch must be split by.
+
+        Without the host's CAP_NET_ADMIN it is what ``net.core.wmem_max`` leaves.
+        """
         self._grow_send_buffer(_SEND_RESERVE)
-        return _MAXIMUM_SEND if self._send_limit >= _SEND_RESERVE else _UNPRIVILEGED_SEND
+        if self._send_limit >= _SEND_RESERVE:
+            return _MAXIMUM_SEND
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAXIMUM_SEND)
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _SEND_OVERHEAD
 
     def _grow_send_buffer(self, size: int) -> None:
         with contextlib.suppress(PermissionError):  # not root of the host: net.core.wmem_max decides

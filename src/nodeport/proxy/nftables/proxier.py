@@ -32,6 +32,7 @@ from nodeport.proxy.nftables.slots import KernelSlots
 from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
 from nodeport.proxy.nftables.verify import discrepancies
 from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.portions import halves
 from nodeport.proxy.proxier import Discrepancy, Proxier
 
 _ATTEMPTS: Final = 10
@@ -103,7 +104,11 @@ class NftablesProxier:
         return requests, generation
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
-        """Sends what ``changes`` change, as one batch; returns the number of requests."""
+        """Sends what ``changes`` change; returns the number of requests.
+
+        As one batch, and so all of it or nothing. Where the socket does not take that, whole Services in one batch
+        each; a Service too large for one is added from its endpoints to its frontends, and removed the other way round.
+        """
         transaction = Transaction(self._table, self._sets)
         old, new = Elements(), Elements()
         shared: Counter[SharedElement] = Counter()
@@ -119,8 +124,11 @@ class NftablesProxier:
         self._resize(transaction, sizes)
         growth = _growth(transaction)
         transaction.changed_chains = self._optional_chains(growth)
-        requests = 0
-        for batch in batches(transaction, self._limit):
+        requests, sent = 0, list(batches(transaction, self._limit))
+        first, second = halves(changes) if len(sent) > 1 else (changes, [])
+        if second:
+            return self.apply(first, node) + self.apply(second, node)
+        for batch in sent:
             self._kernel.commit(batch)
             self._generation = _next(self._generation)
             requests += len(batch)

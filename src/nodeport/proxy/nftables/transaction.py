@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from nodeport.netlink import codec
@@ -24,8 +25,16 @@ Group = list[Request]
 
 _CREATE: Final = codec.NLM_F_CREATE
 _APPEND: Final = codec.NLM_F_CREATE | codec.NLM_F_APPEND
-_LATE: Final = tuple(lookup.classes for lookup in layout.LOOKUPS)
-"""The maps that lead packets on: filled last, emptied first."""
+_LATE: Final = tuple(
+    lookup.classes for lookup in (layout.OUTSIDE_IPS, layout.OUTSIDE_NODEPORTS, layout.IPS, layout.NODEPORTS)
+)
+"""The maps that lead packets on: filled last, emptied first; among them the exceptions before what they except from."""
+_MESSAGE: Final = 20
+"""Bytes of a message beyond its payload, padding included."""
+_FRAME: Final = 64
+"""Bytes of a batch beyond its messages: its begin, with the generation, and its end."""
+_EXCHANGED: Final = 256
+"""How many elements change their data in one group."""
 
 
 @dataclass(slots=True)
@@ -56,7 +65,11 @@ class Transaction:
         return not any(True for _ in self.groups())
 
     def groups(self) -> Iterator[Group]:
-        """The requests in order. Commit them in one batch where possible, else cut between groups."""
+        """The requests in order. Commit them in one batch where possible, else cut between groups.
+
+        Endpoints before the frontends that lead to them, and away after them; base chains, which let packets in at all,
+        when everything else is there.
+        """
         yield from self._structure()
         for name, (old, new) in self.replaced.items():
             yield list(self._exchange(self.sets[name], old, new))
@@ -65,9 +78,13 @@ class Transaction:
             yield from self._changes(item)
             for payload in element_payloads(self.table, item, self.added.get(name, {})):
                 yield [(MessageType.NEWSETELEM, _CREATE, payload)]
+        yield from self._entrances()
         for name in reversed(_ordered(self.removed)):
             for payload in element_payloads(self.table, _keys_only(self.sets[name]), self.removed[name]):
                 yield [(MessageType.DELSETELEM, 0, payload)]
+        for chain in self.changed_chains:
+            if not chain.rules:
+                yield [(MessageType.DELRULE, 0, objects.rules_of_payload(self.table, chain.name))]
         yield from self._ruins()
 
     def _structure(self) -> Iterator[Group]:
@@ -78,26 +95,36 @@ class Transaction:
             yield group
         for identity, item in enumerate(self.new_sets, 1):
             yield [(MessageType.NEWSET, _CREATE, objects.set_payload(self.table, item, identity))]
-        for chain in self.new_chains:
+        inner = [chain for chain in self.new_chains if chain.hook is None]
+        for chain in inner:
             yield [(MessageType.NEWCHAIN, _CREATE, objects.chain_payload(self.table, chain))]
-        for chain in self.changed_chains:
-            yield [
-                (MessageType.DELRULE, 0, objects.rules_of_payload(self.table, chain.name)),
-                *self._rules(chain),
-            ]
-        for chain in self.new_chains:
+        for chain in inner:
             if chain.rules:
                 yield list(self._rules(chain))
+        for chain in self.changed_chains:
+            if chain.rules:
+                address = objects.rules_of_payload(self.table, chain.name)
+                yield [(MessageType.DELRULE, 0, address), *self._rules(chain)]
+
+    def _entrances(self) -> Iterator[Group]:
+        """New base chains with their rules, all at once: translating without masquerading would lose packets."""
+        group: Group = []
+        for chain in self.new_chains:
+            if chain.hook is not None:
+                group.append((MessageType.NEWCHAIN, _CREATE, objects.chain_payload(self.table, chain)))
+                group.extend(self._rules(chain))
+        if group:
+            yield group
 
     def _rules(self, chain: Chain) -> Iterator[Request]:
         for rule in chain.rules:
             yield MessageType.NEWRULE, _APPEND, objects.rule_payload(self.table, chain.name, rule)
 
     def _changes(self, item: Set) -> Iterator[Group]:
-        changed = self.changed.get(item.name)
-        if not changed:
-            return
-        yield list(self._exchange(item, changed, changed))
+        """A few at a time: each group takes out what it puts in again."""
+        changed = iter(self.changed.get(item.name, {}).items())
+        while part := dict(islice(changed, _EXCHANGED)):
+            yield list(self._exchange(item, part, part))
 
     def _exchange(self, item: Set, old: Mapping[bytes, Data], new: Mapping[bytes, Data]) -> Iterator[Request]:
         """Data of an element cannot be changed in place: out and in again, which nobody sees happen."""
@@ -173,12 +200,12 @@ def compare_elements(
 def batches(transaction: Transaction, limit: int) -> Iterable[list[Request]]:
     """The transaction as one batch, or as several where one of ``limit`` bytes cannot hold it."""
     batch: list[Request] = []
-    size = 0
+    size = _FRAME
     for group in transaction.groups():
-        length = sum(len(payload) + 32 for _, _, payload in group)
+        length = sum(len(payload) + _MESSAGE for _, _, payload in group)
         if batch and size + length > limit:
             yield batch
-            batch, size = [], 0
+            batch, size = [], _FRAME
         batch.extend(group)
         size += length
     if batch:
@@ -200,7 +227,7 @@ def _is_other_make(old: Ruleset, new: Ruleset) -> bool:
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: (name in _LATE, name))
+    return sorted(names, key=lambda name: (_LATE.index(name) + 1 if name in _LATE else 0, name))
 
 
 def _keys_only(item: Set) -> Set:
