@@ -200,7 +200,7 @@ DAMAGE = {
     ),
     "exchange the data of one element": (
         "delete element ip nodeport nodeports {{ tcp . {port} }}; "
-        "add element ip nodeport nodeports {{ tcp . {port} : 0:fffe }}"
+        "add element ip nodeport nodeports {{ tcp . {port} : 0:7ffe }}"
     ),
     "insert a rule": "insert rule ip nodeport services drop",
     "add a chain that drops": (

@@ -53,8 +53,8 @@ DAMAGE = {
     "delete element ip nodeport service-ips { 10.96.1.2 . tcp . 80 }": "10.96.1.2:80/TCP (suite/cluster-local:tcp)",
     "delete element ip nodeport nodeports { tcp . 30102 }": "172.31.7.11:30102/TCP (suite/cluster-local:tcp)",
     "delete element ip nodeport pod-networks { 10.244.1.0/24 }": "(a pod)",
-    "add element ip nodeport service-ips { 10.96.7.7 . tcp . 80 : 0:fffe }": "",
-    "add element ip nodeport nodeports { udp . 4444 : 0:ffff }": "172.31.7.11:4444/UDP: passes untouched by the table",
+    "add element ip nodeport service-ips { 10.96.7.7 . tcp . 80 : 0:7ffe }": "",
+    "add element ip nodeport nodeports { udp . 4444 : 0:7fff }": "172.31.7.11:4444/UDP: passes untouched by the table",
     "insert rule ip nodeport prerouting ip saddr 203.0.113.7 drop": "is dropped in the kernel",
     "add chain ip nodeport alien { type filter hook forward priority 0; }; "
     "add rule ip nodeport alien drop": "is dropped in the kernel",

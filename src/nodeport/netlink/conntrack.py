@@ -1,11 +1,11 @@
-"""Connection tracking entries of one network namespace: listed by protocol, deleted one by one. IPv4."""
+"""Connection tracking entries of one network namespace: picked out by the kernel where it can, deleted one by one."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from nodeport.netlink import codec
@@ -14,7 +14,8 @@ from nodeport.netlink.socket import NETLINK_NETFILTER, Connection, KernelRefused
 _SUBSYSTEM: Final = 1
 _GET: Final = _SUBSYSTEM << 8 | 1
 _DELETE: Final = _SUBSYSTEM << 8 | 2
-_HEADER: Final = bytes((2, 0, 0, 0))
+_HEADERS: Final = {4: bytes((2, 0, 0, 0)), 6: bytes((10, 0, 0, 0))}
+"""``struct nfgenmsg`` by IP version."""
 _ORIGINAL: Final = 1
 _REPLY: Final = 2
 _STATUS: Final = 3
@@ -23,23 +24,36 @@ _ZONE: Final = 18
 _FILTER: Final = 25
 _TUPLE_IP: Final = 1
 _TUPLE_PROTOCOL: Final = 2
-_IP_SOURCE: Final = 1
-_IP_DESTINATION: Final = 2
+_IP_SOURCE: Final = {4: 1, 6: 3}
+_IP_DESTINATION: Final = {4: 2, 6: 4}
 _PROTOCOL_NUMBER: Final = 1
 _SOURCE_PORT: Final = 2
 _DESTINATION_PORT: Final = 3
 _FILTER_ORIGINAL: Final = 1
 _FILTER_REPLY: Final = 2
+_FILTER_DESTINATION: Final = 1 << 1
 _FILTER_PROTOCOL_NUMBER: Final = 1 << 3
-"""Which fields of the tuple a filter compares: this one says the protocol."""
+_FILTER_DESTINATION_PORT: Final = 1 << 5
+"""Which fields of the tuple a filter compares."""
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Picks out entries by what their first packet asked for; ``None``: whatever it was."""
+
+    protocol: int
+    destination: IPAddress | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
     """One direction of a connection."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     protocol: int
     source_port: int
     destination_port: int
@@ -57,6 +71,11 @@ class Entry:
     key: bytes
 
     @property
+    def version(self) -> int:
+        """The IP version."""
+        return self.original.destination.version
+
+    @property
     def translated(self) -> bool:
         """Whether the destination was changed on the way in."""
         return (self.reply.source, self.reply.source_port) != (
@@ -70,30 +89,31 @@ class Conntrack(Connection):
 
     protocol = NETLINK_NETFILTER
 
-    def list(self, protocol: int) -> Iterator[Entry]:
-        """The IPv4 entries of one transport protocol, replied to or not.
+    def list(self, version: int, asked: Asked) -> Iterator[Entry]:
+        """The entries of one IP version that were asked for so, replied to or not.
 
         Kernels that can (5.8 and later) pick them out themselves. Raises DumpInterrupted, KernelRefused.
         """
-        for answer in self._dump(protocol):
+        for answer in self._dump(version, asked):
             entry = decode_entry(answer.payload)
-            if entry is not None and entry.original.protocol == protocol:
+            if entry is not None and entry.version == version and _matches(entry.original, asked):
                 yield entry
 
-    def _dump(self, protocol: int) -> Iterator[codec.Message]:
+    def _dump(self, version: int, asked: Asked) -> Iterator[codec.Message]:
+        header = _HEADERS[version]
         try:
-            yield from self._socket.dump(_GET, _HEADER + _only(protocol))
+            yield from self._socket.dump(_GET, header + _only(version, asked))
         except KernelRefused as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-            yield from self._socket.dump(_GET, _HEADER)
+            yield from self._socket.dump(_GET, header)
 
     def delete(self, entries: Iterable[Entry]) -> int:
         """Deletes exactly these entries; returns how many of them were still there."""
         deleted = 0
         for entry in entries:
             try:
-                self._socket.request(_DELETE, _HEADER + entry.key)
+                self._socket.request(_DELETE, _HEADERS[entry.version] + entry.key)
             except KernelRefused as error:
                 if error.errno != errno.ENOENT:
                     raise
@@ -103,9 +123,9 @@ class Conntrack(Connection):
 
 
 def decode_entry(payload: bytes) -> Entry | None:
-    """An entry out of a listing; ``None`` when it is not IPv4 with ports."""
+    """An entry out of a listing; ``None`` when it is not IP with ports."""
     parts = codec.parse(payload[4:])
-    if payload[0] != _HEADER[0] or _ORIGINAL not in parts or _REPLY not in parts:
+    if _ORIGINAL not in parts or _REPLY not in parts:
         return None
     original, reply = _decode_tuple(parts[_ORIGINAL]), _decode_tuple(parts[_REPLY])
     if original is None or reply is None:
@@ -121,23 +141,43 @@ def _decode_tuple(payload: bytes) -> Tuple | None:
     parts = codec.parse(payload)
     addresses = codec.parse(parts.get(_TUPLE_IP, b""))
     ports = codec.parse(parts.get(_TUPLE_PROTOCOL, b""))
-    wanted = (addresses.get(_IP_SOURCE), addresses.get(_IP_DESTINATION))
+    version = 6 if _IP_SOURCE[6] in addresses else 4
+    source, destination = addresses.get(_IP_SOURCE[version]), addresses.get(_IP_DESTINATION[version])
     numbers = (ports.get(_PROTOCOL_NUMBER), ports.get(_SOURCE_PORT), ports.get(_DESTINATION_PORT))
-    source, destination = wanted
     protocol, source_port, destination_port = numbers
     if not (source and destination and protocol and source_port and destination_port):
         return None
     return Tuple(
-        IPv4Address(source),
-        IPv4Address(destination),
+        ip_address(source),
+        ip_address(destination),
         protocol[0],
         int.from_bytes(source_port, "big"),
         int.from_bytes(destination_port, "big"),
     )
 
 
-def _only(protocol: int) -> bytes:
-    """Asks the kernel to list one protocol."""
-    number = codec.nested(_TUPLE_PROTOCOL, codec.u8(_PROTOCOL_NUMBER, protocol))
-    fields = codec.u32(_FILTER_ORIGINAL, _FILTER_PROTOCOL_NUMBER) + codec.u32(_FILTER_REPLY, 0)
-    return codec.nested(_ORIGINAL, number) + codec.nested(_FILTER, fields)
+def _matches(original: Tuple, asked: Asked) -> bool:
+    return (
+        original.protocol == asked.protocol
+        and asked.destination in (None, original.destination)
+        and asked.port in (None, original.destination_port)
+    )
+
+
+def _only(version: int, asked: Asked) -> bytes:
+    """Asks the kernel to list nothing else; what it cannot be asked is left to ``_matches``.
+
+    IPv6 addresses are not: the kernel (6.18 still) takes equal ones for different, and lists all the others.
+    """
+    flags, wanted = _FILTER_PROTOCOL_NUMBER, b""
+    if asked.destination is not None and version == 4:
+        flags |= _FILTER_DESTINATION
+        address = codec.attribute(_IP_DESTINATION[version], asked.destination.packed)
+        wanted += codec.nested(_TUPLE_IP, address)
+    ports = codec.u8(_PROTOCOL_NUMBER, asked.protocol)
+    if asked.port is not None:
+        flags |= _FILTER_DESTINATION_PORT
+        ports += codec.u16be(_DESTINATION_PORT, asked.port)
+    wanted += codec.nested(_TUPLE_PROTOCOL, ports)
+    fields = codec.u32(_FILTER_ORIGINAL, flags) + codec.u32(_FILTER_REPLY, 0)
+    return codec.nested(_ORIGINAL, wanted) + codec.nested(_FILTER, fields)

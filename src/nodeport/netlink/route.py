@@ -10,7 +10,7 @@ import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
 from nodeport.netlink import codec
@@ -36,6 +36,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BBHiHBB")
 _AF_INET: Final = 2
+_AF_INET6: Final = 10
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
@@ -254,6 +255,15 @@ class RouteSocket(Connection):
             prefix = answer.payload[1]
             found = codec.parse(answer.payload[_ADDRESS.size :])
             yield IPv4Interface((found.get(_IFA_LOCAL) or found[_IFA_ADDRESS], prefix))
+
+    def local_addresses(self, version: int) -> frozenset[IPv4Address | IPv6Address]:
+        """All addresses of one IP version that are this namespace's own, loopback too."""
+        family = _AF_INET if version == 4 else _AF_INET6
+        found: set[IPv4Address | IPv6Address] = set()
+        for answer in self._socket.dump(RTM_GETADDR, _ADDRESS.pack(family, 0, 0, 0, 0)):
+            parts = codec.parse(answer.payload[_ADDRESS.size :])
+            found.add(ip_address(parts.get(_IFA_LOCAL) or parts[_IFA_ADDRESS]))
+        return frozenset(found)
 
     def routes(self) -> Iterator[Route]:
         """The main table's unicast routes."""

@@ -7,15 +7,19 @@ notice by themselves and are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, TypeVar
 
 from nodeport.forwarding.table import Change, Forwarding, Frontend, IPAddress, NodeFacts, NodePort, Protocol
-from nodeport.netlink.conntrack import Conntrack, Entry
+from nodeport.netlink.conntrack import Asked, Conntrack, Entry
+from nodeport.netlink.route import RouteSocket
 
+_MOST_LISTINGS: Final = 16
+"""The kernel walks its whole table for each; beyond so many one listing of everything costs less."""
+_Place = TypeVar("_Place", int, tuple[IPAddress, int])
 Served = frozenset[tuple[IPAddress, int]]
 
 
@@ -36,26 +40,49 @@ def concerns_udp(change: Change) -> bool:
     return old is None or new is None or (old.serving, old.frontends) != (new.serving, new.frontends)
 
 
-def stale_entries(entries: Iterable[Entry], changes: Iterable[Change], node: NodeFacts) -> Iterator[Entry]:
-    """The entries among ``entries`` (all of them UDP) that ``changes`` leave without a right to exist."""
-    by_address: dict[tuple[IPAddress, int], _Rule] = {}
-    by_port: dict[int, _Rule] = {}
-    for change in changes:
-        for frontend, rule in _rules(change):
-            if isinstance(frontend, NodePort):
-                by_port[frontend.port] = rule
-            else:
-                by_address[frontend.address, frontend.port] = rule
-    for entry in entries:
-        asked = entry.original
-        found = by_address.get((asked.destination, asked.destination_port))
-        if found is not None:
-            if _is_stale(entry, found, is_ours=True):
+class Stale:
+    """What ``changes`` say about tracked connections, of which ``local_addresses`` are the node's own."""
+
+    def __init__(self, changes: Iterable[Change], local_addresses: Container[IPAddress]) -> None:
+        self._local = local_addresses
+        self._by_address: dict[tuple[IPAddress, int], _Rule] = {}
+        self._by_port: dict[int, _Rule] = {}
+        for change in changes:
+            for frontend, rule in _rules(change):
+                if isinstance(frontend, NodePort):
+                    _add(self._by_port, frontend.port, rule)
+                else:
+                    _add(self._by_address, (frontend.address, frontend.port), rule)
+
+    def asked(self) -> list[Asked]:
+        """What to list: the frontends concerned one by one, or all of UDP where that would be too many listings."""
+        protocol = Protocol.UDP.value
+        listings = [Asked(protocol, address, port) for address, port in self._by_address]
+        listings += [Asked(protocol, port=port) for port in self._by_port]
+        return listings if len(listings) <= _MOST_LISTINGS else [Asked(protocol)]
+
+    def entries(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those among ``entries`` (all of them UDP) that have no right to exist any more."""
+        for entry in entries:
+            asked = entry.original
+            found = self._by_address.get((asked.destination, asked.destination_port))
+            if found is not None:
+                if _is_stale(entry, found, is_ours=True):
+                    yield entry
+                continue
+            found = self._by_port.get(asked.destination_port)
+            if found is not None and _is_stale(entry, found, is_ours=asked.destination in self._local):
                 yield entry
-            continue
-        found = by_port.get(asked.destination_port)
-        if found is not None and _is_stale(entry, found, is_ours=asked.destination in node.addresses):
-            yield entry
+
+
+def _add(rules: dict[_Place, _Rule], place: _Place, rule: _Rule) -> None:
+    """A frontend that changed hands: what its new owner says counts, and what the old one knew."""
+    there = rules.get(place)
+    if there is None:
+        rules[place] = rule
+    else:
+        kept = there if rule.withdrawn else rule
+        rules[place] = _Rule(kept.keep, there.known | rule.known, kept.withdrawn)
 
 
 def _rules(change: Change) -> Iterator[tuple[Frontend, _Rule]]:
@@ -90,6 +117,7 @@ class ConntrackCleaner:
 
     def __init__(self, netns: Path | None) -> None:
         self._conntrack = Conntrack(netns)
+        self._routes = RouteSocket(netns)
         self.deleted = 0
 
     def __enter__(self) -> Self:
@@ -98,14 +126,21 @@ class ConntrackCleaner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._routes.close()
         self._conntrack.close()
 
     def clean(self, changes: Iterable[Change], node: NodeFacts) -> int:
-        """Raises NetlinkError or OSError; entries found before that are gone."""
+        """Forgets what ``changes`` left stale, in the node's family; returns how many entries that were.
+
+        Raises NetlinkError or OSError; entries found before that are gone.
+        """
         concerned = [change for change in changes if concerns_udp(change)]
         if not concerned:
             return 0
-        entries = list(self._conntrack.list(Protocol.UDP.value))
-        deleted = self._conntrack.delete(stale_entries(entries, concerned, node))
+        stale = Stale(concerned, self._routes.local_addresses(node.family.value))
+        deleted = 0
+        for asked in stale.asked():
+            entries = list(self._conntrack.list(node.family.value, asked))
+            deleted += self._conntrack.delete(stale.entries(entries))
         self.deleted += deleted
         return deleted

@@ -122,7 +122,7 @@ class Programmer:
             _log.warning("cannot read what is in the kernel: %s", error)
             return NoSlots()
 
-    async def follow(self, proxier: Proxier, cleaner: ConntrackCleaner | None) -> None:
+    async def follow(self, proxier: Proxier, cleaner: ConntrackCleaner) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -170,9 +170,8 @@ class Programmer:
             before = self._stale.get(change.name)
             self._stale[change.name] = Change(change.name, before.old if before else change.old, change.new)
 
-    def _forget_stale(self, cleaner: ConntrackCleaner | None) -> None:
-        if cleaner is not None:
-            cleaner.clean(self._stale.values(), self.node)
+    def _forget_stale(self, cleaner: ConntrackCleaner) -> None:
+        cleaner.clean(self._stale.values(), self.node)
         self._stale.clear()
 
     def _resync(self, proxier: Proxier) -> None:

@@ -90,8 +90,7 @@ class ProxyRunner:
                 for family, proxier in proxiers.items():
                     programmer = self._programmers[family]
                     programmer.start_over(proxier)
-                    cleans = cleaner if family is Family.IPV4 else None
-                    tasks.create_task(programmer.follow(proxier, cleans), name=f"proxy-follow-{family}")
+                    tasks.create_task(programmer.follow(proxier, cleaner), name=f"proxy-follow-{family}")
                     tasks.create_task(programmer.guard(proxier, compare), name=f"proxy-guard-{family}")
                 if self._options.health is not None:
                     tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")

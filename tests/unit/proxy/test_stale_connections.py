@@ -19,8 +19,8 @@ from nodeport.forwarding.table import (
     ServicePortName,
     Verdict,
 )
-from nodeport.netlink.conntrack import Entry, Tuple
-from nodeport.proxy.conntrack import concerns_udp, stale_entries
+from nodeport.netlink.conntrack import Asked, Entry, Tuple
+from nodeport.proxy.conntrack import Stale, concerns_udp
 
 NODE = NodeFacts("n1", (IPv4Address("172.30.0.11"),))
 CLIENT = IPv4Address("198.51.100.7")
@@ -42,7 +42,7 @@ def entry(destination: IPv4Address, port: int, served_by: IPv4Address, served_po
 
 
 def is_stale(item: Entry, old: Forwarding | None, new: Forwarding | None) -> bool:
-    return list(stale_entries([item], [Change(NAME, old, new)], NODE)) == [item]
+    return list(Stale([Change(NAME, old, new)], NODE.addresses).entries([item])) == [item]
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,30 @@ def test_only_changes_of_udp_endpoints_or_frontends_are_worth_a_look() -> None:
     assert not concerns_udp(Change(NAME, forwarding(NEW), forwarding(NEW)))
     assert concerns_udp(Change(NAME, forwarding(OLD), forwarding(NEW)))
     assert concerns_udp(Change(NAME, forwarding(OLD), forwarding(OLD, node_port=False)))
+
+
+def test_a_frontend_that_changes_hands_is_judged_by_its_new_owner_in_either_order() -> None:
+    other = ServicePortName(NamespacedName("default", "other"), "", Protocol.UDP)
+    lost, won = Change(NAME, forwarding(OLD), None), Change(other, None, forwarding(NEW))
+    for changes in ([lost, won], [won, lost]):
+        stale = Stale(changes, NODE.addresses)
+        kept, old, never_translated = (
+            entry(NODE_IP, 30053, served, port)
+            for served, port in ((NEW, 5353), (OLD, 5353), (NODE_IP, 30053))
+        )
+        assert list(stale.entries([kept, old, never_translated])) == [old, never_translated]
+
+
+def test_few_frontends_are_listed_one_by_one_and_many_at_once() -> None:
+    one = Stale([Change(NAME, None, forwarding(NEW))], NODE.addresses)
+    assert one.asked() == [Asked(17, VIP, 53), Asked(17, port=30053)]
+    names = [
+        ServicePortName(NamespacedName("default", f"s{number}"), "", Protocol.UDP) for number in range(40)
+    ]
+    frontends = [ClusterIP(VIP + number, 53) for number in range(40)]
+    routes = Routes(NOWHERE, NOWHERE, NOWHERE)
+    changes = [
+        Change(name, None, Forwarding((frontend,), routes, routes))
+        for name, frontend in zip(names, frontends, strict=True)
+    ]
+    assert Stale(changes, ()).asked() == [Asked(17)]

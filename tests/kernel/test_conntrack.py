@@ -1,0 +1,313 @@
+"""Tracked connections on the real kernel: what is stale goes at once, what still fits stays, TCP always does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from kernel import scenario
+from kernel.modes import MODES, SuiteMode
+from kernel.packets import Policy, Situation
+from kernel.topology import NODES, PLANS, PORT, EchoPods, IPAddress, Topology, topology
+from nodeport.api.kubeproxy.types import Conntrack as ConntrackConfiguration
+from nodeport.api.kubeproxy.types import Duration
+from nodeport.api.meta import JsonObject, NamespacedName
+from nodeport.forwarding.build import build_service
+from nodeport.forwarding.diff import settle_forwarding
+from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable, Protocol
+from nodeport.netlink.conntrack import Asked, Conntrack
+from nodeport.netlink.namespace import open_in
+from nodeport.proxy.conntrack import ConntrackCleaner
+from nodeport.proxy.conntrack_settings import CLOSE_WAIT, ESTABLISHED, HASHSIZE, MAX, apply_settings
+from nodeport.proxy.proxier import Proxier
+
+NODE = scenario.facts()
+OPTIONS = ForwardingOptions()
+READY = {"ready": True}
+RESTARTS = 1000
+SECOND = ip_address("172.31.7.99")
+"""An address of the node that its Node object does not tell."""
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Topology]:
+    with topology() as built:
+        built.ip("n1", f"addr add {SECOND}/32 dev eth0")
+        pods = EchoPods(built)
+        try:
+            yield built
+        finally:
+            pods.close()
+
+
+class Site:
+    """One Service under a proxier and a cleaner; ``put`` gives it other endpoints, as the proxy's loop does."""
+
+    def __init__(self, proxier: Proxier, cleaner: ConntrackCleaner) -> None:
+        self.table = ForwardingTable()
+        self.node = scenario.facts("0.0.0.0/0")
+        self.item = scenario.service(Policy.CLUSTER, Situation.BOTH)
+        self._proxier = proxier
+        self._cleaner = cleaner
+        proxier.resync(self.table, self.node)
+
+    def put(self, *pods: str, item: JsonObject | None = None) -> int:
+        """Returns how many entries were forgotten."""
+        wanted = item or self.item
+        slices = scenario.slices(wanted, dict.fromkeys(pods, READY))
+        return self._replace(wanted, slices)
+
+    def remove(self) -> int:
+        changes = self.table.replace(NamespacedName.of(self.item), {})
+        return self._apply(changes)
+
+    def _replace(self, item: JsonObject, slices: list[JsonObject]) -> int:
+        identity = NamespacedName.of(item)
+        before = self.table.wanted(identity)
+        built = build_service(item, slices, self.node, OPTIONS)
+        settled = {name: settle_forwarding(before.get(name), new) for name, new in built.items()}
+        return self._apply(self.table.replace(identity, settled))
+
+    def _apply(self, changes: list[Change]) -> int:
+        self._proxier.apply(changes, self.node)
+        return self._cleaner.clean(changes, self.node)
+
+
+@pytest.fixture(params=MODES, ids=str)
+def site(request: pytest.FixtureRequest, made: Topology) -> Iterator[Site]:
+    mode: SuiteMode = request.param
+    if mode.lacks():
+        pytest.skip(mode.lacks())
+    netns = made.namespace("n1")
+    with Conntrack(netns) as conntrack:
+        conntrack.delete(list(conntrack.list(4, Asked(Protocol.UDP.value))))
+    with mode.open(netns, Family.IPV4, OPTIONS) as proxier, ConntrackCleaner(netns) as cleaner:
+        yield Site(proxier, cleaner)
+        proxier.remove()
+
+
+class Flow:
+    """A UDP client that keeps its port."""
+
+    def __init__(self, made: Topology, sender: str, address: IPAddress, port: int) -> None:
+        self._socket = open_in(
+            made.namespace(sender), lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        )
+        self._socket.bind(("0.0.0.0", 0))
+        self._place = (str(address), port)
+        self.port: int = self._socket.getsockname()[1]
+
+    def ask(self, timeout: float = 2.0) -> str:
+        """The pod that answers one datagram; empty: none does."""
+        self._socket.settimeout(timeout)
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"who?", self._place)
+            return self._socket.recv(100).decode().split()[0]
+        return ""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+NUMBER = scenario.index(Policy.CLUSTER, Situation.BOTH)
+PLACES = {
+    "ClusterIP": ("other", ip_address(f"10.96.1.{NUMBER}"), 80),
+    "NodePort": ("client", NODES["n1"], 30100 + NUMBER),
+    "NodePort on another address": ("client", SECOND, 30100 + NUMBER),
+    "NodePort from the node": ("n1", NODES["n1"], 30100 + NUMBER),
+    "ExternalIP": ("client", ip_address(f"192.0.2.{NUMBER}"), 80),
+    "LoadBalancerIP": ("client", ip_address(f"198.51.100.{NUMBER}"), 80),
+}
+
+
+@pytest.fixture
+def flows(made: Topology) -> Iterator[dict[str, Flow]]:
+    opened = {name: Flow(made, *place) for name, place in PLACES.items()}
+    yield opened
+    for flow in opened.values():
+        flow.close()
+
+
+def test_a_client_that_sent_before_there_was_a_service_reaches_it(site: Site, flows: dict[str, Flow]) -> None:
+    assert {flow.ask(0.05) for flow in flows.values()} == {""}
+    site.put("local")
+    assert {name: flow.ask() for name, flow in flows.items()} == dict.fromkeys(flows, "local")
+
+
+def test_a_thousand_restarts_of_a_pod_lose_no_datagram_sent_after_the_change(
+    site: Site, flows: dict[str, Flow]
+) -> None:
+    """Each change is one pod gone and another there; the very next datagram of every flow must reach that."""
+    for number in range(RESTARTS // len(flows)):
+        pod = ("local", "remote", "other")[number % 3]
+        site.put(pod)
+        for name, flow in flows.items():
+            if pod != "other" or PLACES[name][0] != "other":
+                assert flow.ask() == pod, name
+
+
+def test_no_endpoint_at_all_forgets_every_flow_and_the_next_one_takes_them_over(
+    site: Site, flows: dict[str, Flow]
+) -> None:
+    site.put("local")
+    assert {flow.ask() for flow in flows.values()} == {"local"}
+    assert site.put() == len(flows)
+    assert {flow.ask(0.05) for flow in flows.values()} == {""}
+    site.put("remote")
+    assert {flow.ask() for flow in flows.values()} == {"remote"}
+
+
+def test_flows_whose_endpoint_still_serves_stay_where_they_are(site: Site, flows: dict[str, Flow]) -> None:
+    site.put("local")
+    assert {flow.ask() for flow in flows.values()} == {"local"}
+    assert site.put("local", "remote") == 0
+    for _ in range(5):
+        assert {flow.ask() for flow in flows.values()} == {"local"}
+
+
+def test_other_services_and_what_only_passes_through_are_left_alone(site: Site, made: Topology) -> None:
+    site.put("local")
+    other = scenario.service(Policy.CLUSTER, Situation.LOCAL)
+    site.put("local", item=other)
+    number = scenario.index(Policy.CLUSTER, Situation.LOCAL)
+    theirs = Flow(made, "client", ip_address(f"10.96.1.{number}"), 80)
+    passing = Flow(made, "client", PLANS[4].pods["local"][1], PORT)
+    assert (theirs.ask(), passing.ask()) == ("local", "local")
+    before = tracked(made, theirs.port, passing.port)
+    site.put("remote")
+    site.remove()
+    assert tracked(made, theirs.port, passing.port) == before
+    theirs.close()
+    passing.close()
+
+
+def tracked(made: Topology, *ports: int) -> set[bytes]:
+    """The entries of these clients, by the bytes that name them."""
+    with Conntrack(made.namespace("n1")) as conntrack:
+        entries = list(conntrack.list(4, Asked(Protocol.UDP.value)))
+    found = {entry.key for entry in entries if entry.original.source_port in ports}
+    assert len(found) == len(ports)
+    return found
+
+
+def test_a_removed_service_forgets_its_flows(site: Site, flows: dict[str, Flow]) -> None:
+    site.put("local")
+    assert {flow.ask() for flow in flows.values()} == {"local"}
+    assert site.remove() == len(flows)
+    assert {flow.ask(0.05) for flow in flows.values()} == {""}
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("place", PLACES)
+def test_an_established_connection_survives_whatever_the_proxy_does(
+    mode: SuiteMode, place: str, made: Topology
+) -> None:
+    if mode.lacks():
+        pytest.skip(mode.lacks())
+    netns, table = made.namespace("n1"), scenario.table(NODE, OPTIONS)
+    node = scenario.facts("0.0.0.0/0")
+    item = scenario.service(Policy.CLUSTER, Situation.BOTH)
+    sender, address, port = PLACES[place]
+
+    def put(*pods: str) -> list[Change]:
+        built = build_service(item, scenario.slices(item, dict.fromkeys(pods, READY)), node, OPTIONS)
+        return table.replace(NamespacedName.of(item), built)
+
+    def speak() -> str:
+        """Nothing is under way when it returns: without tracking, the node would answer a late ACK with a reset."""
+        live.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        live.sendall(b"still there?")
+        return live.recv(100).decode()
+
+    with contextlib.ExitStack() as opened:
+        cleaner = opened.enter_context(ConntrackCleaner(netns))
+        with mode.open(netns, Family.IPV4, OPTIONS) as proxier:
+            proxier.resync(table, node)
+            live = opened.enter_context(
+                open_in(made.namespace(sender), lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            )
+            live.settimeout(3)
+            live.connect((str(address), port))
+            first = speak()
+            for pods in (["local", "remote", "far"], ["far"], ["remote", "local"]):
+                changes = put(*pods)
+                proxier.apply(changes, node)
+                cleaner.clean(changes, node)
+                assert speak() == first
+            proxier.resync(table, node)
+            assert speak() == first
+        for _ in range(3):
+            with mode.open(netns, Family.IPV4, OPTIONS) as proxier:
+                proxier.resync(table, node)
+                assert speak() == first
+        made.nft("n1", "flush", "ruleset")
+        with mode.open(netns, Family.IPV4, OPTIONS) as proxier:
+            proxier.resync(table, node)
+            assert speak() == first
+            proxier.remove()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_kernel_picks_out_and_deletes_exactly_what_was_asked_for(made: Topology, version: int) -> None:
+    """Plain connections without any Service, seen by the node that they pass."""
+    plan = PLANS[version]
+    family = {4: socket.AF_INET, 6: socket.AF_INET6}[version]
+    table = {4: "ip", 6: "ip6"}[version]
+    made.nft(
+        "n1",
+        f"add table {table} track; add chain {table} track c {{ type filter hook prerouting priority 0; }}; "
+        f"add rule {table} track c ct state new accept",
+    )
+    try:
+        sent = []
+        for pod in ("local", "other"):
+            for _ in range(2):
+                asking = open_in(made.namespace("client"), lambda: socket.socket(family, socket.SOCK_DGRAM))
+                asking.settimeout(2)
+                asking.sendto(b"who?", (str(plan.pods[pod][1]), PORT))
+                assert asking.recv(100).decode() == f"{pod} {plan.client}"
+                sent.append((pod, asking.getsockname()[1]))
+                asking.close()
+        with Conntrack(made.namespace("n1")) as conntrack:
+            everything = list(conntrack.list(version, Asked(17)))
+            local = list(conntrack.list(version, Asked(17, plan.pods["local"][1], PORT)))
+            assert {entry.original.source_port for entry in local} >= {
+                port for pod, port in sent if pod == "local"
+            }
+            assert {entry.original.destination for entry in local} == {plan.pods["local"][1]}
+            assert {entry.key for entry in local} < {entry.key for entry in everything}
+            assert list(conntrack.list(version, Asked(17, port=PORT + 1))) == []
+            assert {entry.original.protocol for entry in conntrack.list(version, Asked(6))} <= {6}
+            assert conntrack.delete(local) == len(local)
+            assert conntrack.delete(local) == 0
+            left = {entry.key for entry in conntrack.list(version, Asked(17))}
+            assert left == {entry.key for entry in everything} - {entry.key for entry in local}
+    finally:
+        made.nft("n1", "delete", "table", table, "track")
+
+
+def test_settings_are_written_in_a_namespace_as_far_as_they_are_its_own() -> None:
+    name = f"npc.{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    netns = Path("/run/netns") / name
+    wanted = ConntrackConfiguration(
+        maxPerCore=1 << 20,
+        tcpEstablishedTimeout=Duration(hours=24),
+        tcpCloseWaitTimeout=Duration(hours=1),
+    )
+    try:
+        written, failed = apply_settings(wanted, 1, netns)
+        assert {setting.name for setting in written} >= {ESTABLISHED, CLOSE_WAIT}
+        assert {setting.name for setting, _ in failed} <= {MAX, HASHSIZE}
+        again, still = apply_settings(wanted, 1, netns)
+        assert again == []
+        assert [setting for setting, _ in still] == [setting for setting, _ in failed]
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
