@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Address
+from functools import partial
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import pytest_asyncio
 
 from kernel import scenario
 from kernel.packets import Policy, Situation
-from kernel.topology import CLIENT, NODES, EchoPods, Topology, ask, topology
+from kernel.topology import CLIENT, NODES, PLANS, EchoPods, Topology, ask, topology
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
@@ -31,7 +33,12 @@ from nodeport.proxy.runner import ProxyRunner
 from nodeport.testing.apiserver import running_apiserver
 from nodeport.testing.controlplane import eventually
 
-OPTIONS = ProxyOptions(check_interval=timedelta(milliseconds=100), health=("0.0.0.0", 10256))
+SERVICE_CIDRS = tuple(ip_network(cidr) for cidr in scenario.SERVICE_NETWORKS.values())
+OPTIONS = ProxyOptions(
+    service_networks=SERVICE_CIDRS,
+    check_interval=timedelta(milliseconds=100),
+    health=("0.0.0.0", 10256),
+)
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 
 
@@ -89,11 +96,14 @@ class Site:
     async def ask(self, sender: str, kind: socket.SocketKind, address: IPv4Address, port: int) -> str:
         return await asyncio.to_thread(ask, self.made.namespace(sender), kind, address, port, 2.0)
 
+    async def answers(self, wanted: str, kind: socket.SocketKind, address: Any, port: int) -> bool:
+        return await self.ask("client", kind, address, port) == wanted
+
 
 @pytest_asyncio.fixture
 async def site(made: Topology) -> AsyncIterator[Site]:
     async with (
-        running_apiserver() as server,
+        running_apiserver(service_cidrs=SERVICE_CIDRS) as server,
         RestClient(server.admin_config, user_agent="proxy-test") as client,
     ):
         await client.create(NAMESPACES, {"metadata": {"name": scenario.NAMESPACE}})
@@ -152,6 +162,25 @@ async def test_a_service_is_reached_as_soon_as_it_has_endpoints_and_refused_with
             return "10.96.1" not in site.made.nft("n1", "list", "ruleset") and address is not None
 
         await eventually(is_gone)
+
+
+async def test_a_service_of_both_families_is_reached_in_both(site: Site) -> None:
+    async with site.running():
+        item = scenario.without_external(scenario.service(Policy.CLUSTER, Situation.BOTH))
+        item["spec"] |= {
+            "ipFamilyPolicy": "RequireDualStack",
+            "clusterIPs": [str(scenario.ip_address(net[4])) for net in SERVICE_CIDRS],
+        }
+        item["spec"]["clusterIP"] = item["spec"]["clusterIPs"][0]
+        await site.client.create(SERVICES, item)
+        for family in PLANS:
+            for found in scenario.slices(item, {"local": READY}, family=family):
+                found["metadata"]["name"] += f"-{family}"
+                await site.client.create(ENDPOINT_SLICES, found)
+        for family, plan in PLANS.items():
+            places = [(plan.nodes["n1"], node_port(item)), (SERVICE_CIDRS[family // 5][4], 80)]
+            for (address, port), kind in itertools.product(places, (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+                await eventually(partial(site.answers, f"local {plan.client}", kind, address, port))
 
 
 async def test_a_restart_of_the_proxy_changes_nothing_and_drops_nothing(site: Site) -> None:

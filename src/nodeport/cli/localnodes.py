@@ -71,7 +71,7 @@ class LocalNodes:
     def _proxy(self, number: int) -> ProxyRunner:
         options = ProxyOptions(
             nodeport_addresses=self._config.nodeport_addresses,
-            service_networks=self._config.service_networks_v4,
+            service_networks=self._config.service_networks,
         )
         netns = local.surroundings(self._paths, self._plan, number).netns
         return ProxyRunner(

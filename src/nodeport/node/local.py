@@ -143,7 +143,7 @@ class ClusterConfig:
 
     @property
     def service_networks_v4(self) -> tuple[IPv4Network, ...]:
-        """What the nodes' data plane knows of; empty when Services have IPv6 addresses only."""
+        """What the fabric and the pods must keep clear of; empty when Services have IPv6 addresses only."""
         return tuple(each for each in self.service_networks if isinstance(each, IPv4Network))
 
     @property

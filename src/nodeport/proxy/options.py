@@ -22,18 +22,18 @@ class Mode(StrEnum):
 class ProxyOptions:
     """``nodeport_addresses``: ``("primary",)``, CIDRs, or nothing for all local addresses but loopback.
 
-    ``families``: each gets a table and a proxier. ``pod_networks``, or ``pod_interfaces`` (names; one that ends in
-    ``*`` stands for all that begin so), overrule the Node's podCIDRs. ``localhost_nodeports``: NodePorts answer the
-    node's own processes on loopback. ``check_interval``: how often the kernel is asked whether somebody
-    else touched its nf_tables, and so how long a flushed table stays away. ``audit_interval``: how often all of the
-    kernel is compared with all of the table although nobody seems to have touched it. ``health``: (host, port),
-    ``None``: off.
+    ``families``: each that the kernel knows gets a table and a proxier. ``pod_networks``, or ``pod_interfaces``
+    (names; one that ends in ``*`` stands for all that begin so), overrule the Node's podCIDRs.
+    ``localhost_nodeports``: NodePorts answer the node's own processes on loopback. ``check_interval``: how often
+    the kernel is asked whether somebody else touched its nf_tables, and so how long a flushed table stays away.
+    ``audit_interval``: how often all of the kernel is compared with all of the table although nobody seems to have
+    touched it. ``health``: (host, port), ``None``: off.
     """
 
     mode: Mode = Mode.NFTABLES
     nodeport_addresses: tuple[str, ...] = ("primary",)
     service_networks: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/16"),)
-    families: tuple[Family, ...] = (Family.IPV4,)
+    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
     pod_networks: tuple[IPNetwork, ...] = ()
     pod_interfaces: tuple[str, ...] = ()
     localhost_nodeports: bool = False

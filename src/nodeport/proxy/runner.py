@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -56,7 +57,9 @@ class ProxyRunner:
         self._options = options
         self._clock = clock
         self._programmers = {
-            family: Programmer(family, self._caches, options, clock) for family in options.families
+            family: Programmer(family, self._caches, options, clock)
+            for family in options.families
+            if _kernel_knows(family)
         }
         self._subscribed = False
 
@@ -137,6 +140,17 @@ class ProxyRunner:
         marked = list(services)
         for programmer in self._programmers.values():
             programmer.mark(marked)
+
+
+def _kernel_knows(family: Family) -> bool:
+    """Some kernels were told at boot to do without IPv6."""
+    kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    try:
+        socket.socket(kind, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        _log.info("the kernel knows no %s, so this proxy leaves it alone: %s", family, error)
+        return False
+    return True
 
 
 def _service_of(item: JsonObject) -> NamespacedName | None:
