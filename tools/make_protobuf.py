@@ -35,6 +35,8 @@ SPECIAL = (
     "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
     "io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
 )  # fmt: skip
+OWN = ("io.k8s.api.", "io.k8s.apimachinery.")
+"""The packages that the two checkouts hold: what others define (custom resource definitions) is read as JSON only."""
 IMPORTS = {
     "metav1": "io.k8s.apimachinery.pkg.apis.meta.v1", "v1": "io.k8s.api.core.v1", "corev1": "io.k8s.api.core.v1",
     "runtime": "io.k8s.apimachinery.pkg.runtime", "intstr": "io.k8s.apimachinery.pkg.util.intstr",
@@ -218,6 +220,7 @@ def default_go_type(schema: dict[str, Any]) -> str:
 
 def main(api: str, machinery: str, folder: str = "src/nodeport/api/data") -> None:
     definitions = json.loads((Path(folder) / "schema.json").read_text())
+    definitions = {name: found for name, found in definitions.items() if name.startswith(OWN)}
     maker = Maker(api, machinery, definitions)
     messages = maker.messages()
     go_types = {name: found for name in definitions if (found := maker.go(name))}

@@ -35,6 +35,7 @@ KINDS = (
     "io.k8s.api.node.v1.RuntimeClass",
     *(NETWORKING + kind for kind in ("Ingress", "IngressClass", "ServiceCIDR", "IPAddress")),
     *(RBAC + kind for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")),
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
 )  # fmt: skip
 OTHERS = (
     *(META + kind for kind in (

@@ -10,7 +10,8 @@ import clients.rows
 from clients.kit import ROWS, Kit, Row
 from tooling import tool_module
 
-VERSIONS: list[str] = tool_module("kubectl").WORDS[os.environ.get("NODEPORT_KUBECTL", "ends")]
+VERSIONS: list[str] = tool_module("kubectl").versions(os.environ.get("NODEPORT_KUBECTL", "ends"))
+assert VERSIONS, "NODEPORT_KUBECTL is a word or versions that tools/kubectl.py knows"
 assert clients.rows.__all__, "importing the rows fills the table"
 CASES = [(row, version) for version in VERSIONS for row in ROWS.found if row.fits(version)]
 

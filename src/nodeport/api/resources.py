@@ -256,6 +256,14 @@ CLUSTER_ROLES = _row(
 CLUSTER_ROLE_BINDINGS = _row(
     "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "rbac", namespaced=False
 )
+CUSTOM_RESOURCE_DEFINITIONS = Resource(
+    GroupVersionKind("apiextensions.k8s.io", "v1", "CustomResourceDefinition"), "customresourcedefinitions",
+    "customresourcedefinition",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+    namespaced=False, short_names=("crd", "crds"), categories=("api-extensions",), subresources=(STATUS,),
+    has_generation=True,
+)  # fmt: skip
+"""Served so that clients find that there are none: old ones look before they validate. Making one is refused."""
 
 
 def _review(group: str, kind: str, *, namespaced: bool = False) -> Resource:
@@ -277,8 +285,9 @@ RESOURCES: tuple[Resource, ...] = (
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,
-    PRIORITY_CLASSES, RUNTIME_CLASSES, NEW_EVENTS, TOKEN_REVIEWS, SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS,
-    LOCAL_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_RULES_REVIEWS,
+    PRIORITY_CLASSES, RUNTIME_CLASSES, CUSTOM_RESOURCE_DEFINITIONS, NEW_EVENTS, TOKEN_REVIEWS,
+    SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS, LOCAL_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_RULES_REVIEWS,
 )  # fmt: skip
 
 

@@ -69,6 +69,20 @@ def apply_misspelt(k: Kit) -> None:
     assert "unknown field" in text
 
 
+@row("apply", "a manifest that is one List, validated")
+def apply_list(k: Kit) -> None:
+    items = [{**SETTINGS, "metadata": {"name": name}} for name in ("one", "two")]
+    text = k(
+        "apply",
+        "--validate=true",
+        "-f",
+        "-",
+        stdin=manifest({"apiVersion": "v1", "kind": "List", "items": items}),
+    )
+    assert "configmap/one created" in text
+    assert "configmap/two created" in text
+
+
 @row("apply", "--prune removes what left the manifests")
 def apply_prune(k: Kit) -> None:
     labelled = {"labels": {"set": "one"}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clients.kit import Kit, row
+from clients.kit import Kit, manifest, row
 
 
 @row("auth", "can-i, as oneself and --as another")
@@ -61,6 +61,29 @@ def create_token(k: Kit) -> None:
 @row("auth", "whoami", since="1.28")
 def whoami(k: Kit) -> None:
     assert "system:masters" in k("auth", "whoami")
+
+
+@row("create", "a SubjectAccessReview is answered")
+def create_review(k: Kit) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "secrets"}},
+    }  # fmt: skip
+    text = k("create", "-o", "jsonpath={.status.allowed}", "-f", "-", stdin=manifest(review))
+    assert text == "false"
+
+
+@row("get", "crd: there are none, and making one is refused")
+def custom_resources_refused(k: Kit) -> None:
+    assert "No resources found" in k("get", "crd")
+    made = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "as.b.c"},
+        "spec": {
+            "group": "b.c", "names": {"plural": "as", "singular": "a", "kind": "A", "listKind": "AList"},
+            "scope": "Namespaced", "versions": [],
+        },
+    }  # fmt: skip
+    assert "this server serves no custom resources" in k("create", "-f", "-", stdin=manifest(made), code=1)
 
 
 @row("certificate", "approve is refused: certificate requests are not served")

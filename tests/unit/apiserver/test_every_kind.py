@@ -50,7 +50,13 @@ MINIMAL: dict[str, Json] = {
 }  # fmt: skip
 HELD = ("namespaces",)
 """What somebody must let go of first."""
-ROWS = [row for row in RESOURCES if {"create", "list", "watch", "patch"} <= {*row.verbs}]
+NEVER_MADE = ("customresourcedefinitions",)
+"""What is only listed, always empty."""
+ROWS = [
+    row
+    for row in RESOURCES
+    if {"create", "list", "watch", "patch"} <= {*row.verbs} and row.plural not in NEVER_MADE
+]
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -139,3 +145,21 @@ async def test_an_object_takes_every_kind_of_patch(raw: Any, row: Resource) -> N
     dry = await raw("DELETE", f"{item}?dryRun=All")
     assert dry.status == 200
     assert (await raw.get(item))["metadata"]["annotations"]["a"] == "2"
+
+
+async def test_custom_resource_definitions_are_listed_but_cannot_be_made(raw: Any) -> None:
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    found = await raw.get(path)
+    assert (found["kind"], found["items"]) == ("CustomResourceDefinitionList", [])
+    made = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "a.b.c"},
+        "spec": {"group": "b.c", "names": {"plural": "a", "kind": "A"}, "scope": "Namespaced", "versions": []},
+    }  # fmt: skip
+    answer = await raw("POST", path, made)
+    assert (answer.status, answer.json["reason"]) == (403, "Forbidden")
+    assert answer.json["message"] == (
+        'customresourcedefinitions.apiextensions.k8s.io "a.b.c" is forbidden: this server serves no custom resources'
+    )
+    assert (await raw("GET", f"{path}/a.b.c")).status == 404
+    table = await raw("GET", path, Accept=TABLE)
+    assert [column["name"] for column in table.json["columnDefinitions"]] == ["Name", "Created At"]

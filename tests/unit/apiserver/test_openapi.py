@@ -37,7 +37,7 @@ def old() -> Json:
 def references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         for key, value in node.items():
-            if key == "$ref":
+            if key == "$ref" and isinstance(value, str):
                 yield value
             else:
                 yield from references(value)

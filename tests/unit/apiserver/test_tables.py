@@ -62,6 +62,7 @@ COLUMNS = {
     "poddisruptionbudgets": "Name, Min Available, Max Unavailable, Allowed Disruptions, Age",
     "priorityclasses": "Name, Value, Global-Default, Age, PreemptionPolicy",
     "runtimeclasses": "Name, Handler, Age",
+    "customresourcedefinitions": "Name, Created At",
     "roles": "Name, Created At",
     "clusterroles": "Name, Created At",
     "rolebindings": "Name, Role, Age, Users*, Groups*, ServiceAccounts*",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 
-from nodeport.api.meta import JsonObject
+from nodeport.api.meta import JsonObject, name_or_base
 from nodeport.api.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -38,6 +39,7 @@ from nodeport.apiserver.strategies.workloads import (
     ReplicationControllerStrategy,
     StatefulSetStrategy,
 )
+from nodeport.store.base import Store
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 NAMESPACE_FINALIZER = "kubernetes"
@@ -189,6 +191,20 @@ class LeaseStrategy(ConditionalStrategy):
     is_collected = False
 
 
+class CustomResourceDefinitionStrategy(Strategy):
+    """None can be made: the kinds are those of the resource table."""
+
+    def __init__(self) -> None:
+        super().__init__(CUSTOM_RESOURCE_DEFINITIONS)
+
+    async def admit(self, obj: JsonObject, store: Store) -> None:
+        name = name_or_base(obj["metadata"])
+        raise Forbidden(
+            f'{self.resource.qualified_name} "{name}" is forbidden: this server serves no custom resources',
+            details={"name": name, "group": self.resource.group, "kind": self.resource.plural},
+        )
+
+
 def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strategy]:
     """One strategy for every row of the resource table; ``others`` need more than their row to be built."""
     special: dict[str, Strategy] = {
@@ -197,6 +213,7 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
         PODS.qualified_name: PodStrategy(),
         SERVICES.qualified_name: services,
         SERVICE_CIDRS.qualified_name: ServiceCidrStrategy(),
+        CUSTOM_RESOURCE_DEFINITIONS.qualified_name: CustomResourceDefinitionStrategy(),
         **{other.resource.qualified_name: other for other in others},
         DEPLOYMENTS.qualified_name: DeploymentStrategy(),
         REPLICA_SETS.qualified_name: ReplicaSetStrategy(),

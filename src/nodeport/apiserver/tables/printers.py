@@ -42,6 +42,7 @@ _PRINTERS = {
     rows.POD_DISRUPTION_BUDGETS.qualified_name: policies.DISRUPTION_BUDGET,
     rows.PRIORITY_CLASSES.qualified_name: policies.PRIORITY_CLASS,
     rows.RUNTIME_CLASSES.qualified_name: policies.RUNTIME_CLASS,
+    rows.CUSTOM_RESOURCE_DEFINITIONS.qualified_name: small.CUSTOM_RESOURCE_DEFINITION,
 }
 
 

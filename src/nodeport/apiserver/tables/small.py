@@ -88,3 +88,7 @@ EVENT = Printer(
     _event,
 )  # fmt: skip
 NEW_EVENT = Printer(EVENT.columns, lambda obj, now: _event(to_core(obj), now))
+CUSTOM_RESOURCE_DEFINITION = Printer(
+    (NAME, Column("Created At", type="date")),
+    lambda obj, now: [name_of(obj), obj["metadata"].get("creationTimestamp") or UNKNOWN],
+)
