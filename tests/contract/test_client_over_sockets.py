@@ -164,7 +164,7 @@ async def test_errors_of_the_real_server_come_back_as_what_they_are() -> None:
         await client.update(CONFIG_MAPS, {**made, "data": {"a": "1"}})
         with pytest.raises(Conflict, match="the object has been modified"):
             await client.update(CONFIG_MAPS, {**made, "data": {"a": "2"}})
-        with pytest.raises(Conflict, match="UID in precondition"):
+        with pytest.raises(Conflict, match="the UID in the precondition"):
             await client.delete(CONFIG_MAPS, "x", "default", uid="another")
 
 

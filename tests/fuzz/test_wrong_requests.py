@@ -26,6 +26,13 @@ SAID_BY_KUBERNETES = (
     "range is full",
     "duplicate nodePort",
     "failed to allocate requested HealthCheck NodePort",
+    "strconv.ParseUint: parsing",
+    "unknown patch type: ",
+    "does not contain declared merge key",
+    "but received a ",
+    "cannot merge lists without merge key",
+    "merging lists cannot yet be specified in the patch",
+    "The order in patch list:",
     "no endpoints available for service",
     "has no server that can be asked",
 )

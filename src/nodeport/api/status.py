@@ -17,6 +17,7 @@
     ├── Invalid             422
     ├── TooManyRequests     429
     ├── InternalError       500
+    ├── PlainError          500, without a reason
     ├── ServiceUnavailable  503
     └── Timeout             504
 
@@ -74,6 +75,8 @@ class FieldError:
                 | FieldErrorType.INTERNAL
             ):
                 head = words
+            case FieldErrorType.NOT_SUPPORTED:  # values of types that have names, which JSON shows
+                head = f"{words}: {_go_json(self.value)}"
             case _:
                 head = f"{words}: {_shown(self.value)}"
         return f"{head}: {self.detail}" if self.detail else head
@@ -83,7 +86,40 @@ class FieldError:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return go_quoted(value) if type(value) is str else _go_json(value)
+
+
+def go_quoted(text: str) -> str:
+    """``text`` as Go's ``%q`` writes it: what cannot be printed is escaped, ``<`` and ``&`` are not."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return f'"{"".join(map(_go_character, text))}"'
+
+
+_GO_ESCAPES = {
+    "\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", '"': r"\"", "\\": r"\\",
+}  # fmt: skip
+
+
+def _go_character(character: str) -> str:
+    if found := _GO_ESCAPES.get(character):
+        return found
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+_GO_JSON = str.maketrans({
+    "<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029",
+})  # fmt: skip
+
+
+def _go_json(value: Any) -> str:
+    """JSON as Go writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_GO_JSON)
 
 
 def invalid(field: str, value: Any, detail: str) -> FieldError:
@@ -237,6 +273,12 @@ class Timeout(ApiError):
 
 _BY_REASON: dict[str, type[ApiError]] = {cls.reason: cls for cls in ApiError.__subclasses__()}
 _BY_CODE: dict[int, type[ApiError]] = {cls.code: cls for cls in reversed(ApiError.__subclasses__())}
+
+
+class PlainError(ApiError):
+    """500 without a reason: what Kubernetes answers where it has no word for the failure."""
+
+    code, reason = 500, ""
 
 
 def from_status(status: JsonObject) -> ApiError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from nodeport.api.meta import JsonObject, deep_copy
-from nodeport.api.status import ApiError, BadRequest, Invalid
+from nodeport.api.status import ApiError, BadRequest, Invalid, PlainError
 
 _PATCH = "$patch"
 _RETAIN_KEYS = "$retainKeys"
@@ -85,7 +85,7 @@ def _whole_map(patch: JsonObject) -> JsonObject:
         return {key: value for key, value in patch.items() if key != _PATCH}
     if directive == "delete":
         return {}
-    raise BadRequest(f"unknown patch type: {directive} in map: {go_text(patch)}")
+    raise PlainError(f"unknown patch type: {directive} in map: {go_text(patch)}")
 
 
 def _put(original: JsonObject, field: str, value: Any) -> None:
@@ -158,7 +158,7 @@ def _set_element_orders(original: JsonObject, patch: JsonObject, schema: JsonObj
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise BadRequest(f"expected a []interface {{}}, but received a {_go_type(value)}")
+        raise PlainError(f"expected a []interface {{}}, but received a {_go_type(value)}")
     return value
 
 
@@ -171,7 +171,7 @@ def _check_order(change: list[Any], order: list[Any], key: str) -> None:
     for item in kept:
         identity = _identity(item, key)
         if not any(identity == other for other in wanted):
-            raise Invalid(
+            raise PlainError(
                 f"The order in patch list:\n{go_text(change)}\n doesn't match {_ORDER} list:\n{go_text(order)}\n"
             )
 
@@ -181,14 +181,14 @@ def _identity(item: Any, key: str) -> Any:
     if not key:
         return item
     if not isinstance(item, dict):
-        raise BadRequest(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
+        raise PlainError(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
     if key not in item:
         _no_merge_key(item, key)
     return item[key]
 
 
 def _no_merge_key(item: JsonObject, key: str) -> NoReturn:
-    raise BadRequest(f"map: {go_text(item)} does not contain declared merge key: {key}")
+    raise PlainError(f"map: {go_text(item)} does not contain declared merge key: {key}")
 
 
 def _merge_list(original: list[Any], change: list[Any], rule: _Rule, deletes: bool) -> list[Any]:
@@ -203,7 +203,7 @@ def _merge_list(original: list[Any], change: list[Any], rule: _Rule, deletes: bo
         merged = list(dict.fromkeys(_hashable([*original, *change])))
         return _in_order(merged, change, original, "")
     if not rule.key:
-        raise BadRequest("cannot merge lists without merge key")
+        raise PlainError("cannot merge lists without merge key")
     kept, additions = _special_elements(original, change, rule.key)
     merged = list(kept)
     for item in additions:
@@ -232,7 +232,7 @@ def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple
     replace = False
     for item in change:
         if not isinstance(item, dict):
-            raise BadRequest(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
+            raise PlainError(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
         match item.get(_PATCH):
             case None:
                 plain.append(item)
@@ -242,9 +242,9 @@ def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple
             case "replace":
                 replace = True
             case "merge":
-                raise BadRequest("merging lists cannot yet be specified in the patch")
+                raise PlainError("merging lists cannot yet be specified in the patch")
             case other:
-                raise BadRequest(f"unknown patch type: {other} in map: {go_text(item)}")
+                raise PlainError(f"unknown patch type: {other} in map: {go_text(item)}")
     return ([_without_directives(item) for item in plain], []) if replace else (original, plain)
 
 

@@ -273,6 +273,8 @@ def _default_go_type(schema: dict[str, Any]) -> str:
             return f"map[string]{_default_go_type(schema['additionalProperties'])}"
         case "integer", form:
             return str(form or "int64")
+        case "number", _:
+            return "float64"
         case "boolean", _:
             return "bool"
         case "string", "byte":

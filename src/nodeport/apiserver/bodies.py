@@ -45,9 +45,12 @@ def read_object(
     obj, duplicates = parse(body, expected.kind)
     found_version = obj.get("apiVersion") or expected.api_version
     found_kind = obj.get("kind") or expected.kind
-    if found_kind != expected.kind:
-        raise _another_kind(found_version, found_kind, expected)
-    if found_version not in (expected.api_version, also):
+    if found_kind != expected.kind or found_version not in (expected.api_version, also):
+        if why := conversion_fault(found_version, found_kind, expected):
+            version = _version(found_version)
+            raise BadRequest(
+                f'{found_kind} in version "{version}" cannot be handled as a {expected.kind}: {why}'
+            )
         raise BadRequest(
             f"the API version in the data ({found_version}) does not match the expected API version "
             f"({expected.api_version})"
@@ -64,15 +67,19 @@ def read_object(
     return obj, warnings_of(problems) if field_validation == "Warn" else []
 
 
-def _another_kind(api_version: str, kind: str, expected: GroupVersionKind) -> BadRequest:
-    """Objects are converted into the types without a version, whose packages are named after their groups."""
-    version = _version(api_version)
+def conversion_fault(api_version: str, kind: str, expected: GroupVersionKind) -> str:
+    """Why an object of this version and kind is none of the expected one; empty when it is, in another version.
+
+    Objects are converted into the types without a version, whose packages are named after their groups.
+    """
+    row = by_kind(api_version, kind)
+    if row is None:
+        return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
     package = expected.group.split(".")[0] if expected.group not in ("", "events.k8s.io") else "core"
-    if by_kind(api_version, kind) is None:
-        why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
-    else:
-        why = f"converting ({version}.{kind}) to ({package}.{expected.kind}): unknown conversion"
-    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {expected.kind}: {why}')
+    wanted = by_kind(expected.api_version, expected.kind)
+    if wanted is not None and (row.stored_as or row.plural) == (wanted.stored_as or wanted.plural):
+        return ""
+    return f"converting ({_version(api_version)}.{kind}) to ({package}.{expected.kind}): unknown conversion"
 
 
 def prune(schema_name: str, obj: JsonObject) -> None:

@@ -15,9 +15,10 @@ from nodeport.apiserver.encoding import decode, encode, key_of
 from nodeport.apiserver.errors import success
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.options import DeleteOptions, ListOptions
+from nodeport.apiserver.preconditions import check_preconditions
 from nodeport.apiserver.registry import Entry, Registry
 from nodeport.apiserver.routes import Target
-from nodeport.apiserver.writes import Writer, is_finished, uid_conflict
+from nodeport.apiserver.writes import Writer, is_finished
 from nodeport.kit.clock import parse_rfc3339, rfc3339
 from nodeport.store.base import KeyValue, PreconditionFailed, Put
 
@@ -125,21 +126,6 @@ class Deleter:
 def set_deletion(metadata: JsonObject, when: datetime, grace_seconds: int) -> None:
     metadata["deletionTimestamp"] = rfc3339(when)
     metadata["deletionGracePeriodSeconds"] = grace_seconds
-
-
-def check_preconditions(resource: Resource, obj: JsonObject, options: DeleteOptions) -> None:
-    """409 when the object is not the one the client means."""
-    metadata = obj["metadata"]
-    name = metadata["name"]
-    if options.uid is not None and options.uid != metadata["uid"]:
-        raise uid_conflict(resource, name, options.uid, metadata["uid"])
-    if options.resource_version is not None and options.resource_version != metadata["resourceVersion"]:
-        raise conflict(
-            resource,
-            name,
-            f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
-            f"ResourceVersion in object meta: {metadata['resourceVersion']}",
-        )
 
 
 def default_propagation(entry: Entry, obj: JsonObject) -> str:

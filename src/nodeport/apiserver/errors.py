@@ -83,9 +83,3 @@ def success(details: JsonObject) -> JsonObject:
 def bug(error: BaseException) -> InternalError:
     """An unexpected exception: the client learns that it happened, the log why."""
     return InternalError(f"Internal error occurred: {type(error).__name__}: {error}")
-
-
-class PlainError(ApiError):
-    """500 without a reason: what Kubernetes answers where it has no word for the failure."""
-
-    code, reason = 500, ""

@@ -15,9 +15,10 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import POD_DISRUPTION_BUDGETS, PODS, GroupVersionKind
 from nodeport.api.selectors import label_selector_of
 from nodeport.api.status import BadRequest, Cause, Forbidden, InternalError, TooManyRequests
-from nodeport.apiserver.deletes import Deleter, check_preconditions
+from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.encoding import prefix_of
 from nodeport.apiserver.options import DeleteOptions, WriteOptions
+from nodeport.apiserver.preconditions import check_preconditions
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.writes import Writer

@@ -8,11 +8,11 @@ from nodeport.api.decoding import JsonError, decode_value, json_kind
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
 from nodeport.api.patch import json_patch, merge_patch, strategic_merge_patch
-from nodeport.api.resources import Resource
+from nodeport.api.resources import GroupVersionKind
 from nodeport.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from nodeport.api.strictness import Repeats, problems_of
 from nodeport.apiserver.applies import Applier
-from nodeport.apiserver.bodies import Body, PatchText, check_patched
+from nodeport.apiserver.bodies import Body, PatchText, check_patched, conversion_fault, invalid_patch
 from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.registry import check_identity
 from nodeport.apiserver.routes import Target
@@ -44,11 +44,10 @@ class Patcher:
     async def patch(self, target: Target, body: Body, options: WriteOptions) -> Written:
         if body.media_type == APPLY_PATCH:
             return await self._applier.apply(target, body.data, options)
-        patch = Patch(target.resource.schema, body, options)
+        patch = Patch(target.resource.schema, body, options, target.resource.gvk)
 
         def make(old: JsonObject) -> JsonObject:
             new = patch.apply(old)
-            _check_patched_identity(new, old, target.resource)
             check_identity(new, target.resource, target.namespace, target.name)
             apply_defaults(target.resource, new)
             return new
@@ -60,8 +59,9 @@ class Patcher:
 class Patch:
     """A decoded patch. ``apply`` may be called again on a newer object; ``warnings`` are those of the last time."""
 
-    def __init__(self, schema_name: str, body: Body, options: WriteOptions) -> None:
+    def __init__(self, schema_name: str, body: Body, options: WriteOptions, gvk: GroupVersionKind) -> None:
         self._media_type = body.media_type
+        self._gvk = gvk
         self._schema_name = schema_name
         self._validation = options.field_validation
         self.warnings: list[str] = []
@@ -88,8 +88,17 @@ class Patch:
                 new = strategic_merge_patch(self._schema_name, old, self._patch)
         if not isinstance(new.get("metadata"), dict):
             new["metadata"] = {}
+        self._check_kind(new)
         self.warnings = check_patched(new, self._schema_name, self._text, self._validation)
         return new
+
+    def _check_kind(self, new: JsonObject) -> None:
+        """What came of a strategic patch is read as the kind that it was, whatever it says; of others as it says."""
+        version, kind = new.get("apiVersion") or self._gvk.api_version, new.get("kind") or self._gvk.kind
+        other = version != self._gvk.api_version or kind != self._gvk.kind
+        if other and self._text.merged is None and (why := conversion_fault(version, kind, self._gvk)):
+            raise invalid_patch(new, self._text, why)
+        new["apiVersion"], new["kind"] = self._gvk.api_version, self._gvk.kind
 
 
 def decode_patch(data: bytes, head: str = "") -> tuple[JsonObject, Repeats]:
@@ -133,16 +142,3 @@ def decode_operations(data: bytes) -> tuple[list[JsonObject], PatchText]:
     known = Repeats(path for path in repeats if path.partition("].")[2] in _OPERATION_FIELDS)
     known.places, known.again = repeats.places, repeats.again
     return operations, PatchText(problems=[f"json patch {text}" for text in problems_of(unknown, known)])
-
-
-def _check_patched_identity(new: JsonObject, old: JsonObject, resource: Resource) -> None:
-    """A patch may leave out or repeat who the object is, not change it."""
-    metadata = new["metadata"]
-    for field in ("name", "namespace"):
-        if not metadata.get(field) and field in old["metadata"]:
-            metadata[field] = old["metadata"][field]
-    if new.get("kind", resource.kind) != resource.kind or new.get("apiVersion") != resource.api_version:
-        raise BadRequest(
-            f"the API version in the data ({new.get('apiVersion') or ''}) does not match the expected API version "
-            f"({resource.api_version})"
-        )

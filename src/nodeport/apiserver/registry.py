@@ -170,17 +170,23 @@ def is_terminating(namespace: KeyValue) -> bool:
 def check_identity(obj: JsonObject, resource: Resource, namespace: str, name: str) -> None:
     """Name and namespace in a body must be those of the URL; a missing namespace is filled in."""
     metadata = obj.setdefault("metadata", {})
-    found_name = metadata.get("name") or ""
-    if name and found_name != name:
-        if not found_name:
-            raise BadRequest("name must be provided")
-        raise BadRequest(f"the name of the object ({found_name}) does not match the name on the URL ({name})")
-    found_namespace = metadata.get("namespace") or ""
+    check_namespace(metadata, resource, namespace)
+    found = metadata.get("name") or ""
+    if name and not found:
+        raise BadRequest(
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+    if name and found != name:
+        raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")
+
+
+def check_namespace(metadata: JsonObject, resource: Resource, namespace: str) -> None:
+    found = metadata.get("namespace") or ""
     if not resource.namespaced:
         metadata.pop("namespace", None)
-    elif not found_namespace:
+    elif not found:
         metadata["namespace"] = namespace
-    elif found_namespace != namespace:
+    elif found != namespace:
         raise BadRequest(
             "the namespace of the provided object does not match the namespace sent on the request"
         )

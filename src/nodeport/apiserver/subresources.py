@@ -13,16 +13,24 @@ from nodeport.api.managedfields.scale import from_scale, to_scale
 from nodeport.api.meta import JsonObject, deep_copy
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.selectors import label_selector_of
-from nodeport.api.status import Conflict, invalid, invalid_object
+from nodeport.api.status import (
+    BadRequest,
+    Conflict,
+    PlainError,
+    invalid,
+    invalid_object,
+    not_supported,
+    required,
+)
 from nodeport.api.workloads import label_selector_form
 from nodeport.apiserver.applies import applied, check_configuration, fit, read_configuration
 from nodeport.apiserver.bodies import Body
-from nodeport.apiserver.deletes import check_preconditions
 from nodeport.apiserver.encoding import decode, encode
 from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
-from nodeport.apiserver.options import DeleteOptions, WriteOptions
+from nodeport.apiserver.options import WriteOptions
 from nodeport.apiserver.patches import APPLY_PATCH, Patch
-from nodeport.apiserver.registry import Registry, check_identity
+from nodeport.apiserver.preconditions import check_uid, storage_fault
+from nodeport.apiserver.registry import Registry, check_identity, check_namespace
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.writes import Own, Writer, Written
 from nodeport.kit.clock import rfc3339
@@ -81,14 +89,18 @@ class Subresources:
 
     async def update_scale(self, target: Target, scale: JsonObject, options: WriteOptions) -> Written:
         check_identity(scale, target.resource, target.namespace, target.name)
-        return await self._change_scale(
-            target, lambda _: scale, options, self._owned_by_change(target, options)
-        )
+        uid = (scale.get("metadata") or {}).get("uid") or ""
+
+        def make(old: JsonObject) -> JsonObject:
+            check_uid(target, old["metadata"]["uid"], uid)
+            return scale
+
+        return await self._change_scale(target, make, options, self._owned_by_change(target, options))
 
     async def patch_scale(self, target: Target, body: Body, options: WriteOptions) -> Written:
         if body.media_type == APPLY_PATCH:
             return await self._apply_scale(target, body.data, options)
-        patch = Patch(SCALE_SCHEMA, body, options)
+        patch = Patch(SCALE_SCHEMA, body, options, SCALE)
         own = self._owned_by_change(target, options)
         return await self._change_scale(target, lambda old: patch.apply(scale_of(old)), options, own)
 
@@ -147,24 +159,14 @@ class Subresources:
 
     async def bind(self, target: Target, binding: JsonObject, options: WriteOptions) -> JsonObject:
         """Give a pod its node, once."""
-        check_identity(binding, target.resource, target.namespace, target.name)
-        chosen = binding.get("target") or {}
-        node = chosen.get("name") or ""
-        errors = []
-        if chosen.get("kind") not in (None, "", "Node"):
-            errors.append(invalid("target.kind", chosen.get("kind"), "must be empty, 'Node'"))
-        if not node:
-            errors.append(invalid("target.name", node, "must be set"))
-        if errors:
-            raise invalid_object(target.resource, target.name, errors)
-
-        meant = binding["metadata"]
-        wanted = DeleteOptions(
-            uid=meant.get("uid") or None, resource_version=meant.get("resourceVersion") or None
-        )
+        meant = binding.setdefault("metadata", {})
+        check_namespace(meant, target.resource, target.namespace)
+        if meant.get("name") != target.name:
+            raise BadRequest("name in URL does not match name in Binding object")
+        node = _chosen_node(binding.get("target") or {})
 
         def change(old: JsonObject) -> JsonObject:
-            check_preconditions(target.resource, old, wanted)
+            _check_meant(target, meant, old["metadata"])
             if why := _why_not_bound(old):
                 raise _binding_conflict(target.name, f"pod {target.name} {why}")
             new: JsonObject = deep_copy(old)
@@ -196,6 +198,20 @@ class Subresources:
         return await self._writer.change(target, change, options)
 
 
+def _chosen_node(chosen: JsonObject) -> str:
+    """The node that a binding names. Kubernetes tells what is wrong with one without a word for the failure."""
+    kind, node = chosen.get("kind") or "", chosen.get("name") or ""
+    errors = []
+    if kind not in ("", "Node"):
+        errors.append(not_supported("target.kind", kind, ("Node", "<empty>")))
+    if not node:
+        errors.append(required("target.name"))
+    if errors:
+        told = [str(error) for error in errors]
+        raise PlainError(told[0] if len(told) == 1 else f"[{', '.join(told)}]")
+    return str(node)
+
+
 def _why_not_bound(pod: JsonObject) -> str:
     """What keeps a pod from being given a node; empty when nothing does."""
     if pod["metadata"].get("deletionTimestamp"):
@@ -203,6 +219,14 @@ def _why_not_bound(pod: JsonObject) -> str:
     if current := pod["spec"].get("nodeName"):
         return f'is already assigned to node "{current}"'
     return "has non-empty .spec.schedulingGates" if pod["spec"].get("schedulingGates") else ""
+
+
+def _check_meant(target: Target, meant: JsonObject, found: JsonObject) -> None:
+    """A binding may say which pod it means, and as of when."""
+    for what, field in (("UID", "uid"), ("ResourceVersion", "resourceVersion")):
+        asked = meant.get(field)
+        if asked and asked != found[field]:
+            raise _binding_conflict(target.name, storage_fault(target, what, asked, found[field]))
 
 
 def _binding_conflict(name: str, why: str) -> Conflict:

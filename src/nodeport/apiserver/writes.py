@@ -13,13 +13,14 @@ from datetime import datetime
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.managedfields.entries import Entries
 from nodeport.api.meta import JsonObject, deep_copy, name_or_base
-from nodeport.api.resources import Resource
+from nodeport.api.resources import GroupVersionKind, Resource
 from nodeport.api.status import (
     AlreadyExists,
-    Conflict,
     FieldError,
+    PlainError,
     already_exists,
     conflict,
+    go_quoted,
     invalid,
     invalid_object,
     not_found,
@@ -27,9 +28,9 @@ from nodeport.api.status import (
 from nodeport.api.validation import validate_create, validate_status_update, validate_update, warnings
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import key_of
-from nodeport.apiserver.errors import PlainError
 from nodeport.apiserver.fieldmanagers import FieldManagers, is_unchanged, put_entries
 from nodeport.apiserver.options import WriteOptions
+from nodeport.apiserver.preconditions import check_uid
 from nodeport.apiserver.registry import Entry, OpenNamespace, Registry, check_identity
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.strategies.base import Strategy, WriteContext
@@ -40,8 +41,9 @@ from nodeport.store.base import Delete, KeyValue, Operation, PreconditionFailed,
 NAME_ATTEMPTS = 8
 CONFLICT_ATTEMPTS = 10
 _SERVER_OWNED = (
-    "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName",
+    "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds",
 )  # fmt: skip
+_ENDS = ("deletionTimestamp", "deletionGracePeriodSeconds")
 MUST_BE_SPECIFIED = "must be specified for an update"
 
 Change = Callable[[JsonObject], JsonObject]
@@ -72,8 +74,6 @@ class Writer:
         entry = self._registry.entry(target.resource)
         check_identity(obj, target.resource, target.namespace, target.name)
         metadata = obj["metadata"]
-        if metadata.get("resourceVersion"):
-            raise PlainError("resourceVersion should not be set on objects to be created")
         base = "" if metadata.get("name") else metadata.get("generateName") or ""
         within: OpenNamespace | None = None
         if target.resource.namespaced:
@@ -139,8 +139,11 @@ class Writer:
                 raise invalid_object(resource, name, errors)
             warned = warnings(resource, obj, None)
             key = key_of(resource, metadata.get("namespace") or "", name)
+            given = metadata.pop("resourceVersion", "")
             stored = entry.splicer.store(obj)
             async with self._registry.quotas.counting(resource, obj, None):
+                if given and not options.dry_run and asked_revision(given):
+                    raise PlainError("resourceVersion should not be set on objects to be created")
                 if options.dry_run:
                     if await self._registry.store.get(key) is not None:
                         raise already_exists(resource, name)
@@ -160,17 +163,26 @@ class Writer:
         resource = target.resource
         check_identity(obj, resource, target.namespace, target.name)
         apply_defaults(resource, obj)
-        asked = obj["metadata"].get("resourceVersion") or ""
+        asked = asked_revision(obj["metadata"].get("resourceVersion"))
         current = await self._registry.store.get(key_of(resource, target.namespace, target.name))
+        uid = obj["metadata"].get("uid") or ""
         if current is None:
-            if not resource.upsert or target.subresource or asked or obj["metadata"].get("uid"):
+            check_uid(target, "", uid)
+            if not resource.upsert or target.subresource or asked:
                 raise not_found(resource, target.name)
             await self._registry.admission.may_create(options.user, resource, target.namespace, target.name)
             return await self.create(target, obj, options)
         if not asked and not self._registry.entry(resource).strategy.unconditional_update:
             error = invalid("metadata.resourceVersion", 0, MUST_BE_SPECIFIED)
-            raise invalid_object(resource, target.name, [error])
-        return await self.change(target, lambda _: deep_copy(obj), options)
+            named = GroupVersionKind(resource.group, resource.version, resource.plural)
+            raise invalid_object(named, target.name, [error])
+
+        def replaced(old: JsonObject) -> JsonObject:
+            check_uid(target, old["metadata"]["uid"], uid)
+            new: JsonObject = deep_copy(obj)
+            return new
+
+        return await self.change(target, replaced, options)
 
     async def change(
         self, target: Target, make: Change, options: WriteOptions, own: Own | None = None
@@ -199,8 +211,8 @@ class Writer:
             kv = await self._registry.find(target.resource, target.namespace, target.name)
             old = entry.splicer.read(kv)
             new = make(old)
-            asked = new["metadata"].get("resourceVersion") or ""
-            if asked and asked != str(kv.mod_revision):
+            asked = asked_revision(new["metadata"].get("resourceVersion"))
+            if asked and asked != kv.mod_revision:
                 raise conflict(target.resource, target.name)
             if new is old:
                 return Written(entry.splicer.serve(kv.value, kv.mod_revision))
@@ -226,7 +238,7 @@ class Writer:
     ) -> Written:
         resource, strategy = entry.resource, entry.strategy
         context = WriteContext(self._registry.clock.now(), options.dry_run)
-        carry_metadata(resource, new, old)
+        carry_metadata(new, old)
         await self._registry.admission.update(options.user, target, new, old)
         whole = not target.subresource
         with strategy.begin_update(new, old, context) if whole else Reservation() as claim:
@@ -293,24 +305,31 @@ def begin_metadata(resource: Resource, metadata: JsonObject, now: datetime) -> N
         metadata["generation"] = 1
 
 
-def carry_metadata(resource: Resource, new: JsonObject, old: JsonObject) -> None:
-    """Keep what no update may change; what a client left out it did not mean to remove."""
+def carry_metadata(new: JsonObject, old: JsonObject) -> None:
+    """Keep what no update may change; what a client left out it did not mean to remove.
+
+    Another uid, and a deletion where there is none, are left for validation to find.
+    """
     kept, found = old["metadata"], new["metadata"]
-    uid = found.get("uid")
-    if uid and uid != kept["uid"]:
-        raise uid_conflict(resource, kept["name"], uid, kept["uid"])
+    uid = found.get("uid") or kept["uid"]
     found.pop("selfLink", None)
     for field_name in _SERVER_OWNED:
         if field_name in kept:
             found[field_name] = kept[field_name]
-        else:
+        elif field_name not in _ENDS:
             found.pop(field_name, None)
+    found["uid"] = uid
 
 
-def uid_conflict(resource: Resource, name: str, asked: str, found: str) -> Conflict:
-    return conflict(
-        resource, name, f"Precondition failed: UID in precondition: {asked}, UID in object meta: {found}"
-    )
+def asked_revision(text: str | None) -> int:
+    """The revision that an object names; 0: none. 500 as from Kubernetes for what is no number."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise PlainError(f"strconv.ParseUint: parsing {go_quoted(text)}: invalid syntax")
+    if len(text.lstrip("0")) > 20 or int(text) >= 1 << 64:
+        raise PlainError(f"strconv.ParseUint: parsing {go_quoted(text)}: value out of range")
+    return int(text)
 
 
 def is_finished(entry: Entry, obj: JsonObject) -> bool:

@@ -359,6 +359,8 @@ def drawn(schema: JsonObject, rng: random.Random, depth: int = 0) -> Any:
             return rng.choice(["", "YQ==", None])
         case "integer", _:
             return rng.choice([0, 1, -1, 80, 70000, None])
+        case "number", _:
+            return rng.choice([0, 1.5, -1, None])
         case "boolean", _:
             return rng.choice([True, False, None])
         case "string", _:

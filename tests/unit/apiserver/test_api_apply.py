@@ -202,13 +202,16 @@ async def test_what_cannot_be_applied_is_told_why(raw: Any, body: Any, status: i
     assert (await raw("GET", f"{SERVICES}/web")).status == 404
 
 
-async def test_another_uid_or_version_is_a_conflict(raw: Any) -> None:
+async def test_another_version_is_a_conflict_and_another_uid_invalid(raw: Any) -> None:
     await apply(raw, f"{SERVICES}/web", node_port())
-    for wrong in ({"uid": "6b0d"}, {"resourceVersion": "1"}):
+    for wrong, status, reason in (
+        ({"uid": "6b0d"}, 422, "Invalid"),
+        ({"resourceVersion": "1"}, 409, "Conflict"),
+    ):
         wanted = node_port()
         wanted["metadata"] |= wrong
         answer = await apply(raw, f"{SERVICES}/web", wanted)
-        assert (answer.status, answer.reason) == (409, "Conflict")
+        assert (answer.status, answer.reason) == (status, reason)
 
 
 async def test_a_key_given_twice_is_a_warning_or_when_strict_an_error(raw: Any) -> None:

@@ -48,9 +48,17 @@ async def test_preconditions_protect_another_object_of_the_same_name(raw: Any) -
     body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "other"}}
     answer = await raw("DELETE", f"{CONFIG_MAPS}/c", body)
     assert (answer.status, answer.reason) == (409, "Conflict")
-    assert "Precondition failed: UID in precondition: other, UID in object meta: " in answer.message
+    assert answer.message == (
+        'Operation cannot be fulfilled on ConfigMap "c": the UID in the precondition (other) does not match the UID in '
+        f"record ({made['metadata']['uid']}). The object might have been deleted and then recreated"
+    )
     body["preconditions"] = {"resourceVersion": "1"}
-    assert (await raw("DELETE", f"{CONFIG_MAPS}/c", body)).status == 409
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c", body)
+    assert answer.status == 409
+    assert answer.message == (
+        'Operation cannot be fulfilled on ConfigMap "c": the ResourceVersion in the precondition (1) does not match the '
+        f"ResourceVersion in record ({made['metadata']['resourceVersion']}). The object might have been modified"
+    )
     body["preconditions"] = {"uid": made["metadata"]["uid"]}
     assert (await raw("DELETE", f"{CONFIG_MAPS}/c", body)).status == 200
 

@@ -83,8 +83,81 @@ async def test_the_body_must_agree_with_the_url(raw: Any) -> None:
     assert (answer.status, answer.reason) == (400, "BadRequest")
     answer = await raw("POST", CONFIG_MAPS, {**config_map("x"), "apiVersion": "apps/v1"})
     assert answer.message == (
-        "the API version in the data (apps/v1) does not match the expected API version (v1)"
+        'ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version'
+        ' "apps/v1" in scheme "pkg/api/legacyscheme/scheme.go:30"'
     )
+    answer = await raw(
+        "POST", "/api/v1/namespaces/default/events", {"apiVersion": "events.k8s.io/v1", "kind": "Event"}
+    )
+    assert answer.message == (
+        "the API version in the data (events.k8s.io/v1) does not match the expected API version (v1)"
+    )
+    nameless = {"metadata": {}}
+    for method, form in (("PUT", "application/json"), ("PATCH", "application/merge-patch+json")):
+        answer = await raw(
+            method,
+            f"{CONFIG_MAPS}/c",
+            {"metadata": None} if method == "PATCH" else nameless,
+            Content_Type=form,
+        )
+        assert (answer.status, answer.message) == (
+            400, "the name of the object (c based on URL) was undeterminable: name must be provided",
+        )  # fmt: skip
+
+
+async def test_a_patch_may_not_make_another_kind_of_it(raw: Any) -> None:
+    await raw.create(CONFIG_MAPS, config_map())
+    merge = {"Content_Type": "application/merge-patch+json"}
+    for change, why in (
+        ({"kind": "Pod"}, "converting (v1.Pod) to (core.ConfigMap): unknown conversion"),
+        (
+            {"apiVersion": "v9"},
+            'no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30"',
+        ),
+    ):
+        answer = await raw("PATCH", f"{CONFIG_MAPS}/c", change, **merge)
+        assert answer.status == 422
+        assert answer.message.endswith(why)
+    strategic = await raw(
+        "PATCH", f"{CONFIG_MAPS}/c", {"kind": "Pod"}, Content_Type="application/strategic-merge-patch+json"
+    )
+    assert (strategic.status, strategic.json["kind"]) == (200, "ConfigMap")
+
+
+async def test_revisions_that_writes_name_are_read_as_numbers(raw: Any) -> None:
+    made = await raw.create(CONFIG_MAPS, config_map())
+    version = made["metadata"]["resourceVersion"]
+    for text, status, why in (
+        ("0", 200, ""), (f"00{version}", 200, ""), ("1", 409, "the object has been modified"),
+        ("abc", 500, 'strconv.ParseUint: parsing "abc": invalid syntax'),
+        ("9" * 30, 500, f'strconv.ParseUint: parsing "{"9" * 30}": value out of range'),
+    ):  # fmt: skip
+        wanted = config_map()
+        wanted["metadata"]["resourceVersion"] = text
+        answer = await raw("PUT", f"{CONFIG_MAPS}/c", wanted)
+        assert (answer.status, why in answer.body.decode().replace("\\", "")) == (status, True)
+    fresh = {"metadata": {"name": "d", "resourceVersion": "5"}, "data": {"a b": "1"}}
+    assert (await raw("POST", CONFIG_MAPS, fresh)).status == 422
+    fresh["data"] = {}
+    answer = await raw("POST", CONFIG_MAPS, fresh)
+    assert (answer.status, answer.message) == (
+        500,
+        "resourceVersion should not be set on objects to be created",
+    )
+
+
+async def test_a_deletion_cannot_be_written_and_a_generated_name_is_kept_by_nobody(raw: Any) -> None:
+    made = await raw.create(CONFIG_MAPS, {"metadata": {"generateName": "c-"}})
+    path = f"{CONFIG_MAPS}/{made['metadata']['name']}"
+    ending = {**made, "metadata": {**made["metadata"], "deletionTimestamp": "2001-01-01T00:00:00Z"}}
+    answer = await raw("PUT", path, ending)
+    assert answer.status == 422
+    assert (
+        'metadata.deletionTimestamp: Invalid value: "2001-01-01T00:00:00Z": field is immutable'
+        in answer.message
+    )
+    bare = await raw("PUT", path, {"metadata": {"name": made["metadata"]["name"]}})
+    assert "generateName" not in bare.json["metadata"]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +300,19 @@ async def test_a_foreign_uid_conflicts(raw: Any) -> None:
     foreign["metadata"]["uid"] = "somebody"
     answer = await raw("PUT", f"{CONFIG_MAPS}/c", foreign)
     assert answer.status == 409
-    assert "Precondition failed: UID in precondition: somebody, UID in object meta: " in answer.message
-    assert made["metadata"]["uid"] in answer.message
+    assert answer.message == (
+        'Operation cannot be fulfilled on configmaps "c": StorageError: invalid object, Code: 4, Key: /registry/configmaps/'
+        "default/c, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: somebody, UID in object"
+        f" meta: {made['metadata']['uid']}"
+    )
+    foreign["metadata"]["name"] = "d"
+    assert (await raw("PUT", f"{CONFIG_MAPS}/d", foreign)).status == 409
+    patched = await raw(
+        "PATCH", f"{CONFIG_MAPS}/c", {"metadata": {"uid": "x"}}, Content_Type="application/merge-patch+json"
+    )
+    assert (patched.status, patched.message) == (
+        422, 'ConfigMap "c" is invalid: metadata.uid: Invalid value: "x": field is immutable',
+    )  # fmt: skip
 
 
 async def test_status_and_spec_are_written_separately(raw: Any) -> None:
@@ -348,7 +432,7 @@ async def test_a_binding_means_one_pod_and_waits_for_its_gates(raw: Any) -> None
     )
     for meant in ({"uid": "another"}, {"resourceVersion": "1"}):
         other = await raw("POST", f"{pods}/q/binding", {"metadata": {"name": "q", **meant}, "target": target})
-        assert (other.status, "Precondition failed" in other.message) == (409, True)
+        assert (other.status, "Key: /registry/pods/default/q, " in other.message) == (409, True)
     told = {"name": "q", "annotations": {"b": "2"}}
     assert (await raw("POST", f"{pods}/q/binding", {"metadata": told, "target": target})).status == 201
     assert (await raw.get(f"{pods}/q"))["metadata"]["annotations"] == {"a": "1", "b": "2"}

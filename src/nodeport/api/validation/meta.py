@@ -89,7 +89,7 @@ def _owner_errors(owners: Sequence[JsonObject], path: str) -> Iterator[FieldErro
                 'Only one reference can have Controller set to true. Found "true" in references for'
                 f" {controller} and {owner.get('name', '')}"
             )
-            yield invalid(path, list(owners), detail)
+            yield invalid(path, [_as_go_has_it(each) for each in owners], detail)
             return
         controller = owner.get("name", "")
 
@@ -102,7 +102,18 @@ def _one_owner_errors(owner: JsonObject, path: str) -> Iterator[FieldError]:
         if not owner.get(field):
             yield invalid(f"{path}.{field}", owner.get(field) or "", "must not be empty")
     if (api_version, owner.get("kind")) in _NO_OWNERS:
-        yield invalid(path, owner, f"/v1, Kind={owner['kind']} is disallowed from being an owner")
+        yield invalid(
+            path, _as_go_has_it(owner), f"/v1, Kind={owner['kind']} is disallowed from being an owner"
+        )
+
+
+def _as_go_has_it(owner: JsonObject) -> JsonObject:
+    """An owner reference with its fields in the order of their definition."""
+    made = {field: owner.get(field) or "" for field in ("apiVersion", "kind", "name", "uid")}
+    more = {
+        field: owner[field] for field in ("controller", "blockOwnerDeletion") if owner.get(field) is not None
+    }
+    return {**made, **more}
 
 
 def _finalizer_errors(finalizers: Sequence[str], path: str) -> Iterator[FieldError]:

@@ -210,7 +210,7 @@ def _load_balancer_fields(spec: JsonObject) -> Iterator[FieldError]:
     if allocate is not None and not is_balancer:
         yield forbidden("spec.allocateLoadBalancerNodePorts", _LB_ONLY)
     if allocate is None and is_balancer:
-        yield required("spec.allocateLoadBalancerNodePorts")
+        yield required("allocateLoadBalancerNodePorts")  # as Kubernetes has it, without spec
     yield from _balancer_class(spec)
 
 

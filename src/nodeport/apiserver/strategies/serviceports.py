@@ -18,11 +18,10 @@ from nodeport.api.services import (
     spec_of,
     type_of,
 )
-from nodeport.api.status import Invalid, internal_error, invalid, invalid_object
+from nodeport.api.status import Invalid, PlainError, internal_error, invalid, invalid_object
 from nodeport.apiserver.allocators.bands import AllocationError, AlreadyAllocated, Full
 from nodeport.apiserver.allocators.nodeport import NodePortAllocator, guard
 from nodeport.apiserver.allocators.reservation import Reservation
-from nodeport.apiserver.errors import PlainError
 from nodeport.apiserver.strategies.serviceips import owner_of
 
 DRY_RUN_BASE = 32768
