@@ -13,6 +13,8 @@ from pathlib import Path
 
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, IPAddress, NodeFacts
+from nodeport.proxy.iptables import evaluate as iptables_evaluate
+from nodeport.proxy.iptables import render as iptables_render
 from nodeport.proxy.modes import Mode, open_proxier
 from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.render import render
@@ -64,6 +66,15 @@ def _trace_nftables(
     return lambda packet: fates(ruleset, packet, local_addresses)
 
 
+def _trace_iptables(
+    table: ForwardingTable, node: NodeFacts, options: ForwardingOptions, local_addresses: LocalAddresses
+) -> Trace:
+    ruleset, _ = iptables_render.render(table.items(), node, options)
+    tables = iptables_evaluate.tables_of(ruleset)
+    return lambda packet: iptables_evaluate.fates(tables, packet, local_addresses)
+
+
 MODES = [
     SuiteMode("nftables", _opener(Mode.NFTABLES), _trace_nftables),
+    SuiteMode("iptables", _opener(Mode.IPTABLES), _trace_iptables),
 ]

@@ -18,6 +18,13 @@ class Mode(StrEnum):
     IPVS = "ipvs"
 
 
+class Variant(StrEnum):
+    """Which of the kernel's two interfaces the iptables programs speak to; rules of one are invisible to the other."""
+
+    LEGACY = "legacy"
+    NFT = "nft"
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """``nodeport_addresses``: ``("primary",)``, CIDRs, or nothing for all local addresses but loopback.
@@ -41,6 +48,8 @@ class ProxyOptions:
     masquerade_all: bool = False
     check_interval: timedelta = timedelta(milliseconds=500)
     audit_interval: timedelta = timedelta(minutes=15)
+    iptables_variant: Variant | None = None
+    """Of the programs that mode iptables runs; ``None``: the one that is in use on the node."""
     health: tuple[str, int] | None = ("0.0.0.0", 10256)
 
     @property

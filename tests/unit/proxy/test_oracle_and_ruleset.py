@@ -19,6 +19,8 @@ from nodeport.forwarding.table import (
     Protocol,
     Verdict,
 )
+from nodeport.proxy.iptables import evaluate as iptables_evaluate
+from nodeport.proxy.iptables import render as iptables_render
 from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.render import render
 from nodeport.proxy.questions import Fate
@@ -147,6 +149,7 @@ def test_the_ruleset_does_what_the_oracle_says(
 ) -> None:
     table = table_of(made, node, option)
     ruleset, _, _ = render(table.items(), node, option)
+    chains = iptables_evaluate.tables_of(iptables_render.render(table.items(), node, option)[0])
     for packet in sent:
         decision = decide(table.items(), node, packet)
         expected = {
@@ -154,6 +157,7 @@ def test_the_ruleset_does_what_the_oracle_says(
             for item in decision.outcomes
         } or {Fate(decision.verdict)}
         assert fates(ruleset, packet, LOCAL_ADDRESSES) == expected
+        assert iptables_evaluate.fates(chains, packet, LOCAL_ADDRESSES) == expected
 
 
 @settings(deadline=None, max_examples=100)

@@ -23,6 +23,8 @@ from nodeport.forwarding.table import (
     Protocol,
     Verdict,
 )
+from nodeport.proxy.iptables import evaluate as iptables_evaluate
+from nodeport.proxy.iptables import render as iptables_render
 from nodeport.proxy.nftables.evaluate import Fate, fates
 from nodeport.proxy.nftables.render import render
 
@@ -185,6 +187,7 @@ def test_the_ruleset_does_what_the_oracle_says(
     for service, slices in data.draw(st.lists(services(world), min_size=1, max_size=3)):
         table.replace(NamespacedName.of(service), build_service(service, slices, node, options))
     ruleset, _, _ = render(table.items(), node, options)
+    chains = iptables_evaluate.tables_of(iptables_render.render(table.items(), node, options)[0])
     local = frozenset({ip_address(world.node), ip_address(world.loopback)})
     for target in targets(world, table):
         packet = data.draw(packets(world, target))
@@ -194,3 +197,4 @@ def test_the_ruleset_does_what_the_oracle_says(
             for item in decision.outcomes
         } or {Fate(decision.verdict)}
         assert fates(ruleset, packet, local) == expected
+        assert iptables_evaluate.fates(chains, packet, local) == expected
