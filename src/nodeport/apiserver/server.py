@@ -52,6 +52,7 @@ from nodeport.apiserver.routes import Router
 from nodeport.apiserver.servicecidrs import DefaultServiceCidr, Ranges
 from nodeport.apiserver.strategies.addressing import IPAddressStrategy
 from nodeport.apiserver.strategies.kinds import all_strategies
+from nodeport.apiserver.strategies.pods import PodStrategy
 from nodeport.apiserver.strategies.serviceips import ServiceAddresses
 from nodeport.apiserver.strategies.serviceports import ServicePorts
 from nodeport.apiserver.strategies.services import ServiceStrategy
@@ -200,7 +201,7 @@ class ApiServer:
         ports = NodePortAllocator(config.node_port_range, rng)
         families = [f"IPv{network.version}" for network in config.service_cidrs]
         services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports), families)
-        strategies = all_strategies(services, IPAddressStrategy(addresses))
+        strategies = all_strategies(services, IPAddressStrategy(addresses), PodStrategy(rng))
         index = RbacIndex()
         authorizer = NodeAuthorizer(config.store, RbacAuthorizer(index))
         admission = AdmissionGate(Escalation(index, authorizer), authorizer)

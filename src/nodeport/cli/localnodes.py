@@ -63,7 +63,7 @@ class LocalNodes:
         return NodeAgent(
             facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
             surroundings=local.surroundings(self._paths, self._plan, number),
-            client=client, pods=pods, nodes=self._nodes, runtime=self._runtime,
+            client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
             images=self._images, clock=self._clock,
             tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
         )  # fmt: skip

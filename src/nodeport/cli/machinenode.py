@@ -48,7 +48,7 @@ class MachineNode:
             )
             agent = NodeAgent(
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
-                surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes,
+                surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
                 runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
             )  # fmt: skip
             proxy = ProxyRunner(

@@ -31,6 +31,7 @@ from nodeport.node.pod_record import NodeContext, PodRecord
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.server import NodePods, NodeServer
+from nodeport.node.settings import Settings
 from nodeport.node.worker import PodWorker
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -51,7 +52,8 @@ class NodeAgent:
 
     def __init__(
         self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
-        nodes: Informer, runtime: Runtime, images: ImageStore, clock: Clock, tls: ssl.SSLContext | None = None,
+        nodes: Informer, services: Informer, runtime: Runtime, images: ImageStore, clock: Clock,
+        tls: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
         if facts.pod_cidr is None:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
@@ -60,6 +62,7 @@ class NodeAgent:
         self._recorder = EventRecorder(client, "kubelet", facts.name, clock=clock)
         self._context = NodeContext(
             surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
+            settings=Settings(client, clock), services=services, capacity=node_status.amounts(facts),
             addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
         )  # fmt: skip
         self._workers: dict[str, PodWorker] = {}
@@ -216,6 +219,7 @@ class NodeAgent:
 
     async def _keep_pods(self, group: asyncio.TaskGroup) -> None:
         await self._pods.wait_until_synced()
+        await self._context.services.wait_until_synced()
         for sandbox in sandboxes.found(self._surroundings):
             if not sandbox.host_network and not self._context.addresses.adopt(
                 sandbox.address, sandbox.pod.uid

@@ -5,6 +5,7 @@ Rule source: https://kubernetes.io/docs/tasks/inject-data-application/ (environm
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.node.images.base import Image
 from nodeport.node.images.host import DEFAULT_PATH
+from nodeport.node.oci.resources import told
 
 SettingKey = tuple[str, str]
 """(``configmaps`` or ``secrets``, name)."""
@@ -26,13 +28,16 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What the downward API can tell beside the pod object itself."""
+    """What the downward API can tell beside the pod object itself. ``capacity``: the node's; ``services``: the
+    variables that tell of Services."""
 
     pod: JsonObject
     pod_ip: str
     host_ip: str
     hostname: str
     settings: Mapping[SettingKey, Mapping[str, str] | None] = field(default_factory=dict)
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
 
 
 def setting_keys(container: Mapping[str, Any]) -> Iterator[SettingKey]:
@@ -59,17 +64,25 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def environment(container: Mapping[str, Any], image: Image, facts: PodFacts) -> dict[str, str]:
-    """All variables of the container. Raises ConfigError."""
+def whole_environment(
+    container: Mapping[str, Any], image: Image, facts: PodFacts, declared: Mapping[str, str]
+) -> dict[str, str]:
+    """What the container's program gets: the image's variables, and over them those of `declared_environment`."""
     found = {"PATH": DEFAULT_PATH, "HOSTNAME": facts.hostname}
     found |= dict(item.split("=", 1) for item in image.config.env if "=" in item)
     if image.describes_pod:
         found |= _echo_defaults(container, facts)
+    return found | dict(declared)
+
+
+def declared_environment(container: Mapping[str, Any], facts: PodFacts) -> dict[str, str]:
+    """The variables that the API knows of, which alone can be referred to. Raises ConfigError."""
+    found = dict(facts.services)
     for source in container.get("envFrom") or ():
         found |= _from_source(source, facts)
     for item in container.get("env") or ():
         if item.get("valueFrom"):
-            value = _from_origin(item["valueFrom"], facts)
+            value = _from_origin(item["valueFrom"], container, facts)
         else:
             value = expand(item.get("value") or "", found)
         if value is not None:
@@ -102,7 +115,7 @@ def _from_source(source: Mapping[str, Any], facts: PodFacts) -> dict[str, str]:
     return {}
 
 
-def _from_origin(origin: Mapping[str, Any], facts: PodFacts) -> str | None:
+def _from_origin(origin: Mapping[str, Any], container: Mapping[str, Any], facts: PodFacts) -> str | None:
     if reference := origin.get("fieldRef"):
         return field_value(reference["fieldPath"], facts)
     for field_name, plural in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
@@ -115,8 +128,31 @@ def _from_origin(origin: Mapping[str, Any], facts: PodFacts) -> str | None:
             return None
         if values is None:
             raise ConfigError(f'{plural[:-1]} "{reference["name"]}" not found')
-        raise ConfigError(f"couldn't find key {reference['key']} in {plural[:-1]} {reference['name']}")
-    return "0"  # resourceFieldRef: nothing is limited here
+        namespace = facts.pod["metadata"]["namespace"]
+        kind = {"configmaps": "ConfigMap", "secrets": "Secret"}[plural]
+        raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
+    if origin.get("resourceFieldRef"):
+        return resource_value(origin["resourceFieldRef"], container, facts)
+    raise ConfigError(f"variables from {next(iter(origin), 'nothing')} are not supported by this node")
+
+
+def resource_value(reference: Mapping[str, Any], container: Mapping[str, Any] | None, facts: PodFacts) -> str:
+    """What a ``resourceFieldRef`` tells of ``container``, or of the one that it names. Raises ConfigError."""
+    spec = facts.pod["spec"]
+    if name := reference.get("containerName"):
+        known = (*spec["containers"], *(spec.get("initContainers") or ()))
+        container = next((one for one in known if one["name"] == name), None)
+    if container is None:
+        raise ConfigError(f"container {reference.get('containerName', '')} not found")
+    try:
+        return told(container, reference["resource"], str(reference.get("divisor") or ""), facts.capacity)
+    except KeyError as error:
+        raise ConfigError(f"unsupported container resource : {reference['resource']}") from error
+
+
+def map_text(values: Mapping[str, str]) -> str:
+    """Labels or annotations as a file shows them: a line each, sorted."""
+    return "\n".join(f"{key}={json.dumps(values[key], ensure_ascii=False)}" for key in sorted(values))
 
 
 def field_value(path: str, facts: PodFacts) -> str:
@@ -135,6 +171,8 @@ def field_value(path: str, facts: PodFacts) -> str:
     }
     if path in known:
         return str(known[path])
+    if path in ("metadata.labels", "metadata.annotations"):
+        return map_text(metadata.get(path.partition(".")[2]) or {})
     if match := _FIELD_OF_MAP.fullmatch(path):
         return str((metadata.get(match[1]) or {}).get(match[2], ""))
     raise ConfigError(f"unsupported fieldPath: {path}")

@@ -19,7 +19,7 @@ NETNS_ROOT = Path("/run/netns")
 
 CLONE_NEWNET, CLONE_NEWUTS, CLONE_NEWIPC = 0x40000000, 0x04000000, 0x08000000
 KINDS = {"net": CLONE_NEWNET, "uts": CLONE_NEWUTS, "ipc": CLONE_NEWIPC}
-_MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SHARED = 2, 4, 0x1000, 0x4000, 0x100000
 _MNT_DETACH = 2
 
 
@@ -79,9 +79,7 @@ def _keep(file: NamespaceFile) -> None:
 
 def remove(path: Path) -> bool:
     """Forget the namespace; the kernel ends it with its last process and socket. False: there was nothing."""
-    libc = _libc()
-    while libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
-        pass
+    unmount(path)
     try:
         path.unlink()
     except FileNotFoundError:
@@ -112,6 +110,30 @@ def _coming_back(kinds: Sequence[str]) -> Iterator[None]:
             if _libc().setns(descriptor, KINDS[kind]) != 0:
                 raise SystemExit(f"cannot return to our own {kind} namespace")
             os.close(descriptor)
+
+
+def mount(source: str, target: Path, kind: str, options: str) -> None:
+    """A new file system, without devices and setuid programs. Raises OSError."""
+    arguments = (
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode(),
+        _MS_NOSUID | _MS_NODEV,
+        options.encode(),
+    )
+    _check(_libc().mount(*arguments), str(target))
+
+
+def bind(source: Path, target: Path) -> None:
+    """The same folder or file, and what is mounted below it, at another place. Raises OSError."""
+    _mount(str(source), str(target), _MS_BIND | _MS_REC)
+
+
+def unmount(path: Path) -> None:
+    """Everything that is mounted on ``path``; nothing when nothing is."""
+    libc = _libc()
+    while libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
+        pass
 
 
 def _libc() -> ctypes.CDLL:

@@ -89,22 +89,27 @@ def node_object(facts: NodeFacts, now: datetime) -> JsonObject:
 
 def node_status(facts: NodeFacts, before: JsonObject, now: datetime) -> JsonObject:
     """The status; a condition of ``before`` that still holds keeps its transition time."""
-    machine = facts.machine
-    amounts = {
-        "cpu": str(machine.cpus), "memory": f"{machine.memory_kib}Ki", "pods": str(MOST_PODS),
-        "ephemeral-storage": f"{machine.storage_kib}Ki", "hugepages-1Gi": "0", "hugepages-2Mi": "0",
-    }  # fmt: skip
+    capacity = amounts(facts)
     return {
         "addresses": [
             {"type": "InternalIP", "address": str(facts.address)},
             {"type": "Hostname", "address": facts.name},
         ],
-        "capacity": amounts,
-        "allocatable": dict(amounts),
+        "capacity": capacity,
+        "allocatable": dict(capacity),
         "conditions": [_condition(*row, before, now) for row in HEALTHY],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.log_port}},
         "images": [{"names": ["docker.io/nodeport/echo:latest"], "sizeBytes": 0}],
         "nodeInfo": _node_info(facts),
+    }  # fmt: skip
+
+
+def amounts(facts: NodeFacts) -> dict[str, str]:
+    """What the node has for pods."""
+    machine = facts.machine
+    return {
+        "cpu": str(machine.cpus), "memory": f"{machine.memory_kib}Ki", "pods": str(MOST_PODS),
+        "ephemeral-storage": f"{machine.storage_kib}Ki", "hugepages-1Gi": "0", "hugepages-2Mi": "0",
     }  # fmt: skip
 
 

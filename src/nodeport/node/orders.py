@@ -22,10 +22,11 @@ def container_order(
 ) -> ContainerOrder:  # fmt: skip
     """Raises ConfigError for what the spec asks and cannot be had."""
     context = container.get("securityContext") or {}
-    variables = environment.environment(container, image, facts)
+    declared = environment.declared_environment(container, facts)
     try:
         process = Process(
-            argv=environment.arguments(container, image, variables), env=variables,
+            argv=environment.arguments(container, image, declared),
+            env=environment.whole_environment(container, image, facts, declared),
             cwd=container.get("workingDir") or image.config.working_dir or "/",
             user=security.user(container, facts.pod, image.config.user, accounts),
             capabilities=security.capabilities(container, machine.capabilities),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import PODS
 from nodeport.client.events import EventRecorder, object_reference
+from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import Clock
 from nodeport.node import pod_status
@@ -21,6 +22,7 @@ from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
+from nodeport.node.settings import PodTokens, Settings
 
 ORPHAN_GRACE = timedelta(seconds=2)
 """For a pod whose object was already gone when it was found running."""
@@ -36,6 +38,9 @@ class NodeContext:
     runtime: Runtime
     images: ImageStore
     machine: Machine
+    settings: Settings
+    services: Informer
+    capacity: Mapping[str, str]
     addresses: PodAddresses
     recorder: EventRecorder
     clock: Clock
@@ -57,6 +62,7 @@ class PodRecord:
     sandbox: Sandbox | None = None
     keepers: list[Keeper] = field(default_factory=list)
     init_keepers: list[Keeper] = field(default_factory=list)
+    tokens: PodTokens | None = None
     final: bool = False
     sent: JsonObject = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)

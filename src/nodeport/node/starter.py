@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from nodeport.api.duration import go_duration
-from nodeport.api.resources import CONFIG_MAPS, SECRETS
-from nodeport.api.status import ApiError, NotFound
+from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
-from nodeport.node import environment, pod_status, volumes
+from nodeport.node import environment, pod_status
 from nodeport.node.containers import Keeper
-from nodeport.node.environment import ConfigError, PodFacts
+from nodeport.node.environment import ConfigError, PodFacts, SettingKey
 from nodeport.node.images.base import Image, ImageError, PullPolicy, PullRequest
 from nodeport.node.oci.machine import accounts_of
 from nodeport.node.orders import container_order
 from nodeport.node.pod_record import PodRecord
 from nodeport.node.runtime import ContainerOrder
 from nodeport.node.sandbox import Sandbox
+from nodeport.node.servicevariables import service_variables
+from nodeport.node.settings import PodTokens
+from nodeport.node.volumes import payload
+from nodeport.node.volumes.podvolumes import PodVolumes
 
 CONFIG_RETRY = timedelta(seconds=10)
+VOLUME_RETRY = timedelta(milliseconds=500)
 
 
 class ContainerStarter:
     def __init__(self, record: PodRecord) -> None:
         self._record = record
+        self._volumes: tuple[Sandbox, PodVolumes] | None = None
 
     async def start(self, keeper: Keeper, sandbox: Sandbox) -> timedelta | None:
         """One more run; how long until the next try when there is none, None when it runs."""
         record, node = self._record, self._record.node
         try:
             keeper.image = await self.pull(keeper)
+            if not await self._volumes_ready(sandbox, keeper):
+                return VOLUME_RETRY
             order = await self._order(keeper, keeper.image, sandbox)
         except ImageError as error:
             return self._pull_failed(keeper, error)
@@ -51,6 +59,16 @@ class ContainerStarter:
             return timedelta(0)
         record.note("Started", f"Started container {keeper.name}", keeper)
         return None
+
+    async def _volumes_ready(self, sandbox: Sandbox, keeper: Keeper) -> bool:
+        """Before the volumes are there, the container is still being created."""
+        try:
+            await self.ensure_volumes(sandbox)
+        except (ConfigError, ApiError, TransportError, OSError) as error:
+            keeper.retry_at = self._record.node.clock.monotonic() + VOLUME_RETRY.total_seconds()
+            self._record.warn("FailedMount", str(error))
+            return False
+        return True
 
     def back_off(self, keeper: Keeper) -> None:
         """Say that the container's next run has to wait."""
@@ -85,22 +103,34 @@ class ContainerStarter:
 
     async def _order(self, keeper: Keeper, image: Image, sandbox: Sandbox) -> ContainerOrder:
         """Raises ConfigError, or ApiError when the settings it needs cannot be read."""
-        pod = self._record.last_pod
-        wanted = {*environment.setting_keys(keeper.spec), *volumes.setting_keys(pod)}
-        settings = {key: await self._setting(*key) for key in wanted}
         node = self._record.node
-        host = str(node.surroundings.address)
-        facts = PodFacts(pod, str(sandbox.address), host, sandbox.pod.hostname, settings)
-        mounts = volumes.mounts(keeper.spec, facts, sandbox.directory / "volumes")
+        facts = await self._facts(sandbox, environment.setting_keys(keeper.spec))
+        declared = environment.declared_environment(keeper.spec, facts)
+        mounts = self._volumes_in(sandbox).mounts(keeper.spec, facts, declared)
         return container_order(
             keeper.spec, keeper.next_attempt(), image, facts, node.machine, accounts_of(image), mounts
         )
 
-    async def _setting(self, plural: str, name: str) -> dict[str, str] | None:
-        resource = CONFIG_MAPS if plural == "configmaps" else SECRETS
-        namespace = self._record.last_pod["metadata"]["namespace"]
-        try:
-            found = await self._record.node.client.get(resource, name, namespace)
-        except NotFound:
-            return None
-        return volumes.text_values(found, secret=resource is SECRETS)
+    async def ensure_volumes(self, sandbox: Sandbox) -> None:
+        """Make or update the pod's volumes. Raises ConfigError, OSError, ApiError, TransportError."""
+        record, pod = self._record, self._record.last_pod
+        facts = await self._facts(sandbox, payload.setting_keys(pod))
+        if record.tokens is None:
+            record.tokens = PodTokens(record.node.client, record.node.clock)
+        tokens = {key: await record.tokens.get(pod, key) for key in payload.token_keys(pod)}
+        self._volumes_in(sandbox).ensure(facts, tokens)
+
+    def _volumes_in(self, sandbox: Sandbox) -> PodVolumes:
+        if self._volumes is None or self._volumes[0] is not sandbox:
+            self._volumes = sandbox, PodVolumes(sandbox)
+        return self._volumes[1]
+
+    async def _facts(self, sandbox: Sandbox, keys: Iterable[SettingKey]) -> PodFacts:
+        node, pod = self._record.node, self._record.last_pod
+        namespace = pod["metadata"]["namespace"]
+        settings = {key: await node.settings.get(key[0], namespace, key[1]) for key in set(keys)}
+        return PodFacts(
+            pod=pod, pod_ip=str(sandbox.address), host_ip=str(node.surroundings.address),
+            hostname=sandbox.pod.hostname, settings=settings, capacity=node.capacity,
+            services=service_variables(node.services.list(), pod),
+        )  # fmt: skip

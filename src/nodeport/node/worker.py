@@ -15,17 +15,21 @@ from datetime import timedelta
 from typing import Any
 
 from nodeport.api.meta import JsonObject, is_being_deleted
+from nodeport.api.status import ApiError
+from nodeport.client.rest import TransportError
 from nodeport.netlink.codec import NetlinkError
 from nodeport.node import pod_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import AddressesExhausted
 from nodeport.node.containers import Keeper
+from nodeport.node.environment import ConfigError
 from nodeport.node.pod_record import NodeContext, PodRecord
 from nodeport.node.pod_status import is_restartable_init
 from nodeport.node.probes import Prober
 from nodeport.node.reporter import StatusReporter
 from nodeport.node.sandbox import PodIdentity, Sandbox
 from nodeport.node.starter import ContainerStarter
+from nodeport.node.volumes import podvolumes
 
 _log = logging.getLogger(__name__)
 SANDBOX_RETRY = timedelta(seconds=5)
@@ -34,6 +38,8 @@ LEAST_GRACE = timedelta(seconds=2)
 DRAIN = timedelta(milliseconds=200)
 """Between the deletion and SIGTERM of a container that serves: nodes learn at the same moment that its endpoint is
 going, and a program that ends sooner than their rules change would refuse connections."""
+REFRESH = timedelta(seconds=10)
+"""How soon a changed ConfigMap or Secret is seen in volumes. A kubelet takes a minute or so."""
 FIRST_REPORT = timedelta(milliseconds=150)
 """A pod that runs by then has its first report say so: most need no report of being Pending."""
 
@@ -66,7 +72,9 @@ class PodWorker:
         async with asyncio.TaskGroup() as group:
             await self._prepare(group)
             reporting = group.create_task(self._reporter.run())
+            refreshing = group.create_task(self._refresh_volumes())
             await self._manage(group)
+            refreshing.cancel()
             await self._terminate(group)
             await self._reporter.let_go()
             reporting.cancel()
@@ -228,6 +236,18 @@ class PodWorker:
             known_ready=was_ready,
         )  # fmt: skip
 
+    async def _refresh_volumes(self) -> None:
+        """Until cancelled: containers see changed settings, and tokens before the old ones end."""
+        record = self._record
+        while True:
+            await self._node.clock.sleep(REFRESH.total_seconds())
+            if record.sandbox is None or record.pod is None or not podvolumes.changes(record.pod):
+                continue
+            try:
+                await self._starter.ensure_volumes(record.sandbox)
+            except (ConfigError, ApiError, TransportError, OSError) as error:
+                record.warn("FailedMount", str(error))
+
     # --- ending
 
     async def _terminate(self, group: asyncio.TaskGroup) -> None:
@@ -290,6 +310,7 @@ class PodWorker:
         record = self._record
         sandbox, record.sandbox = record.sandbox, None
         if sandbox is not None:
+            podvolumes.remove(sandbox)
             sandboxes.remove(sandbox)
             if not sandbox.host_network:
                 self._node.addresses.release(sandbox.address, record.uid)

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from nodeport.api.meta import JsonObject
-from nodeport.node import volumes
 from nodeport.node.environment import (
     ConfigError,
     PodFacts,
     arguments,
-    environment,
+    declared_environment,
     expand,
     field_value,
     setting_keys,
+    whole_environment,
 )
 from nodeport.node.images.base import Image, ImageConfig
-from nodeport.node.oci.spec import Mount
 
 IMAGE = Image(
     "image", "id", ImageConfig(("/entry", "point"), ("default",), ("PATH=/bin", "A=of the image")), ()
 )
 ECHO = Image("echo", "id", ImageConfig(("/echo",)), (), describes_pod=True)
+
+
+def environment(container: JsonObject, image: Image, known: PodFacts) -> dict[str, str]:
+    return whole_environment(container, image, known, declared_environment(container, known))
 
 
 def facts(settings: JsonObject | None = None, **spec: object) -> PodFacts:
@@ -89,7 +92,7 @@ def test_later_variables_see_earlier_ones_and_settings_fill_in() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({}, 'secret "s" not found'), ({("secrets", "s"): {}}, "couldn't find key k in secret s")],
+    [({}, 'secret "s" not found'), ({("secrets", "s"): {}}, "couldn't find key k in Secret d/s")],
 )
 def test_a_missing_setting_is_named(settings: JsonObject, message: str) -> None:
     container = {"env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
@@ -118,32 +121,25 @@ def test_without_any_program_there_is_nothing_to_run() -> None:
         arguments({}, Image("folder", "id", ImageConfig(), ()), {})
 
 
-def test_the_images_variables_come_first() -> None:
+def test_the_images_variables_are_there_but_cannot_be_referred_to() -> None:
     found = environment({"env": [{"name": "B", "value": "$(A)"}]}, IMAGE, facts())
-    assert (found["PATH"], found["B"], found["HOSTNAME"]) == ("/bin", "of the image", "p")
+    assert (found["PATH"], found["A"], found["B"], found["HOSTNAME"]) == ("/bin", "of the image", "$(A)", "p")
+    assert environment({"env": [{"name": "A", "value": "own"}]}, IMAGE, facts())["A"] == "own"
 
 
-@pytest.mark.parametrize("path", ["../out", "a/../../out"])
-def test_a_volume_cannot_be_left(tmp_path: Path, path: str) -> None:
-    mount = {"name": "v", "mountPath": "/v", "subPath": path}
-    with pytest.raises(ConfigError, match="leaves its volume"):
-        volumes.mounts({"volumeMounts": [mount]}, facts(volumes=[{"name": "v", "emptyDir": {}}]), tmp_path)
-    config = {"name": "c", "configMap": {"name": "m", "items": [{"key": "k", "path": path}]}}
-    with pytest.raises(ConfigError, match="leaves its volume"):
-        volumes.mounts(
-            {"volumeMounts": [{"name": "c", "mountPath": "/c"}]},
-            facts({("configmaps", "m"): {"k": "v"}}, volumes=[config]), tmp_path,
-        )  # fmt: skip
-
-
-def test_volumes_are_filled_and_bound_read_only_but_for_empty_ones(tmp_path: Path) -> None:
-    specs = [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "m"}}]
-    wanted = [{"name": "e", "mountPath": "/e"}, {"name": "c", "mountPath": "/c"}]
-    found = volumes.mounts(
-        {"volumeMounts": wanted}, facts({("configmaps", "m"): {"k": "v"}}, volumes=specs), tmp_path
-    )
-    assert found == (
-        Mount("/e", str(tmp_path / "e"), ("rbind", "rw", "rprivate")),
-        Mount("/c", str(tmp_path / "c"), ("rbind", "rro", "rprivate")),
-    )
-    assert (tmp_path / "c" / "k").read_text() == "v"
+def test_a_container_is_told_of_its_amounts_and_of_anothers() -> None:
+    other = {"name": "other", "resources": {"limits": {"memory": "1Gi"}}}
+    reference = {"resource": "limits.cpu"}
+    container = {"name": "main", "env": [
+        {"name": "CPU", "valueFrom": {"resourceFieldRef": reference}},
+        {"name": "MI", "valueFrom": {"resourceFieldRef": {
+            "containerName": "other", "resource": "limits.memory", "divisor": "1Mi"}}},
+    ]}  # fmt: skip
+    known = replace(facts(containers=[container, other]), capacity={"cpu": "2"})
+    found = environment(container, IMAGE, known)
+    assert (found["CPU"], found["MI"]) == ("2", "1024")
+    reference["resource"] = "limits.nothing.of.this"
+    assert environment(container, IMAGE, known)["CPU"] == "0"
+    reference["resource"] = "speed"
+    with pytest.raises(ConfigError, match="unsupported container resource : speed"):
+        environment(container, IMAGE, known)

@@ -17,7 +17,6 @@ from nodeport.api.resources import (
     NAMESPACES,
     NEW_EVENTS,
     NODES,
-    PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
     RESOURCES,
@@ -31,7 +30,6 @@ from nodeport.api.status import Forbidden
 from nodeport.apiserver.strategies.addressing import ServiceCidrStrategy
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
 from nodeport.apiserver.strategies.ingresses import IngressStrategy
-from nodeport.apiserver.strategies.pods import PodStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
 from nodeport.apiserver.strategies.workloads import (
     DaemonSetStrategy,
@@ -210,7 +208,6 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
     special: dict[str, Strategy] = {
         NAMESPACES.qualified_name: NamespaceStrategy(),
         NODES.qualified_name: NodeStrategy(),
-        PODS.qualified_name: PodStrategy(),
         SERVICES.qualified_name: services,
         SERVICE_CIDRS.qualified_name: ServiceCidrStrategy(),
         CUSTOM_RESOURCE_DEFINITIONS.qualified_name: CustomResourceDefinitionStrategy(),

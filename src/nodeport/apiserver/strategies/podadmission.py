@@ -5,17 +5,20 @@ Rules: the admission plugins ServiceAccount, Priority and LimitRanger, with thei
 
 from __future__ import annotations
 
+import random
+
 from nodeport.api import limits
 from nodeport.api.meta import JsonObject, name_or_base
 from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES, SERVICE_ACCOUNTS
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.encoding import decode, key_of, prefix_of
+from nodeport.apiserver.strategies import accounttokens
 from nodeport.store.base import Store
 
 
-async def admit_pod(pod: JsonObject, store: Store) -> None:
+async def admit_pod(pod: JsonObject, store: Store, rng: random.Random) -> None:
     """Complete the pod, or raise 403."""
-    await _require_account(pod, store)
+    accounttokens.complete(pod, await _account(pod, store), rng)
     await _prioritize(pod, store)
     listing = await store.list(prefix_of(LIMIT_RANGES, pod["metadata"].get("namespace") or ""))
     found = [decode(kv.value) for kv in listing.items]
@@ -27,13 +30,17 @@ async def admit_pod(pod: JsonObject, store: Store) -> None:
         raise _forbidden(pod, wrong[0] if len(wrong) == 1 else f"[{', '.join(dict.fromkeys(wrong))}]")
 
 
-async def _require_account(pod: JsonObject, store: Store) -> None:
+async def _account(pod: JsonObject, store: Store) -> JsonObject:
     """Every namespace gets its ``default`` account in a moment, so that one is not waited for."""
     spec, namespace = pod["spec"], pod["metadata"].get("namespace") or ""
-    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or ""
-    if name not in ("", "default") and await store.get(key_of(SERVICE_ACCOUNTS, namespace, name)) is None:
-        why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-        raise _forbidden(pod, why)
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    found = await store.get(key_of(SERVICE_ACCOUNTS, namespace, name))
+    if found is not None:
+        return decode(found.value)
+    if name == "default":
+        return {}
+    why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+    raise _forbidden(pod, why)
 
 
 async def _prioritize(pod: JsonObject, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 from nodeport.api.meta import JsonObject
@@ -21,8 +22,9 @@ _MANAGED = ("cpu", "memory")
 class PodStrategy(Strategy):
     status_resets = ("metadata.deletionTimestamp", "metadata.ownerReferences")
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random) -> None:
         super().__init__(PODS)
+        self._rng = rng
 
     def begin_create_defaults(self, obj: JsonObject) -> None:
         """What the admission plugins ServiceAccount and DefaultTolerationSeconds fill in."""
@@ -43,7 +45,7 @@ class PodStrategy(Strategy):
         spec["tolerations"] = tolerations
 
     async def admit(self, obj: JsonObject, store: Store) -> None:
-        await admit_pod(obj, store)
+        await admit_pod(obj, store, self._rng)
 
     def prepare_create(self, obj: JsonObject, context: WriteContext) -> None:
         self.begin_create_defaults(obj)
