@@ -44,7 +44,7 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
         tmp_path / "logs",
     )
     made = Sandbox(surroundings, PodIdentity(secrets.token_hex(8), "default", "pod", "pod"), node.pod_cidr[2])
-    sandbox.ensure(made)
+    sandbox.ensure(made, {"hosts": "127.0.0.1 localhost\n", "hostname": "pod\n", "resolv.conf": ""})
     yield made
     for process in processes.of_cluster(name):
         process.send(processes.signal.SIGKILL)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 import click
 
 from nodeport.cli.cluster_options import checked_image, must_be_root, must_have_runtime
 from nodeport.cli.errors import UserError
-from nodeport.node import network, teardown
+from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 
 
@@ -20,6 +20,10 @@ from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 @click.option("--node-name", default="", help="The node's name.  [default: the host name]")
 @click.option("--node-ip", default="", help="The address by which other nodes and clients reach this one.")
 @click.option("--pod-cidr", default="", help="The addresses of this node's pods, such as 10.244.7.0/24.")
+@click.option(
+    "--cluster-dns", metavar="IP", multiple=True,
+    help="A name server of the cluster for its pods; may be repeated.  [default: the machine's own]",
+)  # fmt: skip
 @click.option(
     "--image", "images", metavar="NAME=PATH", multiple=True,
     help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
@@ -36,6 +40,7 @@ def command(
     node_name: str,
     node_ip: str,
     pod_cidr: str,
+    cluster_dns: tuple[str, ...],
     images: tuple[str, ...],
     remove: bool,
     data_root: Path,
@@ -52,6 +57,7 @@ def command(
         found = teardown.remove(paths)
         network.ensure_node_routes(None, {})
         _remove_rules()
+        hostports.remove(None)
         click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")
         return
     if not (kubeconfig and node_ip and pod_cidr):
@@ -62,12 +68,16 @@ def command(
         raise UserError(f"--node-ip must be an IPv4 address and --pod-cidr an IPv4 CIDR: {error}") from error
     must_have_runtime()
     checked = tuple(checked_image(text) for text in images)
+    try:
+        dns = tuple(str(ip_address(text)) for text in cluster_dns)
+    except ValueError as error:
+        raise UserError(f"--cluster-dns: {error}") from error
     from nodeport.cli.daemons import until_terminated
     from nodeport.cli.machinenode import MachineNode
     from nodeport.kit.logs import configure
 
     configure("INFO")
-    node = MachineNode(kubeconfig, name, address, cidr, paths, checked)
+    node = MachineNode(kubeconfig, name, address, cidr, paths, checked, dns)
     asyncio.run(until_terminated(node.run))
 
 

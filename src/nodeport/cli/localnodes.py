@@ -64,7 +64,7 @@ class LocalNodes:
             facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
             surroundings=local.surroundings(self._paths, self._plan, number),
             client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
-            images=self._images, clock=self._clock,
+            images=self._images, clock=self._clock, cluster_dns=(str(self._config.service_networks[0][10]),),
             tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
         )  # fmt: skip
 

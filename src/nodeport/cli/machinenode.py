@@ -34,6 +34,7 @@ class MachineNode:
     pod_cidr: IPv4Network
     paths: Paths
     images: tuple[str, ...] = ()
+    cluster_dns: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Agent and proxy over one set of informers, until cancelled."""
@@ -50,6 +51,7 @@ class MachineNode:
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
                 runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
+                cluster_dns=self.cluster_dns,
             )  # fmt: skip
             proxy = ProxyRunner(
                 node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
@@ -64,15 +66,5 @@ class MachineNode:
     def _surroundings(self) -> NodeSurroundings:
         return NodeSurroundings(
             cluster=self.paths.name, name=self.name, netns=None, address=self.address,
-            run_directory=self.paths.run, log_directory=self.paths.data / "logs", nameservers=host_nameservers(),
+            run_directory=self.paths.run, log_directory=self.paths.data / "logs",
         )  # fmt: skip
-
-
-def host_nameservers() -> tuple[str, ...]:
-    """The machine's name servers: its pods can reach them."""
-    try:
-        lines = Path("/etc/resolv.conf").read_text().splitlines()
-    except OSError:
-        return ()
-    words = (line.split() for line in lines)
-    return tuple(parts[1] for parts in words if len(parts) > 1 and parts[0] == "nameserver")

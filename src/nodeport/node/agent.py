@@ -21,9 +21,10 @@ from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportErr
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock, rfc3339_micro
 from nodeport.netlink.codec import NetlinkError
-from nodeport.node import network, node_status
+from nodeport.node import hostports, naming, network, node_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import PodAddresses
+from nodeport.node.hostports import HostPorts
 from nodeport.node.images.base import ImageStore
 from nodeport.node.node_status import NodeFacts
 from nodeport.node.oci.machine import this_machine
@@ -53,7 +54,7 @@ class NodeAgent:
     def __init__(
         self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
         nodes: Informer, services: Informer, runtime: Runtime, images: ImageStore, clock: Clock,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None = None, cluster_dns: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         if facts.pod_cidr is None:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
@@ -63,6 +64,7 @@ class NodeAgent:
         self._context = NodeContext(
             surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
             settings=Settings(client, clock), services=services, capacity=node_status.amounts(facts),
+            naming=naming.of_machine(facts.name, cluster_dns), host_ports=HostPorts(surroundings.netns),
             addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
         )  # fmt: skip
         self._workers: dict[str, PodWorker] = {}
@@ -230,12 +232,22 @@ class NodeAgent:
             pod = self._pods.get(NamespacedName(sandbox.pod.namespace, sandbox.pod.name))
             if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
                 pod = None
+            if pod is not None:
+                wanted = hostports.wanted_by(pod, sandbox.address)
+                self._context.host_ports.note(sandbox.pod.uid, wanted)
             self._begin(group, sandbox.pod.uid, pod, sandbox)
+        self._apply_host_ports()
         self._keep_known_addresses()
         uids = {pod["metadata"]["uid"] for pod in self._pods.list()} | set(self._workers)
         sandboxes.remove_strange_logs(self._surroundings, uids)
         sandboxes.remove_strange_storage(self._surroundings)
         self._pods.subscribe(lambda change: self._pod_changed(group, change))
+
+    def _apply_host_ports(self) -> None:
+        try:
+            self._context.host_ports.apply()
+        except (OSError, NetlinkError) as error:
+            _log.warning("host ports of node %s: %s", self._facts.name, error)
 
     def _keep_known_addresses(self) -> None:
         """After a reboot each pod gets back the address that slices still name: no other pod may answer there."""

@@ -17,9 +17,11 @@ from nodeport.kit.clock import Clock
 from nodeport.node import pod_status
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.containers import Keeper
+from nodeport.node.hostports import HostPorts
 from nodeport.node.images.base import ImageStore
 from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
+from nodeport.node.podfiles import NodeNaming
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.settings import PodTokens, Settings
@@ -41,6 +43,8 @@ class NodeContext:
     settings: Settings
     services: Informer
     capacity: Mapping[str, str]
+    naming: NodeNaming
+    host_ports: HostPorts
     addresses: PodAddresses
     recorder: EventRecorder
     clock: Clock
@@ -50,6 +54,7 @@ class NodeContext:
 class PodRecord:
     """``pod``: the object as the API has it, None when it is gone; ``last_pod``: as it last was.
 
+    ``failure``: (reason, message) why it can never run here.
     ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
     look again, ``dirty`` the reporter.
     """
@@ -64,6 +69,7 @@ class PodRecord:
     init_keepers: list[Keeper] = field(default_factory=list)
     tokens: PodTokens | None = None
     final: bool = False
+    failure: tuple[str, str] | None = None
     sent: JsonObject = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     dirty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -121,6 +127,7 @@ class PodRecord:
             init_containers=[keeper.view() for keeper in self.init_keepers],
             sandboxed=self.sandbox is not None,
             final=self.final,
+            failure=self.failure,
         )
 
     def warn(self, reason: str, message: str, keeper: Keeper | None = None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nodeport.kit.clock import Clock, parse_rfc3339
+from nodeport.node import lastwords
 from nodeport.node.images.base import Image
 from nodeport.node.images.host import base_python
 from nodeport.node.oci import cgroups, spec
@@ -42,7 +43,10 @@ _SETTLE_TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class ContainerOrder:
-    """All that a container needs to be started once. ``attempt`` counts from 0, over restarts of the same pod."""
+    """All that a container needs to be started once. ``attempt`` counts from 0, over restarts of the same pod.
+
+    ``message_path``: where it may leave its last words; ``message_from_log``: those of a failed one without any.
+    """
 
     name: str
     attempt: int
@@ -53,6 +57,8 @@ class ContainerOrder:
     is_own_program: bool = True
     stdin: bool = False
     stdin_once: bool = False
+    message_path: str = ""
+    message_from_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,8 @@ class OciRuntime:
             Mount(f"/etc/{name}", str(sandbox.directory / name))
             for name in ("hosts", "hostname", "resolv.conf")
         ]
-        mounts = [*files, *order.mounts]
+        mounts = [*files, *lastwords.prepare(directory, order.message_path, from_log=order.message_from_log)]
+        mounts += order.mounts
         config = spec.config(process, order.isolation, mounts, order.image.binds, place)
         _write(directory / "config.json", json.dumps(config))
         storage = sandbox.storage_directory / "containers" / order.name / str(order.attempt)
@@ -401,7 +408,8 @@ def _read_state(container: Container) -> None:
         container.pid, container.started_at = int(pid), parse_rfc3339(started)
     if ended := _read(container.directory / "exit"):
         code, finished, reason, message = ended.split(" ", 3)
-        container.exit = ContainerExit(int(code), parse_rfc3339(finished), message, reason.strip("-"))
+        said = message or lastwords.read(container.directory, container.log, failed=code != "0")
+        container.exit = ContainerExit(int(code), parse_rfc3339(finished), said, reason.strip("-"))
 
 
 def _is_locked(path: Path) -> bool:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from nodeport.node import namespaces, network
+from nodeport.node import namespaces, network, sharedpids
 
-NAMESPACE_KINDS = ("net", "uts", "ipc")
+PRIVATE_PIDS, SHARED_PIDS, HOST_PIDS = "container", "pod", "host"
+MOUNTS = ("ns/*", "volumes/*", "subpaths/*/*")
+"""What may be mounted below a sandbox's directory."""
 RUNTIME_KINDS = {"net": "network", "uts": "uts", "ipc": "ipc"}
-HOST_ALIASES_MARK = "# entries of the pod's hostAliases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,6 @@ class NodeSurroundings:
     address: IPv4Address
     run_directory: Path
     log_directory: Path
-    nameservers: tuple[str, ...] = ()
 
     @property
     def storage_directory(self) -> Path:
@@ -60,12 +60,14 @@ class NodeSurroundings:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A pod's surroundings as they are."""
+    """A pod's surroundings as they are. ``pids``: what processes its containers see."""
 
     node: NodeSurroundings
     pod: PodIdentity
     address: IPv4Address
     host_network: bool = False
+    host_ipc: bool = False
+    pids: str = PRIVATE_PIDS
 
     @property
     def directory(self) -> Path:
@@ -81,7 +83,8 @@ class Sandbox:
 
     @property
     def namespace_files(self) -> dict[str, Path]:
-        own = {kind: self.directory / "ns" / kind for kind in NAMESPACE_KINDS if kind != "net"}
+        kinds = ("uts",) if self.host_ipc else ("uts", "ipc")
+        own = {kind: self.directory / "ns" / kind for kind in kinds}
         return own if self.host_network else {"net": self.netns, **own}
 
     @property
@@ -91,14 +94,18 @@ class Sandbox:
 
     def runtime_namespaces(self) -> dict[str, str]:
         """What a container is started in, in the runtime's words; a pod on the host's network uses the node's."""
-        found = {"pid": ""} | {RUNTIME_KINDS[kind]: str(path) for kind, path in self.namespace_files.items()}
+        pids = {PRIVATE_PIDS: {"pid": ""}, HOST_PIDS: {}}
+        shared = {"pid": str(sharedpids.namespace_file(self.directory))}
+        found = pids.get(self.pids, shared) | {
+            RUNTIME_KINDS[kind]: str(path) for kind, path in self.namespace_files.items()
+        }
         if self.host_network and self.node.netns:
             found["network"] = str(self.node.netns)
         return found
 
 
-def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
-    """Make or mend the pod's surroundings. ``aliases``: (address, names) for /etc/hosts. Raises OSError."""
+def ensure(sandbox: Sandbox, files: Mapping[str, str]) -> None:
+    """Make or mend the pod's surroundings. ``files``: texts by their names under /etc. Raises OSError."""
     directory = sandbox.directory
     (directory / "ns").mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / "containers").mkdir(mode=0o700, exist_ok=True)
@@ -110,36 +117,32 @@ def ensure(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]] = ()) 
     if not sandbox.host_network:
         node = sandbox.node
         network.ensure_pod(node.netns, sandbox.netns, sandbox.pod.pod_id, sandbox.address, node.address)
-    _write_files(sandbox, aliases)
+    if sandbox.pids == SHARED_PIDS:
+        sharedpids.ensure(directory, sandbox.node.cluster)
+    for name, text in files.items():
+        _write_file(directory / name, text)
     _write_record(sandbox)
 
 
 def is_whole(sandbox: Sandbox) -> bool:
     """Whether all namespaces are where they were made."""
-    return all(namespaces.exists(path) for path in sandbox.namespace_files.values())
+    shared = sandbox.pids != SHARED_PIDS or sharedpids.is_there(sandbox.directory)
+    return shared and all(namespaces.exists(path) for path in sandbox.namespace_files.values())
 
 
-def _write_files(sandbox: Sandbox, aliases: Sequence[tuple[str, Sequence[str]]]) -> None:
-    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    lines.append(f"{sandbox.address}\t{sandbox.pod.hostname}")
-    if aliases:
-        lines.append(HOST_ALIASES_MARK)
-        lines += ["\t".join((address, *names)) for address, names in aliases]
-    resolv = [f"nameserver {server}" for server in sandbox.node.nameservers]
-    resolv.append(f"search {sandbox.pod.namespace}.svc.cluster.local svc.cluster.local cluster.local")
-    resolv.append("options ndots:5")
-    files = {"hosts": lines, "hostname": [sandbox.pod.hostname], "resolv.conf": resolv}
-    for name, content in files.items():
-        path = sandbox.directory / name
-        path.write_text("\n".join(content) + "\n")
-        path.chmod(0o644)
+def _write_file(path: Path, text: str) -> None:
+    """In place: running containers have this very file mounted."""
+    path.touch(mode=0o644)
+    path.write_text(text)
+    path.chmod(0o644)
 
 
 def _write_record(sandbox: Sandbox) -> None:
     pod = sandbox.pod
     record = {
         "uid": pod.uid, "namespace": pod.namespace, "name": pod.name, "hostname": pod.hostname,
-        "address": str(sandbox.address), "hostNetwork": sandbox.host_network,
+        "address": str(sandbox.address), "hostNetwork": sandbox.host_network, "hostIPC": sandbox.host_ipc,
+        "pids": sandbox.pids,
     }  # fmt: skip
     path = sandbox.directory / "sandbox.json"
     fresh = path.with_suffix(".new")
@@ -160,7 +163,8 @@ def found(node: NodeSurroundings) -> list[Sandbox]:
             identity = PodIdentity(directory.name, "", "", "")
             remove(Sandbox(node, identity, node.address))
             continue
-        result.append(Sandbox(node, pod, address, bool(record.get("hostNetwork"))))
+        host_network, host_ipc = bool(record.get("hostNetwork")), bool(record.get("hostIPC"))
+        result.append(Sandbox(node, pod, address, host_network, host_ipc, record.get("pids") or PRIVATE_PIDS))
     return result
 
 
@@ -168,8 +172,10 @@ def remove(sandbox: Sandbox) -> None:
     """Ends namespaces and network, and deletes the files; the logs stay until `remove_logs`."""
     address = None if sandbox.host_network or not sandbox.pod.name else sandbox.address
     network.remove_pod(sandbox.node.netns, sandbox.netns, address)
-    for kind in NAMESPACE_KINDS:
-        namespaces.remove(sandbox.directory / "ns" / kind)
+    sharedpids.remove(sandbox.directory)
+    for pattern in MOUNTS:
+        for path in sandbox.directory.glob(pattern):
+            namespaces.unmount(path)
     for directory in (sandbox.directory, sandbox.storage_directory):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)

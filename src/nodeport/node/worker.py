@@ -10,24 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from nodeport.api.meta import JsonObject, is_being_deleted
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
-from nodeport.netlink.codec import NetlinkError
-from nodeport.node import pod_status
+from nodeport.node import admission, pod_status
 from nodeport.node import sandbox as sandboxes
-from nodeport.node.addresses import AddressesExhausted
 from nodeport.node.containers import Keeper
 from nodeport.node.environment import ConfigError
 from nodeport.node.pod_record import NodeContext, PodRecord
 from nodeport.node.pod_status import is_restartable_init
 from nodeport.node.probes import Prober
 from nodeport.node.reporter import StatusReporter
-from nodeport.node.sandbox import PodIdentity, Sandbox
+from nodeport.node.sandbox import Sandbox
+from nodeport.node.sandboxkeeper import SandboxKeeper
 from nodeport.node.starter import ContainerStarter
 from nodeport.node.volumes import podvolumes
 
@@ -54,6 +52,7 @@ class PodWorker:
         self._record = PodRecord(node, uid, pod, node.clock.now(), last_pod=pod or {}, sandbox=sandbox)
         self._starter = ContainerStarter(self._record)
         self._reporter = StatusReporter(self._record)
+        self._surroundings = SandboxKeeper(self._record)
         self._over = False
 
     @property
@@ -130,10 +129,12 @@ class PodWorker:
     async def _advance(self, group: asyncio.TaskGroup) -> timedelta | None:
         """Do what can be done now; how long until there is more to do, None: until something happens."""
         record = self._record
+        if record.failure is None and record.sandbox is None:
+            record.failure = admission.refusal(record.last_pod)
         if self._over or record.phase() in ("Succeeded", "Failed"):
             await self._settle()
             return None
-        if not self._has_sandbox():
+        if not self._surroundings.ensure():
             return SANDBOX_RETRY
         policy = record.last_pod["spec"].get("restartPolicy") or "Always"
         try:
@@ -151,47 +152,14 @@ class PodWorker:
 
     async def _settle(self) -> None:
         """The pod has run to its end: only its status, its logs and its object stay."""
+        if self._record.failure and not self._over:
+            self._record.warn(*self._record.failure)
         self._over = True
-        for keeper in self._record.all_keepers():
+        for keeper in (*self._record.keepers, *reversed(self._record.init_keepers)):
             if keeper.is_running and keeper.current:
                 await self._node.runtime.stop(keeper.current, self._record.grace())
-        self._remove_sandbox()
+        self._surroundings.remove()
         self._record.dirty.set()
-
-    def _has_sandbox(self) -> bool:
-        """Whether containers can start: a missing sandbox is made, a damaged one mended."""
-        record = self._record
-        running = any(keeper.is_running for keeper in record.all_keepers())
-        if record.sandbox is not None and (running or sandboxes.is_whole(record.sandbox)):
-            return True
-        pod = record.last_pod
-        try:
-            if record.sandbox is None:
-                record.sandbox = self._new_sandbox(pod)
-            else:
-                sandboxes.ensure(record.sandbox, _host_aliases(pod))
-        except (OSError, AddressesExhausted, NetlinkError) as error:
-            _log.warning(
-                "pod %s/%s: no sandbox: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], error
-            )
-            record.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-            return False
-        return True
-
-    def _new_sandbox(self, pod: JsonObject) -> Sandbox:
-        metadata, spec, node, uid = pod["metadata"], pod["spec"], self._node, self._record.uid
-        host_network = bool(spec.get("hostNetwork"))
-        hostname = spec.get("hostname") or metadata["name"]
-        identity = PodIdentity(uid, metadata["namespace"], metadata["name"], hostname[:63])
-        address = node.surroundings.address if host_network else node.addresses.take(uid)
-        made = Sandbox(node.surroundings, identity, address, host_network)
-        try:
-            sandboxes.ensure(made, _host_aliases(pod))
-        except BaseException:
-            sandboxes.remove(made)
-            node.addresses.release(address, uid)
-            raise
-        return made
 
     async def _keep(self, group: asyncio.TaskGroup, keeper: Keeper, policy: str) -> timedelta | None:
         """The container runs, or will when it is due. None: nothing to wait for."""
@@ -257,17 +225,29 @@ class PodWorker:
         for keeper in record.all_keepers():
             keeper.stop_restarting_probes()
         running = [keeper for keeper in record.all_keepers() if keeper.is_running]
-        stops = [group.create_task(self._stop(keeper)) for keeper in running]
-        while any(not stop.done() for stop in stops):
+        stopping = group.create_task(self._stop_in_order())
+        while not stopping.done():
             record.wake.clear()
             if record.pod is None:
                 await self._kill(running)
             wake = group.create_task(record.wake.wait())
-            await asyncio.wait({*stops, wake}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, wake}, return_when=asyncio.FIRST_COMPLETED)
             wake.cancel()
         for keeper in record.all_keepers():
             keeper.ended()
-        self._remove_sandbox()
+        self._surroundings.remove()
+
+    async def _stop_in_order(self) -> None:
+        """All at once but sidecars, which serve the others to their end: the last that was started goes first."""
+        record, began = self._record, self._node.clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for keeper in record.keepers:
+                if keeper.is_running:
+                    group.create_task(self._stop(keeper, record.grace()))
+        for keeper in reversed(record.init_keepers):
+            if keeper.is_running:
+                left = record.grace() - timedelta(seconds=self._node.clock.monotonic() - began)
+                await self._stop(keeper, max(left, min(LEAST_GRACE, record.grace())))
 
     async def _kill(self, keepers: list[Keeper]) -> None:
         """The object is gone: somebody has forced the deletion, and nothing is left to wait for."""
@@ -275,8 +255,8 @@ class PodWorker:
             if keeper.current is not None:
                 await self._node.runtime.stop(keeper.current, timedelta(0))
 
-    async def _stop(self, keeper: Keeper) -> None:
-        container, grace, clock = keeper.current, self._record.grace(), self._node.clock
+    async def _stop(self, keeper: Keeper, grace: timedelta) -> None:
+        container, clock = keeper.current, self._node.clock
         assert container is not None
         self._record.note("Killing", f"Stopping container {keeper.name}", keeper)
         began = clock.monotonic()
@@ -306,21 +286,7 @@ class PodWorker:
             where = self._node.surroundings, metadata["namespace"], metadata["name"], self._record.uid
             sandboxes.remove_logs(sandboxes.log_directory(*where))
 
-    def _remove_sandbox(self) -> None:
-        record = self._record
-        sandbox, record.sandbox = record.sandbox, None
-        if sandbox is not None:
-            podvolumes.remove(sandbox)
-            sandboxes.remove(sandbox)
-            if not sandbox.host_network:
-                self._node.addresses.release(sandbox.address, record.uid)
-
 
 def _init_policy(policy: str) -> str:
     """An init container that succeeded is done, whatever the pod's policy."""
     return "OnFailure" if policy == "Always" else policy
-
-
-def _host_aliases(pod: JsonObject) -> list[tuple[str, Sequence[str]]]:
-    """What the pod adds to /etc/hosts: (address, names)."""
-    return [(item["ip"], item.get("hostnames") or ()) for item in pod["spec"].get("hostAliases") or ()]

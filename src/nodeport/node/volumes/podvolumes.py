@@ -111,14 +111,6 @@ def changes(pod: JsonObject) -> bool:
     return any(READ_ONLY_KINDS & volume.keys() for volume in volumes)
 
 
-def remove(sandbox: Sandbox) -> None:
-    """Unmount what was mounted for the pod's volumes; the files go with the pod's folders."""
-    for views in (sandbox.directory / "subpaths").glob("*"):
-        _remove_mounts(views)
-    for folder in (sandbox.directory / "volumes").glob("*"):
-        namespaces.unmount(folder)
-
-
 def _remove_mounts(views: Path) -> None:
     for view in views.glob("*"):
         namespaces.unmount(view)
