@@ -19,7 +19,7 @@ from nodeport.netlink import codec
 from nodeport.netlink.nftables import expressions as nft
 from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.elements import element_payloads
-from nodeport.netlink.nftables.expressions import Code, Data, Expression, Register, VerdictData, expression
+from nodeport.netlink.nftables.expressions import Code, Data, Expression, VerdictData, expression, register
 from nodeport.netlink.nftables.kernel import Nftables, Request
 from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, MessageType, Rule, Set, SetFlag, Table
 
@@ -180,23 +180,23 @@ def _joined(*types: int) -> int:
 
 def _chains() -> Iterable[Chain]:
     to_us = (
-        expression("fib", dreg=Register.WORD_0, result=nft.FIB_ADDRESS_TYPE, flags=nft.FIB_DADDR),
+        expression("fib", dreg=register(0), result=nft.FIB_ADDRESS_TYPE, flags=nft.FIB_DADDR),
         _compared(nft.CMP_EQ, struct.pack("=I", nft.RTN_LOCAL)),
     )
     not_loopback = (
-        _loaded(16, Register.WORD_0),
+        _loaded(16, register(0)),
         expression(
-            "bitwise", sreg=Register.WORD_0, dreg=Register.WORD_0, length=4, mask=_LOOPBACK_MASK, xor=bytes(4)
+            "bitwise", sreg=register(0), dreg=register(0), length=4, mask=_LOOPBACK_MASK, xor=bytes(4)
         ),
         _compared(nft.CMP_NEQ, _LOOPBACK),
     )
-    enter = expression("immediate", dreg=Register.VERDICT, data=VerdictData(Code.JUMP, "hostports"))
+    enter = expression("immediate", dreg=nft.VERDICT_REGISTER, data=VerdictData(Code.JUMP, "hostports"))
     first = (Rule((*to_us, *not_loopback, enter)),)
     yield Chain("prerouting", first, BaseHook("nat", Hook.PREROUTING, BEFORE_THE_PROXY))
     yield Chain("output", first, BaseHook("nat", Hook.OUTPUT, BEFORE_THE_PROXY))
     itself = (
-        _loaded(12, Register.WORD_0), _loaded(16, Register.WORD_1),
-        expression("lookup", set="hairpins", sreg=Register.WORD_0), expression("masq"),
+        _loaded(12, register(0)), _loaded(16, register(1)),
+        expression("lookup", set="hairpins", sreg=register(0)), expression("masq"),
     )  # fmt: skip
     hairpin = (Rule(itself, "a pod through its own host port"),)
     yield Chain("postrouting", hairpin, BaseHook("nat", Hook.POSTROUTING, SOURCE_NAT))
@@ -205,24 +205,24 @@ def _chains() -> Iterable[Chain]:
 
 def _to_pod(ports: str) -> tuple[Expression, ...]:
     """Loads ``[ip daddr .] meta l4proto . th dport``, finds the pod and translates."""
-    words = [Register.WORD_0, Register.WORD_1, Register.WORD_2]
+    words = [register(0), register(1), register(2)]
     address = (_loaded(16, words.pop(0)),) if ports == "by-address" else ()
     return (
         *address,
         expression("meta", dreg=words[0], key=nft.META_L4PROTO),
         expression("payload", dreg=words[1], base=nft.TRANSPORT_HEADER, offset=2, length=2),
-        expression("lookup", set=ports, sreg=Register.WORD_0, dreg=Register.WORD_0),
+        expression("lookup", set=ports, sreg=register(0), dreg=register(0)),
         expression(
-            "nat", type=nft.DNAT, family=nft.FAMILY_IPV4, address=Register.WORD_0, port=Register.WORD_1,
+            "nat", type=nft.DNAT, family=objects.FAMILY_IPV4, address=register(0), port=register(1),
             flags=nft.NAT_ADDRESS_AND_PORT,
         ),
     )  # fmt: skip
 
 
-def _loaded(offset: int, word: Register) -> Expression:
+def _loaded(offset: int, word: int) -> Expression:
     """An address out of the IP header: 12 the source, 16 the destination."""
     return expression("payload", dreg=word, base=nft.NETWORK_HEADER, offset=offset, length=4)
 
 
 def _compared(how: int, value: bytes) -> Expression:
-    return expression("cmp", sreg=Register.WORD_0, op=how, data=value)
+    return expression("cmp", sreg=register(0), op=how, data=value)
