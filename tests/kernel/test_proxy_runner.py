@@ -38,6 +38,7 @@ OPTIONS = ProxyOptions(
     service_networks=SERVICE_CIDRS,
     check_interval=timedelta(milliseconds=100),
     health=("0.0.0.0", 10256),
+    localhost_nodeports=True,
 )
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 
@@ -181,6 +182,8 @@ async def test_a_service_of_both_families_is_reached_in_both(site: Site) -> None
             places = [(plan.nodes["n1"], node_port(item)), (SERVICE_CIDRS[family // 5][4], 80)]
             for (address, port), kind in itertools.product(places, (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
                 await eventually(partial(site.answers, f"local {plan.client}", kind, address, port))
+            answer = await site.ask("n1", socket.SOCK_STREAM, scenario.LOOPBACK[family], node_port(item))
+            assert answer == f"local {plan.nodes['n1']}"
 
 
 async def test_a_restart_of_the_proxy_changes_nothing_and_drops_nothing(site: Site) -> None:

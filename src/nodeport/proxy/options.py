@@ -55,3 +55,7 @@ class ProxyOptions:
     @property
     def forwarding(self) -> ForwardingOptions:
         return ForwardingOptions(self.keep_client_address, self.masquerade_all)
+
+    def relays_loopback(self, family: Family) -> bool:
+        """Whether NodePorts on loopback are this process's business: iptables translates those of IPv4 itself."""
+        return self.localhost_nodeports and not (self.mode is Mode.IPTABLES and family is Family.IPV4)

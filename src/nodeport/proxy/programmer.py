@@ -31,6 +31,7 @@ from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import AuditSchedule
 from nodeport.proxy.conntrack import ConntrackCleaner
+from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.proxier import FAILURES, Discrepancy, NoSlots, Proxier, SlotMemory
 
@@ -74,7 +75,8 @@ class Programmer:
         self._resync_due = True
         self._commits = 0
         self._wake = asyncio.Event()
-        self._warned: set[NamespacedName] = set()
+        self.localhost: LocalhostPorts | None = None
+        """Told what changed, once the kernel has it."""
         self._stale: dict[ServicePortName, Change] = {}
         self._backoff = Backoff(timedelta(milliseconds=100), timedelta(seconds=5), jitter=0.2)
 
@@ -172,6 +174,8 @@ class Programmer:
 
     def _forget_stale(self, cleaner: ConntrackCleaner) -> None:
         cleaner.clean(self._stale.values(), self.node)
+        if self.localhost is not None:
+            self.localhost.changed(self._stale)
         self._stale.clear()
 
     def _resync(self, proxier: Proxier) -> None:
@@ -201,13 +205,7 @@ class Programmer:
         if current is None:
             return {}
         slices = self._caches.slices.by_index(SLICE_INDEX, str(service))
-        built = build_service(current, slices, self.node, self._options.forwarding)
-        if service not in self._warned and any(forwarding.affinity for forwarding in built.values()):
-            self._warned.add(service)
-            _log.warning(
-                "%s: sessionAffinity ClientIP is not supported yet; spreading its connections", service
-            )
-        return built
+        return build_service(current, slices, self.node, self._options.forwarding)
 
     async def guard(self, proxier: Proxier, audit: Audit) -> None:
         """Notices when somebody else changed what is ours, and has it mended."""

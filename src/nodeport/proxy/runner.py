@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
@@ -24,6 +25,7 @@ from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import audit
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.health import Health, serve_health
+from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
@@ -95,6 +97,10 @@ class ProxyRunner:
                     programmer.start_over(proxier)
                     tasks.create_task(programmer.follow(proxier, cleaner), name=f"proxy-follow-{family}")
                     tasks.create_task(programmer.guard(proxier, compare), name=f"proxy-guard-{family}")
+                    if self._options.relays_loopback(family):
+                        ports = LocalhostPorts(family, self._netns, programmer.table, self._clock, Random())
+                        programmer.localhost = ports
+                        tasks.create_task(ports.run(), name=f"proxy-localhost-{family}")
                 if self._options.health is not None:
                     tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
 
