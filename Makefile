@@ -2,6 +2,8 @@
 #
 #   make demo    a three-node cluster, a NodePort Service, real kubectl, a client outside
 #   make test    the whole suite, the parts that need the kernel and kubectl included
+#   make test-ipvs   what needs IPVS: in this kernel, or in a User-mode Linux one (NODEPORT_UML=/path/to/linux)
+#   make uml-kernel  makes such a kernel out of Debian's linux-source
 #   make lint    style, types, import contracts, size budgets
 #   make bench   print measurements
 #   make clients every kubectl from 1.20 on, the Python clients and helm; writes docs/reference/clients.md
@@ -14,8 +16,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 KUBECTL := .cache/kubectl/.ready
 ARGS ?=
+IPVS_TESTS := $(addprefix tests/kernel/,test_ipvs.py test_ipvs_packets.py test_sctp.py test_packet_suite.py)
 
-.PHONY: demo test lint bench clients docs lock setup
+.PHONY: demo test test-ipvs uml-kernel lint bench clients docs lock setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -25,6 +28,12 @@ demo: $(READY) $(KUBECTL)
 
 test: $(READY) $(KUBECTL)
 	@$(PY) -m pytest $(ARGS)
+
+test-ipvs: $(READY)
+	@$(PY) tools/uml.py run $(PY) -m pytest -p no:cacheprovider $(if $(ARGS),$(ARGS),$(IPVS_TESTS))
+
+uml-kernel: $(READY)
+	@$(PY) tools/uml.py build
 
 lint: $(READY)
 	@$(PY) -m ruff check .

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, IPAddress, NodeFacts
+from nodeport.netlink.codec import NetlinkError
+from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.proxy.iptables import evaluate as iptables_evaluate
 from nodeport.proxy.iptables import render as iptables_render
+from nodeport.proxy.ipvs.render import Spelling, Wanted
+from nodeport.proxy.ipvs.verify import spread
 from nodeport.proxy.modes import Mode, open_proxier
 from nodeport.proxy.nftables.evaluate import fates
+from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.render import render
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.proxier import Proxier
@@ -74,7 +80,32 @@ def _trace_iptables(
     return lambda packet: iptables_evaluate.fates(tables, packet, local_addresses)
 
 
+def _trace_ipvs(
+    table: ForwardingTable, node: NodeFacts, options: ForwardingOptions, local_addresses: LocalAddresses
+) -> Trace:
+    """As with real IPVS, NodePorts answer on those of the node's addresses that are asked for, one by one."""
+    answering = [
+        address
+        for address in local_addresses
+        if any(address in network for network in node.nodeport_networks)
+    ]
+    facts = replace(node, nodeport_networks=tuple(map(ip_network, answering)))
+    ruleset, _, _ = render(table.items(), facts, options, Role.BESIDE_IPVS)
+    spelling = Spelling([address.packed for address in answering])
+    known = spread(Wanted.of(table.items(), spelling), {})
+    return lambda packet: fates(ruleset, packet, local_addresses, known.wanted)
+
+
+def lacks_ipvs() -> str:
+    try:
+        with Ipvs():
+            return ""
+    except (NetlinkError, OSError):
+        return "this kernel has no IPVS: run `make test-ipvs`"
+
+
 MODES = [
     SuiteMode("nftables", _opener(Mode.NFTABLES), _trace_nftables),
     SuiteMode("iptables", _opener(Mode.IPTABLES), _trace_iptables),
+    SuiteMode("ipvs", _opener(Mode.IPVS), _trace_ipvs, lacks=lacks_ipvs),
 ]

@@ -9,6 +9,7 @@ from typing import Final
 
 from nodeport.forwarding.table import Family
 from nodeport.proxy.iptables.proxier import open_iptables
+from nodeport.proxy.ipvs.proxier import open_ipvs
 from nodeport.proxy.nftables.proxier import open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier, UnsupportedMode
@@ -21,6 +22,7 @@ Opener = Callable[[Family, Path | None, ProxyOptions], AbstractContextManager[Pr
 _OPENERS: Final[Mapping[Mode, Opener]] = {
     Mode.NFTABLES: open_nftables,
     Mode.IPTABLES: open_iptables,
+    Mode.IPVS: open_ipvs,
 }
 
 

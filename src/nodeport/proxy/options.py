@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network
+from typing import Final
 
 from nodeport.forwarding.table import Family, ForwardingOptions, IPNetwork
+from nodeport.netlink.ipvs.messages import Timeouts
 
 
 class Mode(StrEnum):
@@ -23,6 +25,27 @@ class Variant(StrEnum):
 
     LEGACY = "legacy"
     NFT = "nft"
+
+
+SCHEDULERS: Final = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "mh", "fo", "ovf")
+"""How IPVS can choose among endpoints; which of them a kernel has, it says itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class IpvsOptions:
+    """What concerns mode ipvs alone. ``timeouts``: seconds until IPVS forgets a silent connection; 0: the kernel's.
+
+    An established TCP connection is remembered for a day, as connection tracking does. The kernel's own 15 minutes
+    would end connections that the other modes keep.
+    """
+
+    scheduler: str = "rr"
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(tcp=86_400))
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            allowed = ", ".join(SCHEDULERS)
+            raise ValueError(f"IPVS scheduler {self.scheduler!r} is not one of {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +74,7 @@ class ProxyOptions:
     iptables_variant: Variant | None = None
     """Of the programs that mode iptables runs; ``None``: the one that is in use on the node."""
     health: tuple[str, int] | None = ("0.0.0.0", 10256)
+    ipvs: IpvsOptions = IpvsOptions()
 
     @property
     def forwarding(self) -> ForwardingOptions:

@@ -19,7 +19,14 @@ from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, Rule
 from nodeport.proxy.nftables import dialect as say
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.dialect import Dialect, Expressions
-from nodeport.proxy.nftables.layout import IPS, NODEPORTS, OUTSIDE_IPS, OUTSIDE_NODEPORTS, Lookup
+from nodeport.proxy.nftables.layout import (
+    IPS,
+    NODEPORTS,
+    OUTSIDE_IPS,
+    OUTSIDE_NODEPORTS,
+    Lookup,
+    Role,
+)
 
 DSTNAT: Final = -100
 SRCNAT: Final = 100
@@ -30,12 +37,12 @@ _RESTRICT_IPS: Final = "restrict-ips"
 _RESTRICT_NODEPORTS: Final = "restrict-nodeports"
 
 
-def constant_chains(node: NodeFacts, options: ForwardingOptions) -> dict[str, Chain]:
+def constant_chains(node: NodeFacts, options: ForwardingOptions, role: Role = Role.ALONE) -> dict[str, Chain]:
     """Every chain that is always there; the optional ones among them empty."""
     words = say.dialect(node.family)
     made = (
-        *_base_chains(words, node),
-        *_dispatching(words),
+        *_base_chains(words, node, role),
+        *_dispatching(words, role),
         Chain(layout.REFUSE, tuple(_refuse(words))),
         Chain(_MASQUERADING, tuple(_masquerading(words, node, options))),
         Chain(_MASQUERADE_NODEPORTS, tuple(_masquerade_nodeports())),
@@ -148,7 +155,7 @@ def _dynset(words: Dialect, timeout: int = 0) -> Expression:
     )
 
 
-def _base_chains(words: Dialect, node: NodeFacts) -> Iterable[Chain]:
+def _base_chains(words: Dialect, node: NodeFacts, role: Role) -> Iterable[Chain]:
     restrict = Rule((say.jump(_RESTRICT_IPS),), "load-balancer IPs with source ranges")
     pods: list[Expressions] = [say.through(name) for name in node.pod_interfaces]
     pods = pods or [(*words.source(), say.in_set(layout.POD_NETWORKS))]
@@ -160,11 +167,13 @@ def _base_chains(words: Dialect, node: NodeFacts) -> Iterable[Chain]:
     yield Chain("prerouting", prerouting, BaseHook("nat", Hook.PREROUTING, DSTNAT))
     output = (restrict, Rule((say.goto("services"),), "the node itself"))
     yield Chain("output", output, BaseHook("nat", Hook.OUTPUT, DSTNAT))
-    masquerading = Rule((*say.translated(), *say.clear_priority(), say.jump(_MASQUERADING)))
-    yield Chain("postrouting", (masquerading,), BaseHook("nat", Hook.POSTROUTING, SRCNAT))
+    masquerading = [Rule((*say.translated(), *say.clear_priority(), say.jump(_MASQUERADING)))]
+    if role is Role.BESIDE_IPVS:
+        masquerading.append(Rule((say.jump(_MASQUERADING),), "IPVS leaves no sign that it translated"))
+    yield Chain("postrouting", tuple(masquerading), BaseHook("nat", Hook.POSTROUTING, SRCNAT))
 
 
-def _dispatching(words: Dialect) -> Iterable[Chain]:
+def _dispatching(words: Dialect, role: Role) -> Iterable[Chain]:
     """An address goes before a NodePort; what policy Local says differently, before what goes for all."""
     ips, nodeports = _dispatch(words, IPS), _dispatch(words, NODEPORTS)
     restrict = Rule((say.jump(_RESTRICT_NODEPORTS),), "NodePorts with source ranges")
@@ -172,10 +181,15 @@ def _dispatching(words: Dialect) -> Iterable[Chain]:
         (*words.destination(), say.in_set(layout.SERVICE_NETWORKS), say.goto(layout.REFUSE)),
         "no such ClusterIP, or no such port on it",
     )
-    yield Chain("services", (ips, nodeports, unknown))
-    yield Chain("pods", (ips, restrict, nodeports, unknown))
+    last = [unknown]
+    if role is Role.BESIDE_IPVS:
+        yield Chain(layout.ELSEWHERE, (Rule((*say.clear_priority(), say.verdict(Code.ACCEPT))),))
+        held = (*words.destination(), say.in_set(layout.HELD_ADDRESSES), say.goto(layout.REFUSE))
+        last.append(Rule(held, "no Service at that port, and nobody else on this node either"))
+    yield Chain("services", (ips, nodeports, *last))
+    yield Chain("pods", (ips, restrict, nodeports, *last))
     outside_ips, outside_nodeports = _dispatch(words, OUTSIDE_IPS), _dispatch(words, OUTSIDE_NODEPORTS)
-    yield Chain("outside", (outside_ips, ips, restrict, outside_nodeports, nodeports, unknown))
+    yield Chain("outside", (outside_ips, ips, restrict, outside_nodeports, nodeports, *last))
 
 
 def _dispatch(words: Dialect, lookup: Lookup) -> Rule:

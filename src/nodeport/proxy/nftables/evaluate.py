@@ -7,7 +7,7 @@ side and against the kernel on the other; ``trace`` can ask it which rule decide
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -25,12 +25,21 @@ class UnknownExpression(Exception):
     """The ruleset holds an expression that this machine does not know."""
 
 
-def fates(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPAddress]) -> frozenset[Fate]:
+Balance = Callable[[Packet], Sequence[tuple[IPAddress, int]]]
+"""Among which endpoints somebody else (IPVS) spreads what the rules let pass; nothing: he lets it pass as well."""
+
+
+def fates(
+    ruleset: Ruleset,
+    packet: Packet,
+    local_addresses: frozenset[IPAddress],
+    balance: Balance | None = None,
+) -> frozenset[Fate]:
     """All that can become of ``packet``, over every random choice. ``local_addresses``: all the node has."""
-    first = _Machine(ruleset, packet, local_addresses, 0)
+    first = _Machine(ruleset, packet, local_addresses, 0, balance)
     found = {first.run()}
     for choice in range(1, first.modulus):
-        found.add(_Machine(ruleset, packet, local_addresses, choice).run())
+        found.add(_Machine(ruleset, packet, local_addresses, choice, balance).run())
     return frozenset(found)
 
 
@@ -49,6 +58,8 @@ class _Machine:
     packet: Packet
     local_addresses: frozenset[IPAddress]
     choice: int
+    balance: Balance | None = None
+    balanced: bool = False
     modulus: int = 1
     priority: bytes = bytes(4)
     destination: tuple[IPAddress, int] | None = None
@@ -70,6 +81,7 @@ class _Machine:
     def _path(self) -> Iterator[Hook]:
         """The hooks in the packet's way; where it goes next is decided by the destination it has by then."""
         yield Hook.OUTPUT if self.packet.from_node else Hook.PREROUTING
+        self._spread()
         address, _ = self.destination or (self.packet.destination, 0)
         is_local = address in self.local_addresses
         if self.packet.from_node or not is_local:
@@ -78,6 +90,14 @@ class _Machine:
             yield Hook.POSTROUTING
         if is_local:
             yield Hook.INPUT
+
+    def _spread(self) -> None:
+        if self.destination is not None or self.balance is None:
+            return
+        endpoints = self.balance(self.packet)
+        if endpoints:
+            self.modulus, self.balanced = len(endpoints), True
+            self.destination = endpoints[self.choice % self.modulus]
 
     def _hook(self, hook: Hook) -> _Outcome:
         """A hook's base chains by priority; once the packet is translated, its other nat chains are over."""
@@ -190,7 +210,7 @@ class _Machine:
     def _conntrack(self, item: Expression) -> bytes:
         match item.number("key"):
             case nft.CT_STATUS:
-                return struct.pack("=I", nft.IPS_DST_NAT if self.destination else 0)
+                return struct.pack("=I", nft.IPS_DST_NAT if self.destination and not self.balanced else 0)
             case nft.CT_DST_IP | nft.CT_DST_IP6:
                 return self.packet.destination.packed
             case nft.CT_PROTO_DST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from nodeport.forwarding.table import Family, IPNetwork, NodeFacts, Protocol
@@ -20,6 +21,8 @@ from nodeport.proxy.nftables.ruleset import Elements
 TABLE: Final = "nodeport"
 REJECT_CLASS: Final = 0x7FFE
 DROP_CLASS: Final = 0x7FFF
+ELSEWHERE_CLASS: Final = 0x7FFD
+"""Whom the table beside IPVS lets pass."""
 MAXIMUM_ENDPOINTS: Final = 0x7F00
 """Classes above are reserved; a route with more endpoints uses the first so many."""
 _SIZE_BITS: Final = 15
@@ -38,6 +41,9 @@ ALLOWED_SOURCES: Final = "allowed-sources"
 RESTRICTED_NODEPORTS: Final = "restricted-nodeports"
 ALLOWED_NODEPORT_SOURCES: Final = "allowed-nodeport-sources"
 REFUSE: Final = "refuse"
+ELSEWHERE: Final = "to-ipvs"
+HELD_ADDRESSES: Final = "held-addresses"
+"""Beside IPVS: external and load-balancer addresses that are the node's only for the sake of Services."""
 
 AFFINITY: Final = "affinity"
 """client . identity of a Service port -> ticket, with a timeout; filled by packets alone."""
@@ -98,9 +104,18 @@ _INTEGER: Final = 4
 _VERDICT: Final = 0xFFFFFF00
 
 
-def table(family: Family) -> Table:
-    """The one table of this mode in a family."""
-    return Table(TABLE, dialect(family).netfilter_family)
+class Role(StrEnum):
+    """What a table of this make is for; the value is its name."""
+
+    ALONE = "nodeport"
+    """All of it: mode nftables."""
+    BESIDE_IPVS = "nodeport-ipvs"
+    """All but spreading the connections of pods and of the node: those pass, and IPVS spreads them."""
+
+
+def table(family: Family, role: Role = Role.ALONE) -> Table:
+    """The one table of this role in a family."""
+    return Table(role.value, dialect(family).netfilter_family)
 
 
 def masquerade_set(protocol: Protocol, *, node_only: bool) -> str:
@@ -118,7 +133,7 @@ def class_key(size: int, timeout: int = 0) -> bytes:
     return number(timeout << _SIZE_BITS | size)
 
 
-def constant_elements(node: NodeFacts) -> Elements:
+def constant_elements(node: NodeFacts, role: Role) -> Elements:
     """The elements that do not depend on any Service."""
     elements: Elements = {
         PROTOCOLS: {bytes((protocol.value,)): b"" for protocol in Protocol},
@@ -131,6 +146,8 @@ def constant_elements(node: NodeFacts) -> Elements:
             class_key(REJECT_CLASS): VerdictData(Code.GOTO, REFUSE),
             class_key(DROP_CLASS): VerdictData(Code.DROP),
         }
+        if role is Role.BESIDE_IPVS:
+            elements[lookup.verdicts][class_key(ELSEWHERE_CLASS)] = VerdictData(Code.GOTO, ELSEWHERE)
     return elements
 
 
@@ -151,10 +168,15 @@ def intervals(networks: Iterable[IPNetwork], family: Family) -> dict[bytes, Data
     }
 
 
-def sets(node: NodeFacts) -> dict[str, Set]:
+def sets(node: NodeFacts, role: Role) -> dict[str, Set]:
     """Every set and map of the table."""
     words = dialect(node.family)
-    return {item.name: item for item in (*_plain_sets(words), *_source_sets(words), *_maps(words))}
+    made = [*_plain_sets(words), *_source_sets(words), *_maps(words)]
+    if role is Role.BESIDE_IPVS:
+        made.append(
+            Set(HELD_ADDRESSES, words.address_type, words.address_length, userdata=typeof.network_order())
+        )
+    return {item.name: item for item in made}
 
 
 def _plain_sets(words: Dialect) -> Iterable[Set]:

@@ -20,6 +20,7 @@ from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.chains import OptionalChain, optional_chains, size_chain
 from nodeport.proxy.nftables.dialect import dialect
+from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.render import (
     Rendered,
     SharedElement,
@@ -30,7 +31,7 @@ from nodeport.proxy.nftables.render import (
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.slots import KernelSlots
 from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
-from nodeport.proxy.nftables.verify import discrepancies
+from nodeport.proxy.nftables.verify import Spread, discrepancies
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.portions import halves
 from nodeport.proxy.proxier import Discrepancy, Proxier
@@ -52,9 +53,16 @@ class NftablesProxier:
     due. Errors: KernelRefused, DumpInterrupted, OSError.
     """
 
-    def __init__(self, kernel: Nftables, options: ForwardingOptions, family: Family = Family.IPV4) -> None:
+    def __init__(
+        self,
+        kernel: Nftables,
+        options: ForwardingOptions,
+        family: Family = Family.IPV4,
+        role: Role = Role.ALONE,
+    ) -> None:
         self._kernel = kernel
-        self._table = layout.table(family)
+        self._table = layout.table(family, role)
+        self._role = role
         self._options = options
         self._sets: dict[str, Set] = {}
         self._shared: Counter[SharedElement] = Counter()
@@ -76,7 +84,7 @@ class NftablesProxier:
 
         Whoever commits in between makes the kernel refuse our batch as a whole; then it is read again.
         """
-        wanted, shared, sizes = render(table.items(), node, self._options)
+        wanted, shared, sizes = render(table.items(), node, self._options, self._role)
         for attempt in range(_ATTEMPTS):
             listed, generation = self._kernel.list_table(self._table)
             there = Ruleset.of_listing(listed) if listed else None
@@ -116,7 +124,7 @@ class NftablesProxier:
         for change in changes:
             for forwarding, elements, sign in ((change.old, old, -1), (change.new, new, 1)):
                 if forwarding is not None:
-                    rendered = render_forwarding(change.name, forwarding, node)
+                    rendered = render_forwarding(change.name, forwarding, node, self._role)
                     _collect(rendered, elements, shared, sizes, sign)
         for name in {*old, *new}:
             compare_elements(transaction, name, old.get(name, {}), new.get(name, {}))
@@ -203,12 +211,17 @@ class NftablesProxier:
         self._generation = generation
         return True
 
-    def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
-        """Every chain, set and element in which the kernel and ``table`` differ, and who would notice."""
-        wanted, _, _ = render(table.items(), node, self._options)
+    def verify(
+        self, table: ForwardingTable, node: NodeFacts, spread: Spread | None = None
+    ) -> list[Discrepancy]:
+        """Every chain, set and element in which the kernel and ``table`` differ, and who would notice.
+
+        ``spread``: what IPVS does, where this table stands beside it.
+        """
+        wanted, _, _ = render(table.items(), node, self._options, self._role)
         listed, _ = self._kernel.list_table(self._table)
         there = Ruleset.of_listing(listed) if listed else None
-        return discrepancies(wanted, there, table.items(), node)
+        return discrepancies(wanted, there, table.items(), node, spread)
 
     def remove(self) -> None:
         """Takes the table away, with everything in it."""

@@ -33,7 +33,7 @@ from nodeport.netlink.nftables.expressions import Code, VerdictData
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.chains import constant_chains, optional_chains, size_chain
 from nodeport.proxy.nftables.dialect import dialect
-from nodeport.proxy.nftables.layout import Lookup
+from nodeport.proxy.nftables.layout import Lookup, Role
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 
 SharedElement = tuple[str, bytes]
@@ -53,7 +53,9 @@ class Rendered:
     sizes: set[SizeClass] = field(default_factory=set)
 
 
-def render_forwarding(name: ServicePortName, forwarding: Forwarding, node: NodeFacts) -> Rendered:
+def render_forwarding(
+    name: ServicePortName, forwarding: Forwarding, node: NodeFacts, role: Role = Role.ALONE
+) -> Rendered:
     """The elements of one Service port on ``node``."""
     rendered = Rendered()
     protocol = bytes((name.protocol.value, 0, 0, 0))
@@ -64,13 +66,17 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, node: NodeF
         key = _frontend_key(frontend, protocol)
         by_address = not isinstance(frontend, NodePort)
         inside = layout.IPS if by_address else layout.NODEPORTS
-        _add_route(rendered, inside, key, routes.node, spelled)
+        spread = role is Role.ALONE or routes.node.verdict is not Verdict.FORWARD
+        if spread:
+            _add_route(rendered, inside, key, routes.node, spelled)
+        else:
+            rendered.own.setdefault(inside.classes, {})[key] = layout.class_key(layout.ELSEWHERE_CLASS)
         if (routes.outside.verdict, routes.outside.endpoints) != (routes.node.verdict, routes.node.endpoints):
             outside = layout.OUTSIDE_IPS if by_address else layout.OUTSIDE_NODEPORTS
             _add_route(rendered, outside, key, routes.outside, spelled)
             if sticky:
                 _add_affinity(rendered, outside, key, name, forwarding, routes.outside)
-        if sticky:
+        if sticky and spread:
             _add_affinity(rendered, inside, key, name, forwarding, routes.node)
         if forwarding.source_ranges is not None or forwarding.nodeport_source_ranges is not None:
             _add_sources(rendered, key, allowed_sources(forwarding, frontend, node), by_address=by_address)
@@ -78,6 +84,7 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, node: NodeF
             rendered.shared.add((layout.CLUSTER_IPS, frontend.address.packed))
         else:
             _add_masquerade(rendered, name, frontend, routes, key)
+            _hold(rendered, frontend, node, role)
     for endpoint in _local_endpoints(forwarding):
         address = endpoint.address.packed
         rendered.shared.add((layout.LOCAL_ENDPOINTS, address))
@@ -86,16 +93,28 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, node: NodeF
     return rendered
 
 
+def _hold(rendered: Rendered, frontend: Frontend, node: NodeFacts, role: Role) -> None:
+    """Beside IPVS an external address is delivered to the node, where it must not reach anybody but Services."""
+    if role is Role.ALONE or isinstance(frontend, NodePort) or frontend.address in node.addresses:
+        return
+    rendered.shared.add((layout.HELD_ADDRESSES, frontend.address.packed))
+
+
 def render(
-    table: Iterable[tuple[ServicePortName, Forwarding]], node: NodeFacts, options: ForwardingOptions
+    table: Iterable[tuple[ServicePortName, Forwarding]],
+    node: NodeFacts,
+    options: ForwardingOptions,
+    role: Role = Role.ALONE,
 ) -> tuple[Ruleset, Counter[SharedElement], Counter[SizeClass]]:
     """The whole ruleset for a table, and how many Service ports need each shared part of it."""
-    ruleset = Ruleset(constant_chains(node, options), layout.sets(node), layout.constant_elements(node))
+    ruleset = Ruleset(
+        constant_chains(node, options, role), layout.sets(node, role), layout.constant_elements(node, role)
+    )
     elements = ruleset.elements
     shared: Counter[SharedElement] = Counter()
     sizes: Counter[SizeClass] = Counter()
     for name, forwarding in table:
-        rendered = render_forwarding(name, forwarding, node)
+        rendered = render_forwarding(name, forwarding, node, role)
         for item, own in rendered.own.items():
             known = elements.get(item)
             if known is None:

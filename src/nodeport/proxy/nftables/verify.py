@@ -17,7 +17,8 @@ from typing import Final, TypeVar
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import Forwarding, IPAddress, NodeFacts, Protocol, ServicePortName
 from nodeport.netlink.nftables.objects import Chain, Set, SetFlag
-from nodeport.proxy.nftables.evaluate import UnknownExpression, fates
+from nodeport.proxy.nftables.evaluate import Balance, UnknownExpression, fates
+from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.render import render_forwarding
 from nodeport.proxy.nftables.ruleset import Ruleset
 from nodeport.proxy.nftables.words import FieldValue, chain_words, data_words, fields, key_words
@@ -40,14 +41,26 @@ class _Difference:
     packets: Iterable[Packet]
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Beside IPVS: among which endpoints it should spread a packet, and among which it does.
+
+    With it, what is wanted is asked of the rendered ruleset: the oracle knows nothing of held addresses.
+    """
+
+    wanted: Balance
+    there: Balance
+
+
 def discrepancies(
     wanted: Ruleset,
     there: Ruleset | None,
     table: Iterable[tuple[ServicePortName, Forwarding]],
     node: NodeFacts,
+    spread: Spread | None = None,
 ) -> list[Discrepancy]:
     """Where ``there`` (``None``: it is gone) differs from ``wanted``, the rendered ``table``; empty: nowhere."""
-    comparison = _Comparison(wanted, there or Ruleset(), table, node)
+    comparison = _Comparison(wanted, there or Ruleset(), table, node, spread)
     if there is None:
         return [comparison.told(_Difference("the table", "there", "gone", comparison.questions.samples()))]
     return [comparison.told(difference) for difference in comparison.differences()]
@@ -59,6 +72,7 @@ class _Comparison:
     there: Ruleset
     table: Iterable[tuple[ServicePortName, Forwarding]]
     node: NodeFacts
+    spread: Spread | None = None
     _expected: dict[Packet, frozenset[Fate]] = field(default_factory=dict)
 
     @cached_property
@@ -108,7 +122,8 @@ class _Comparison:
     def _owners(self) -> Mapping[tuple[str, bytes], list[ServicePortName]]:
         owners: dict[tuple[str, bytes], list[ServicePortName]] = {}
         for name, forwarding in self.questions.forwardings.items():
-            rendered = render_forwarding(name, forwarding, self.node)
+            role = Role.BESIDE_IPVS if self.spread is not None else Role.ALONE
+            rendered = render_forwarding(name, forwarding, self.node, role)
             own = ((item, key) for item, elements in rendered.own.items() for key in elements)
             for element in (*own, *rendered.shared):
                 owners.setdefault(element, []).append(name)
@@ -143,7 +158,7 @@ class _Comparison:
         for packet in islice(difference.packets, _MOST_QUESTIONS):
             expected = self._expected.get(packet)
             if expected is None:
-                expected = self._expected[packet] = self.questions.fates(packet)
+                expected = self._expected[packet] = self._wanted(packet)
             found = self._found(packet)
             if expected != found:
                 told = answers(found) if not isinstance(found, str) else found
@@ -153,10 +168,19 @@ class _Comparison:
                 return Discrepancy(difference.where, difference.wanted, difference.found, packet, story)
         return Discrepancy(difference.where, difference.wanted, difference.found)
 
+    def _wanted(self, packet: Packet) -> frozenset[Fate]:
+        if self.spread is None:
+            return self.questions.fates(packet)
+        return fates(self.wanted, packet, self._local, self.spread.wanted)
+
+    @cached_property
+    def _local(self) -> frozenset[IPAddress]:
+        return frozenset({*self.node.addresses, LOOPBACK[int(self.node.family)]})
+
     def _found(self, packet: Packet) -> frozenset[Fate] | str:
-        local = frozenset({*self.node.addresses, LOOPBACK[packet.destination.version]})
+        balance = self.spread.there if self.spread is not None else None
         try:
-            return fates(self.there, packet, local)
+            return fates(self.there, packet, self._local, balance)
         except UnknownExpression as error:
             return f"meets an expression that is not ours ({error})"
 

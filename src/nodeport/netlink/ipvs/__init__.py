@@ -1,0 +1,3 @@
+"""IP virtual server: its messages as values (``messages``), and the kernel's table of virtual services (``kernel``)."""
+
+__all__: list[str] = []

@@ -1,0 +1,315 @@
+"""The mode at work: virtual services, the table beside them and the ground they stand on, kept as the table wants them.
+
+IPVS knows no transactions, so a change is three steps, in an order in which no packet meets half of a Service: what is
+new is made in IPVS, then one atomic commit of the table beside it sends packets there, then what is old leaves IPVS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from nodeport.forwarding.table import (
+    Change,
+    Family,
+    Forwarding,
+    ForwardingTable,
+    IPAddress,
+    IPNetwork,
+    NodeFacts,
+    ServicePortName,
+)
+from nodeport.netlink.codec import NetlinkError
+from nodeport.netlink.generic import NoSuchFamily
+from nodeport.netlink.ipvs.kernel import Ipvs
+from nodeport.netlink.ipvs.messages import Destination, ListedDestination, Method, ServiceKey
+from nodeport.netlink.localroute import LocalRoutes
+from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.netlink.socket import KernelRefused
+from nodeport.proxy.ipvs.ground import Ground
+from nodeport.proxy.ipvs.plan import Present, Step, bury, narrow, widen
+from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelling, Wanted, render_forwarding
+from nodeport.proxy.ipvs.silence import TABLE, Silence, ruleset
+from nodeport.proxy.ipvs.verify import Witness, differences, spread
+from nodeport.proxy.nftables.layout import Role
+from nodeport.proxy.nftables.proxier import NftablesProxier
+from nodeport.proxy.nftables.render import render
+from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.proxier import Discrepancy, Proxier, SlotMemory, UnsupportedMode
+from nodeport.proxy.questions import Questions
+
+_SAMPLE: Final = 16
+"""How many virtual services every look asks the kernel for, in turn."""
+_FOREIGN: Final = -1
+"""The weight we see in a destination that is not of our make in something else."""
+
+
+@contextlib.contextmanager
+def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iterator[Proxier]:
+    """The mode as ``proxy.modes`` opens it."""
+    with ExitStack() as stack:
+        try:
+            ipvs = stack.enter_context(Ipvs(netns))
+        except NoSuchFamily as error:
+            raise UnsupportedMode("proxy mode ipvs: this kernel has no IPVS (CONFIG_IP_VS)") from error
+        kernel = stack.enter_context(Nftables(netns))
+        routes = stack.enter_context(LocalRoutes(netns))
+        beside = NftablesProxier(kernel, options.forwarding, family, Role.BESIDE_IPVS)
+        silence = Silence(kernel) if family is Family.IPV4 else None
+        yield IpvsProxier(family, ipvs, beside, Ground(routes, ipvs, family, netns), silence, options)
+
+
+class IpvsProxier:
+    """Programs one family of the namespace that its parts are connected to. See ``proxier.Proxier``.
+
+    ``silence``: only IPv4 needs it. A virtual service that somebody else made at an address of a Service becomes ours;
+    all others are left alone.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        ipvs: Ipvs,
+        beside: NftablesProxier,
+        ground: Ground,
+        silence: Silence | None,
+        options: ProxyOptions,
+    ) -> None:
+        self._family = family
+        self._ipvs = ipvs
+        self._beside = beside
+        self._ground = ground
+        self._silence = silence
+        self._options = options.ipvs
+        self._forwarding = options.forwarding
+        self._wanted = Wanted()
+        self._present: dict[ServiceKey, Present] = {}
+        self._leaving: set[ServiceKey] = set()
+        self._turn: Iterator[ServiceKey] = iter(())
+
+    def slots(self) -> SlotMemory:
+        return self._beside.slots()
+
+    def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
+        done = self._ground.prepare(node, self._options.timeouts)
+        own = self._ground.addresses
+        facts = _facts(node, own)
+        self._wanted = Wanted.of(table.items(), self._spelling(facts))
+        self._present = self._read()
+        done += self._widen(self._wanted.keys())
+        done += self._beside.resync(table, facts)
+        held = _held(self._wanted.addresses, own)
+        if self._silence is not None:
+            done += self._silence.resync(facts.service_networks, held)
+        done += self._ground.route(_local_networks(node, held))
+        done += self._narrow(list(self._present))
+        self._leaving = {key for key, present in self._present.items() if present.leaving}
+        return done
+
+    def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
+        facts = _facts(node, self._ground.addresses)
+        spelling = self._spelling(facts)
+        old = [_render(change.name, change.old, spelling) for change in changes]
+        new = [_render(change.name, change.new, spelling) for change in changes]
+        held = {address for item in (*old, *new) for address in item.addresses}
+        before = held & self._wanted.addresses
+        for item in old:
+            self._wanted.withdraw(item)
+        for item in new:
+            self._wanted.put(item)
+        touched = {key for item in (*old, *new) for key in (*item.exact, *item.by_port)}
+        step = Step()
+        done = self._widen(touched, step)
+        try:
+            done += self._beside.apply(changes, facts)
+        except BaseException:
+            with contextlib.suppress(NetlinkError, OSError):
+                self._ipvs.apply(step.undo)
+            raise
+        if held:
+            done += self._hold(held & self._wanted.addresses - before, before - self._wanted.addresses)
+        return done + self._narrow(touched)
+
+    def _hold(self, added: Iterable[bytes], removed: Iterable[bytes]) -> int:
+        """Delivers other external addresses to the node, and those that no Service wants any more not."""
+        new = _held(added, self._ground.addresses)
+        done = self._silence.change(new, removed) if self._silence is not None else 0
+        return done + self._ground.change_routes(new, removed)
+
+    def _widen(self, keys: Iterable[ServiceKey], step: Step | None = None) -> int:
+        step = step if step is not None else Step()
+        changed: dict[ServiceKey, Present] = {}
+        for key in keys:
+            wanted = self._wanted.get(key)
+            if wanted is not None:
+                changed[key] = widen(self._present.get(key), wanted, step)
+        try:
+            self._ipvs.apply(step.requests)
+        except KernelRefused as refused:
+            if (
+                refused.errno == errno.ENOENT
+            ):  # what NEW_SERVICE and SET_SERVICE say when there is no such scheduler
+                scheduler = self._options.scheduler
+                raise UnsupportedMode(f"this kernel has no IPVS scheduler {scheduler!r}") from refused
+            raise
+        self._present.update(changed)
+        return len(step.requests)
+
+    def _narrow(self, keys: Iterable[ServiceKey]) -> int:
+        step = Step()
+        changed: dict[ServiceKey, Present | None] = {}
+        for key in keys:
+            there = self._present.get(key)
+            if there is not None:
+                changed[key] = narrow(there, self._wanted.get(key), step)
+        self._ipvs.apply(step.requests)
+        self._settle(changed)
+        return len(step.requests)
+
+    def _settle(self, changed: dict[ServiceKey, Present | None]) -> None:
+        for key, present in changed.items():
+            if present is None:
+                del self._present[key]
+                self._leaving.discard(key)
+                continue
+            self._present[key] = present
+            if present.leaving:
+                self._leaving.add(key)
+            else:
+                self._leaving.discard(key)
+
+    def _sweep(self) -> None:
+        """Deletes destinations whose last connection has ended."""
+        step = Step()
+        changed: dict[ServiceKey, Present | None] = {}
+        for key in self._leaving:
+            there = self._present[key]
+            busy = {item.destination.key for item in self._ipvs.destinations(key) if _is_busy(item)}
+            ended = [destination for destination in there.leaving if destination not in busy]
+            changed[key] = bury(there, ended, wanted=self._wanted.get(key) is not None, step=step)
+        self._ipvs.apply(step.requests)
+        self._settle(changed)
+
+    def _read(self) -> dict[ServiceKey, Present]:
+        """Our virtual services, and those of others at addresses where a Service must be."""
+        length = 4 if self._family is Family.IPV4 else 16
+        found: dict[ServiceKey, Present] = {}
+        for listed in list(self._ipvs.services()):
+            service = listed.service
+            if len(service.key.address) != length:
+                continue
+            if service.flags & SIGNATURE or self._wanted.get(service.key) is not None:
+                weights = {
+                    item.destination.key: _weight(item.destination)
+                    for item in self._ipvs.destinations(service.key)
+                }
+                found[service.key] = Present(service, weights)
+        return found
+
+    def is_undisturbed(self) -> bool:
+        """Looks at the table beside, the link, the node's addresses, and a few virtual services in turn.
+
+        On the way, destinations that have been waiting for their connections to end are deleted.
+        """
+        self._sweep()
+        if not self._beside.is_undisturbed() and not self._is_beside_intact():
+            return False
+        return self._ground.is_undisturbed() and self._sample_is_there()
+
+    def _is_beside_intact(self) -> bool:
+        return self._beside.is_intact() and (self._silence is None or self._silence.is_intact())
+
+    def _sample_is_there(self) -> bool:
+        """A few of all virtual services: a flush is seen at once, one alone that is changed when its turn comes."""
+        sample = list(islice(self._turn, _SAMPLE))
+        if len(sample) < _SAMPLE:
+            self._turn = iter(list(self._present))
+        for key in sample:
+            present = self._present.get(key)
+            if present is None:
+                continue
+            listed = self._ipvs.service(key)
+            if listed is None or listed.service != present.service:
+                return False
+            weights = {
+                item.destination.key: _weight(item.destination) for item in self._ipvs.destinations(key)
+            }
+            if weights != present.weights:
+                return False
+        return True
+
+    def is_intact(self) -> bool:
+        if not self._is_beside_intact() or not self._ground.is_intact():
+            return False
+        return self._read() == self._present
+
+    def remove(self) -> None:
+        self._wanted = Wanted()
+        step = Step()
+        for present in self._read().values():
+            narrow(Present(present.service), None, step)
+        self._ipvs.apply(step.requests)
+        self._ground.clear()
+        self._beside.remove()
+        if self._silence is not None:
+            self._silence.remove()
+        self._present, self._leaving = {}, set()
+
+    def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
+        own = self._ground.read_addresses()
+        facts = _facts(node, own)
+        wanted = Wanted.of(table.items(), self._spelling(facts))
+        there = self._read()
+        known = spread(wanted, there)
+        held = _held(wanted.addresses, own)
+        networks = _local_networks(node, held)
+        found = self._beside.verify(table, facts, known)
+        found += [Discrepancy(*item) for item in self._ground.discrepancies(networks, node)]
+        if self._silence is not None and not self._silence.has(ruleset(node.service_networks, held)):
+            found.append(
+                Discrepancy(f"table arp {TABLE.name}", "silence about held addresses", "something else")
+            )
+        beside, _, _ = render(table.items(), facts, self._forwarding, Role.BESIDE_IPVS)
+        found += differences(wanted, there, Witness(beside, Questions(table.items(), facts), facts, known))
+        return found
+
+    def _spelling(self, facts: NodeFacts) -> Spelling:
+        addresses = [network.network_address.packed for network in facts.nodeport_networks]
+        return Spelling(addresses, self._options.scheduler)
+
+
+def _facts(node: NodeFacts, own: Sequence[IPAddress]) -> NodeFacts:
+    """``node`` with the addresses that it really has: NodePorts need each by itself."""
+    answering = [address for address in own if any(address in network for network in node.nodeport_networks)]
+    addresses = (*node.addresses, *(address for address in own if address not in node.addresses))
+    return replace(node, addresses=addresses, nodeport_networks=tuple(map(ip_network, answering)))
+
+
+def _held(addresses: Iterable[bytes], own: Iterable[IPAddress]) -> list[bytes]:
+    """Those of the packed ``addresses`` that are the node's only because Services want it so."""
+    really = {address.packed for address in own}
+    return [address for address in addresses if address not in really]
+
+
+def _local_networks(node: NodeFacts, held: Iterable[bytes]) -> set[IPNetwork]:
+    return {*node.service_networks, *(ip_network(address) for address in held)}
+
+
+def _render(name: ServicePortName, forwarding: Forwarding | None, spelling: Spelling) -> Rendered:
+    return render_forwarding(name, forwarding, spelling) if forwarding is not None else Rendered()
+
+
+def _is_busy(item: ListedDestination) -> bool:
+    return bool(item.active or item.inactive)
+
+
+def _weight(destination: Destination) -> int:
+    plain = destination.method is Method.MASQUERADING and not destination.upper_threshold
+    return destination.weight if plain else _FOREIGN

@@ -1,0 +1,129 @@
+"""Forwardings spelled as virtual services. Pure.
+
+A frontend that forwards is a virtual service, a NodePort one on each of the node's addresses it answers on. Who comes
+from outside to a frontend with policy Local, and who is refused or dropped, never gets as far as IPVS: the table beside
+it has decided (``nftables.layout.Role.BESIDE_IPVS``). So what is spelled here is the route of pods and of the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, KeysView, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from nodeport.forwarding.table import (
+    ClusterIP,
+    Forwarding,
+    NodePort,
+    ServicePortName,
+    Verdict,
+)
+from nodeport.netlink.ipvs.messages import DestinationKey, ServiceFlag, ServiceKey, VirtualService
+
+SIGNATURE: Final = ServiceFlag.SCHEDULER_3
+"""Every virtual service of ours carries this flag, which the kernel keeps and ignores; ``ipvsadm`` calls it flag-3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """One virtual service as it is wanted; all destinations weigh the same."""
+
+    service: VirtualService
+    destinations: frozenset[DestinationKey]
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What one Service port needs: virtual services by address, those of NodePorts, and addresses that are not the
+    node's and yet must be delivered to it (packed).
+    """
+
+    exact: dict[ServiceKey, Spelled] = field(default_factory=dict)
+    by_port: dict[ServiceKey, Spelled] = field(default_factory=dict)
+    addresses: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """``nodeport_addresses``: packed, on which NodePorts answer."""
+
+    nodeport_addresses: Sequence[bytes]
+    scheduler: str = "rr"
+
+
+def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: Spelling) -> Rendered:
+    """What IPVS must have for one Service port."""
+    rendered = Rendered()
+    spelled: dict[int, frozenset[DestinationKey]] = {}
+    for frontend in forwarding.frontends:
+        if isinstance(frontend, NodePort):
+            where, addresses = rendered.by_port, spelling.nodeport_addresses
+        else:
+            where, addresses = rendered.exact, (frontend.address.packed,)
+            if not isinstance(frontend, ClusterIP):
+                rendered.addresses.update(addresses)
+        route = forwarding.routes(frontend).node
+        if route.verdict is not Verdict.FORWARD:
+            continue
+        destinations = spelled.get(id(route.endpoints))
+        if destinations is None:
+            destinations = spelled[id(route.endpoints)] = frozenset(
+                DestinationKey(endpoint.address.packed, endpoint.port) for endpoint in route.endpoints
+            )
+        for address in addresses:
+            key = ServiceKey(name.protocol.value, address, frontend.port)
+            where[key] = Spelled(_virtual_service(key, forwarding, spelling.scheduler), destinations)
+    return rendered
+
+
+def _virtual_service(key: ServiceKey, forwarding: Forwarding, scheduler: str) -> VirtualService:
+    if forwarding.affinity is None:
+        return VirtualService(key, scheduler, SIGNATURE)
+    seconds = max(1, int(forwarding.affinity.total_seconds()))
+    return VirtualService(key, scheduler, SIGNATURE | ServiceFlag.PERSISTENT, seconds)
+
+
+class Wanted:
+    """All virtual services that a table wants. An exact address goes before a NodePort on the same address and port."""
+
+    def __init__(self) -> None:
+        self._exact: dict[ServiceKey, Spelled] = {}
+        self._by_port: dict[ServiceKey, Spelled] = {}
+        self._addresses: dict[bytes, int] = {}
+
+    @classmethod
+    def of(cls, table: Iterable[tuple[ServicePortName, Forwarding]], spelling: Spelling) -> Wanted:
+        wanted = cls()
+        for name, forwarding in table:
+            wanted.put(render_forwarding(name, forwarding, spelling))
+        return wanted
+
+    def get(self, key: ServiceKey) -> Spelled | None:
+        return self._exact.get(key) or self._by_port.get(key)
+
+    def keys(self) -> set[ServiceKey]:
+        return self._exact.keys() | self._by_port.keys()
+
+    @property
+    def addresses(self) -> KeysView[bytes]:
+        """Packed addresses that some Service port wants delivered here."""
+        return self._addresses.keys()
+
+    def withdraw(self, old: Rendered) -> None:
+        """Of several changes withdraw all that was before putting any that will be: a frontend may change hands."""
+        for key in old.exact:
+            self._exact.pop(key, None)
+        for key in old.by_port:
+            self._by_port.pop(key, None)
+        for address in old.addresses:
+            count = self._addresses.get(address, 0) - 1
+            if count > 0:
+                self._addresses[address] = count
+            else:
+                self._addresses.pop(address, None)
+
+    def put(self, new: Rendered) -> None:
+        self._exact.update(new.exact)
+        self._by_port.update(new.by_port)
+        for address in new.addresses:
+            self._addresses[address] = self._addresses.get(address, 0) + 1

@@ -1,0 +1,90 @@
+"""What IPVS has against what the forwarding table wants, and a packet that would notice the difference. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from nodeport.forwarding.decide import Packet
+from nodeport.forwarding.table import IPAddress, NodeFacts, Protocol
+from nodeport.netlink.ipvs.messages import DestinationKey, ServiceKey
+from nodeport.proxy.ipvs.plan import Present
+from nodeport.proxy.ipvs.render import Spelled, Wanted
+from nodeport.proxy.nftables.evaluate import fates
+from nodeport.proxy.nftables.ruleset import Ruleset
+from nodeport.proxy.nftables.verify import Spread
+from nodeport.proxy.proxier import Discrepancy
+from nodeport.proxy.questions import LOOPBACK, Questions, answers
+
+
+def spread(wanted: Wanted, there: Mapping[ServiceKey, Present]) -> Spread:
+    """Among which endpoints IPVS should spread a packet, and among which it does."""
+
+    def as_wanted(packet: Packet) -> list[tuple[IPAddress, int]]:
+        spelled = wanted.get(_key(packet))
+        return _places(spelled.destinations) if spelled is not None else []
+
+    def as_found(packet: Packet) -> list[tuple[IPAddress, int]]:
+        present = there.get(_key(packet))
+        return _places(present.serving) if present is not None else []
+
+    return Spread(as_wanted, as_found)
+
+
+def _key(packet: Packet) -> ServiceKey:
+    return ServiceKey(packet.protocol.value, packet.destination.packed, packet.port)
+
+
+def _places(destinations: Iterable[DestinationKey]) -> list[tuple[IPAddress, int]]:
+    return [(ip_address(item.address), item.port) for item in sorted(destinations)]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Finds a packet that fares otherwise: ``ruleset`` is that of the table beside, as it is wanted."""
+
+    ruleset: Ruleset
+    questions: Questions
+    node: NodeFacts
+    spread: Spread
+
+    def tell(self, where: str, wanted: str, found: str, key: ServiceKey) -> Discrepancy:
+        local = frozenset({*self.node.addresses, LOOPBACK[int(self.node.family)]})
+        for packet in self.questions.to(ip_address(key.address), Protocol(key.protocol), key.port):
+            expected = fates(self.ruleset, packet, local, self.spread.wanted)
+            real = fates(self.ruleset, packet, local, self.spread.there)
+            if expected != real:
+                asked = self.questions.words(packet)
+                story = f"{asked}: {answers(expected)} by the table, {answers(real)} in the kernel"
+                return Discrepancy(where, wanted, found, packet, story)
+        return Discrepancy(where, wanted, found)
+
+
+def differences(
+    wanted: Wanted, there: Mapping[ServiceKey, Present], witness: Witness
+) -> Iterator[Discrepancy]:
+    """Every virtual service of ours that is not as it should be."""
+    for key in sorted(wanted.keys() | there.keys()):
+        told = _difference(wanted.get(key), there.get(key))
+        if told is not None:
+            yield witness.tell(f"virtual service {key}", *told, key)
+
+
+def _difference(spelled: Spelled | None, there: Present | None) -> tuple[str, str] | None:
+    """Wanted and found; destinations that are leaving belong there as long as they have connections."""
+    serving: Sequence[DestinationKey] = sorted(there.serving) if there is not None else []
+    if spelled is None:
+        return ("absent", _words(serving)) if serving else None
+    if there is None:
+        return _words(sorted(spelled.destinations)), "absent"
+    if there.service != spelled.service:
+        return str(spelled.service), str(there.service)
+    if set(serving) == spelled.destinations and set(there.weights.values()) <= {0, 1}:
+        return None
+    weights = ", ".join(f"{item} weight {weight}" for item, weight in sorted(there.weights.items()))
+    return _words(sorted(spelled.destinations)), weights or "no destination"
+
+
+def _words(destinations: Iterable[DestinationKey]) -> str:
+    return ", ".join(map(str, destinations))
