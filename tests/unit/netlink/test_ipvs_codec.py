@@ -120,11 +120,12 @@ def _nested(payload: bytes) -> dict[int, dict[int, bytes]]:
 
 
 def test_what_the_kernel_lists_is_read_with_its_counters() -> None:
-    assert messages.decode_service(bytes.fromhex(LISTED_SERVICE)) == ListedService(
-        VirtualService(STICKY, "wrr", ServiceFlag.PERSISTENT, 10800), COUNTED
-    )
+    service = messages.decode_service(bytes.fromhex(LISTED_SERVICE))
+    assert service is not None
+    assert service.service == VirtualService(STICKY, "wrr", ServiceFlag.PERSISTENT, 10800)
     listed = messages.decode_destination(bytes.fromhex(LISTED_DESTINATION), DNS)
-    assert listed == ListedDestination(Destination(POD_6, 3), 5, 6, 7, COUNTED)
+    assert listed == ListedDestination(Destination(POD_6, 3), 5, 6, 7, listed.counters)
+    assert service.statistics == listed.statistics == COUNTED
 
 
 def test_a_deletion_names_and_says_nothing_else() -> None:
@@ -199,6 +200,7 @@ def test_arbitrary_bytes_are_read_or_refused_and_never_crash(payload: bytes) -> 
         messages.decode_service,
         lambda raw: messages.decode_destination(raw, WEB),
         messages.decode_timeouts,
+        messages.decode_statistics,
         family_number,
     ):
         with contextlib.suppress(MalformedMessage):

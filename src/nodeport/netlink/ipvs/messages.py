@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
@@ -121,8 +122,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class ListedService:
+    """``counters``: as the kernel lists them, read by ``statistics`` when somebody asks."""
+
     service: VirtualService
-    statistics: Statistics = Statistics()
+    counters: bytes = b""
+
+    @property
+    def statistics(self) -> Statistics:
+        return decode_statistics(self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,11 @@ class ListedDestination:
     active: int = 0
     inactive: int = 0
     persistent: int = 0
-    statistics: Statistics = Statistics()
+    counters: bytes = b""
+
+    @property
+    def statistics(self) -> Statistics:
+        return decode_statistics(self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +167,10 @@ _DEST_ACTIVE, _DEST_INACTIVE, _DEST_PERSISTENT = 7, 8, 9
 _DEST_STATS, _DEST_ADDR_FAMILY, _DEST_STATS64 = 10, 11, 12
 _AF_INET, _AF_INET6 = 2, 10
 _METHOD_MASK: Final = 0x7
+_SERVICE_NAME = struct.Struct("=HHH2xHHH2xHH16sHH2s2x")
+"""The attributes of a service's name in a row, each with its length and its type: there are very many of them."""
+_DESTINATION_NAME = struct.Struct("=HHH2xHH16sHH2s2x")
+_DESTINATION_SETTINGS = struct.Struct("=HHIHHIHHIHHI")
 _FLAGS = struct.Struct("=II")
 """flags, and which of them are meant"""
 _U16 = struct.Struct("=H")
@@ -192,11 +207,11 @@ def destination_attribute(destination: Destination) -> bytes:
     return codec.nested(
         _CMD_DEST,
         _destination_name(destination.key),
-        codec.u32(_DEST_FWD_METHOD, destination.method),
-        codec.u32(_DEST_WEIGHT, destination.weight),
-        codec.u32(_DEST_U_THRESH, destination.upper_threshold),
-        codec.u32(_DEST_L_THRESH, destination.lower_threshold),
-    )
+        _DESTINATION_SETTINGS.pack(
+            8, _DEST_FWD_METHOD, destination.method, 8, _DEST_WEIGHT, destination.weight,
+            8, _DEST_U_THRESH, destination.upper_threshold, 8, _DEST_L_THRESH, destination.lower_threshold,
+        ),
+    )  # fmt: skip
 
 
 def destination_name_attribute(key: DestinationKey) -> bytes:
@@ -239,7 +254,7 @@ def decode_service(answer: bytes) -> ListedService | None:
         _number(found, _SVC_TIMEOUT),
         None if length == 8 * len(address) else length,
     )
-    return ListedService(service, _statistics(found, _SVC_STATS64, _SVC_STATS))
+    return ListedService(service, found.get(_SVC_STATS64) or found.get(_SVC_STATS, b""))
 
 
 def decode_destination(answer: bytes, family_of: ServiceKey) -> ListedDestination:
@@ -263,27 +278,25 @@ def decode_destination(answer: bytes, family_of: ServiceKey) -> ListedDestinatio
         _number(found, _DEST_ACTIVE),
         _number(found, _DEST_INACTIVE),
         _number(found, _DEST_PERSISTENT),
-        _statistics(found, _DEST_STATS64, _DEST_STATS),
+        found.get(_DEST_STATS64) or found.get(_DEST_STATS, b""),
     )
 
 
+@lru_cache(maxsize=1024)
 def _service_name(key: ServiceKey) -> bytes:
+    """Asked for once for the service and once for each of its destinations."""
     family = _AF_INET if len(key.address) == 4 else _AF_INET6
-    return b"".join((
-        codec.attribute(_SVC_AF, _U16.pack(family)),
-        codec.attribute(_SVC_PROTOCOL, _U16.pack(key.protocol)),
-        codec.attribute(_SVC_ADDR, key.address.ljust(16, b"\0")),
-        codec.u16be(_SVC_PORT, key.port),
-    ))  # fmt: skip
+    return _SERVICE_NAME.pack(
+        6, _SVC_AF, family, 6, _SVC_PROTOCOL, key.protocol, 20, _SVC_ADDR, key.address, 6, _SVC_PORT,
+        key.port.to_bytes(2, "big"),
+    )  # fmt: skip
 
 
 def _destination_name(key: DestinationKey) -> bytes:
     family = _AF_INET if len(key.address) == 4 else _AF_INET6
-    return b"".join((
-        codec.attribute(_DEST_ADDR_FAMILY, _U16.pack(family)),
-        codec.attribute(_DEST_ADDR, key.address.ljust(16, b"\0")),
-        codec.u16be(_DEST_PORT, key.port),
-    ))  # fmt: skip
+    return _DESTINATION_NAME.pack(
+        6, _DEST_ADDR_FAMILY, family, 20, _DEST_ADDR, key.address, 6, _DEST_PORT, key.port.to_bytes(2, "big")
+    )
 
 
 def _netmask(full: int, length: int) -> bytes:
@@ -324,10 +337,10 @@ def _number(found: Mapping[int, bytes], kind: int) -> int:
     return int.from_bytes(found.get(kind, b""), sys.byteorder)
 
 
-def _statistics(found: Mapping[int, bytes], wide: int, narrow: int) -> Statistics:
+def decode_statistics(counters: bytes) -> Statistics:
     """The first five counters; kernels before 4.1 have them with 32 bits only."""
-    counters = codec.parse(found.get(wide) or found.get(narrow, b""))
-    return Statistics(*(_number(counters, kind) for kind in range(1, 6)))
+    found = codec.parse(counters)
+    return Statistics(*(_number(found, kind) for kind in range(1, 6)))
 
 
 def _endpoint(address: bytes, port: int) -> str:

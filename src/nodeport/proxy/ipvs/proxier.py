@@ -28,8 +28,15 @@ from nodeport.forwarding.table import (
 )
 from nodeport.netlink.codec import NetlinkError
 from nodeport.netlink.generic import NoSuchFamily
-from nodeport.netlink.ipvs.kernel import Ipvs
-from nodeport.netlink.ipvs.messages import Destination, ListedDestination, Method, ServiceKey
+from nodeport.netlink.ipvs.kernel import Ipvs, delete_service
+from nodeport.netlink.ipvs.messages import (
+    Destination,
+    DestinationKey,
+    ListedDestination,
+    Method,
+    ServiceKey,
+    VirtualService,
+)
 from nodeport.netlink.localroute import LocalRoutes
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.socket import KernelRefused
@@ -199,19 +206,21 @@ class IpvsProxier:
 
     def _read(self) -> dict[ServiceKey, Present]:
         """Our virtual services, and those of others at addresses where a Service must be."""
+        return {
+            key: Present(service, self._weights(key))
+            for key, service in self._services().items()
+            if service.flags & SIGNATURE or self._wanted.get(key) is not None
+        }
+
+    def _services(self) -> dict[ServiceKey, VirtualService]:
+        """Everybody's virtual services of this family."""
         length = 4 if self._family is Family.IPV4 else 16
-        found: dict[ServiceKey, Present] = {}
-        for listed in list(self._ipvs.services()):
-            service = listed.service
-            if len(service.key.address) != length:
-                continue
-            if service.flags & SIGNATURE or self._wanted.get(service.key) is not None:
-                weights = {
-                    item.destination.key: _weight(item.destination)
-                    for item in self._ipvs.destinations(service.key)
-                }
-                found[service.key] = Present(service, weights)
-        return found
+        listed = (item.service for item in self._ipvs.services())
+        return {service.key: service for service in listed if len(service.key.address) == length}
+
+    def _weights(self, key: ServiceKey) -> dict[DestinationKey, int]:
+        listed = (item.destination for item in self._ipvs.destinations(key))
+        return {item.key: _weight(item) for item in listed}
 
     def is_undisturbed(self) -> bool:
         """Looks at the table beside, the link, the node's addresses, and a few virtual services in turn.
@@ -238,10 +247,7 @@ class IpvsProxier:
             listed = self._ipvs.service(key)
             if listed is None or listed.service != present.service:
                 return False
-            weights = {
-                item.destination.key: _weight(item.destination) for item in self._ipvs.destinations(key)
-            }
-            if weights != present.weights:
+            if self._weights(key) != present.weights:
                 return False
         return True
 
@@ -252,10 +258,8 @@ class IpvsProxier:
 
     def remove(self) -> None:
         self._wanted = Wanted()
-        step = Step()
-        for present in self._read().values():
-            narrow(Present(present.service), None, step)
-        self._ipvs.apply(step.requests)
+        ours = [key for key, service in self._services().items() if service.flags & SIGNATURE]
+        self._ipvs.apply([delete_service(key) for key in ours])
         self._ground.clear()
         self._beside.remove()
         if self._silence is not None:
