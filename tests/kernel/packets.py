@@ -56,6 +56,11 @@ class Situation(Enum):
     """The local one is terminating and serving, the remote one is ready."""
 
 
+def index(policy: Policy, situation: Situation) -> int:
+    """The number of the one Service with this policy and these endpoints."""
+    return 1 + list(Policy).index(policy) * len(Situation) + list(Situation).index(situation)
+
+
 @dataclass(frozen=True)
 class Row:
     sender: Sender
@@ -64,6 +69,11 @@ class Row:
     situation: Situation
     expected: str
     """``reject``, ``drop``, or the endpoints that may answer, such as ``L R*``."""
+
+    @property
+    def number(self) -> int:
+        """Of the Service, among all of the suite."""
+        return index(self.policy, self.situation)
 
     def __str__(self) -> str:
         names = (self.sender, self.frontend, self.policy, self.situation)

@@ -7,12 +7,16 @@ node. Sockets are made inside the namespaces by this process: no program runs in
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import secrets
 import selectors
 import socket
 import subprocess
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -70,7 +74,7 @@ def _plan(version: int, fabric: str, pods: str, *service_networks: str) -> Plan:
 
 PLANS = {
     4: _plan(4, "172.31.7.{}", "10.244.{}.{}", "10.96.0.0/16", "192.0.2.0/24", "198.51.100.0/24"),
-    6: _plan(6, "fd00:31:7::{}", "fd00:244:0:{}::{}", "fd00:96::/112", "2001:db8::/112", "2001:db8:1::/112"),
+    6: _plan(6, "fd00:31:7::{}", "fd00:244:0:{}::{}", "fd00:96::/108", "2001:db8::/112", "2001:db8:1::/112"),
 }
 CLIENT = PLANS[4].client
 NODES = PLANS[4].nodes
@@ -219,6 +223,11 @@ class EchoPods:
             key.fileobj.close()
         self._selector.close()
 
+    def wait_until_quiet(self) -> None:
+        """Until every answer that was given over TCP has been acknowledged."""
+        while any(_unacknowledged(key.fileobj) for key in list(self._selector.get_map().values())):
+            time.sleep(0.005)
+
     def _serve(self) -> None:
         while not self._stop:
             for key, _ in self._selector.select(0.05):
@@ -239,6 +248,16 @@ class EchoPods:
             ready.close()
 
 
+def _unacknowledged(connection: socket.socket) -> bool:
+    if connection.type != socket.SOCK_STREAM:
+        return False
+    try:
+        waiting = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:  # a listener, or closed meanwhile
+        return False
+    return any(waiting)
+
+
 def _told(pod: str, sender: tuple[str, ...]) -> bytes:
     return f"{pod} {sender[0].removeprefix('::ffff:')}".encode()
 
@@ -251,7 +270,7 @@ def ask(
     timeout: float,
     source: IPAddress | None = None,
 ) -> str:
-    """``<pod> <sender's address>``, ``reject`` or ``drop``, asked from inside ``namespace``.
+    """``<pod> <sender's address>``, ``reject``, ``drop`` or ``unreachable``, asked from inside ``namespace``.
 
     ``source``: the address to ask from, where the kernel shall not choose.
     """
@@ -270,3 +289,7 @@ def ask(
             return "reject"
         except TimeoutError:
             return "drop"
+        except OSError as error:
+            if error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+                raise
+            return "unreachable"
