@@ -91,7 +91,7 @@ def _trace_ipvs(
     ]
     facts = replace(node, nodeport_networks=tuple(map(ip_network, answering)))
     ruleset, _, _ = render(table.items(), facts, options, Role.BESIDE_IPVS)
-    spelling = Spelling([address.packed for address in answering])
+    spelling = Spelling([address.packed for address in answering], networks=node.service_networks)
     known = spread(Wanted.of(table.items(), spelling), {})
     return lambda packet: fates(ruleset, packet, local_addresses, known.wanted)
 

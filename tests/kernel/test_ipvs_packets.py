@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,6 +27,7 @@ from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable
 from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.ipvs.messages import DestinationKey, ServiceKey
 from nodeport.netlink.namespace import open_in
+from nodeport.proxy.ipvs.proxier import remove_ipvs
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier
@@ -253,6 +257,100 @@ def test_an_external_ip_that_is_the_nodes_own_address_leaves_its_other_ports_alo
         assert connection.getpeername() == (str(NODES["n1"]), 9999)
     kernel.proxier.apply(kernel.table.replace(NamespacedName.of(item), {}), NODE)
     assert kernel.proxier.verify(kernel.table, NODE) == []
+
+
+@pytest.mark.parametrize("sender", ["client", "other", "far", "n1"])
+def test_cluster_ips_need_no_network_to_be_known(cluster: Topology, sender: str) -> None:
+    """A proxy that has not been told the service networks delivers each ClusterIP by itself."""
+    node = replace(NODE, service_networks=())
+    table = ForwardingTable()
+    built = build_service(SERVICE, scenario.slices(SERVICE, {"local": READY}), node, ForwardingOptions())
+    changes = table.replace(NamespacedName.of(SERVICE), built)
+    with open_proxier(Mode.IPVS, Family.IPV4, cluster.namespace("n1"), ProxyOptions()) as proxier:
+        proxier.resync(ForwardingTable(), node)
+        proxier.apply(changes, node)
+        try:
+            found = [ask(cluster.namespace(sender), TCP, CLUSTER_IP, port, TIMEOUT) for port in (80, 81)]
+            assert [word.split()[0] for word in found] == ["local", "reject"]
+            assert proxier.verify(table, node) == []
+        finally:
+            proxier.remove()
+
+
+@pytest.mark.parametrize("sender", ["other", "client", "n1"])
+def test_pods_are_told_by_the_interface_they_send_through(cluster: Topology, sender: str) -> None:
+    """Who is no pod of this node is masqueraded towards an endpoint elsewhere."""
+    node = replace(NODE, pod_networks=(), pod_interfaces=("other", "loc*"))
+    table = ForwardingTable()
+    built = build_service(SERVICE, scenario.slices(SERVICE, {"remote": READY}), node, ForwardingOptions())
+    table.replace(NamespacedName.of(SERVICE), built)
+    with open_proxier(Mode.IPVS, Family.IPV4, cluster.namespace("n1"), ProxyOptions()) as proxier:
+        proxier.resync(table, node)
+        try:
+            seen = PODS["other"][1] if sender == "other" else NODES["n1"]
+            assert ask(cluster.namespace(sender), TCP, CLUSTER_IP, 80, TIMEOUT) == f"remote {seen}"
+        finally:
+            proxier.remove()
+
+
+def test_changing_from_mode_nftables_and_back_leaves_no_moment_without_service(cluster: Topology) -> None:
+    """New connections and datagrams all the while; what nftables had translated goes on.
+
+    Leaving mode ipvs cuts what IPVS had translated: those whose first packet came before that, and no others.
+    """
+    namespace = cluster.namespace("n1")
+    table = ForwardingTable()
+    built = build_service(SERVICE, scenario.slices(SERVICE, {"local": READY}), NODE, ForwardingOptions())
+    table.replace(NamespacedName.of(SERVICE), built)
+    stop = threading.Event()
+    answered: list[tuple[float, str]] = []
+    left: list[float] = []
+
+    def client() -> None:
+        places = ((CLUSTER_IP, 80), (EXTERNAL_IP, 80), (NODES["n1"], NODE_PORT))
+        for kind, (address, port) in itertools.cycle(itertools.product((TCP, UDP), places)):
+            if stop.is_set():
+                return
+            began = time.monotonic()
+            answered.append((began, ask(cluster.namespace("client"), kind, address, port, 0.5).split()[0]))
+
+    with (
+        open_proxier(Mode.NFTABLES, Family.IPV4, namespace, ProxyOptions()) as nftables,
+        open_proxier(Mode.IPVS, Family.IPV4, namespace, ProxyOptions()) as ipvs,
+        open_in(cluster.namespace("client"), lambda: socket.socket(socket.AF_INET, TCP)) as connection,
+    ):
+        nftables.resync(table, NODE)
+        connection.settimeout(TIMEOUT)
+        connection.connect((str(NODES["n1"]), NODE_PORT))
+        assert who(connection) == "local"
+        asking = threading.Thread(target=client)
+        asking.start()
+        try:
+            for _ in range(5):
+                ipvs.resync(table, NODE)
+                nftables.remove()
+                assert who(connection) == "local"
+                assert ipvs.verify(table, NODE) == []
+                nftables.resync(table, NODE)
+                ipvs.remove()
+                left.append(time.monotonic())
+                assert who(connection) == "local"
+        finally:
+            stop.set()
+            asking.join()
+        assert nftables.verify(table, NODE) == []
+        nftables.remove()
+    assert len(answered) > 30
+    cut = [began for began, answer in answered if answer != "local"]
+    assert all(any(began < moment < began + 0.5 for moment in left) for began in cut)
+
+
+def test_a_mode_that_was_never_at_work_is_removed_without_asking_for_it(cluster: Topology) -> None:
+    remove_ipvs(Family.IPV4, cluster.namespace("n1"))
+    with open_proxier(Mode.IPVS, Family.IPV4, cluster.namespace("n1"), ProxyOptions()) as proxier:
+        proxier.resync(ForwardingTable(), NODE)
+    remove_ipvs(Family.IPV4, cluster.namespace("n1"))
+    assert cluster.nft("n1", "list", "tables") == ""
 
 
 def test_an_external_ip_is_the_nodes_no_longer_than_a_service_wants_it(kernel: Kernel) -> None:

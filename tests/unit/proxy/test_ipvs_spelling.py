@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelled, Spelling, W
 
 WEB = ServicePortName(NamespacedName("shop", "web"), "http", Protocol.TCP)
 NODE_ADDRESSES = [IPv4Address("172.31.7.11").packed, IPv4Address("192.168.0.1").packed]
-SPELLING = Spelling(NODE_ADDRESSES)
+SPELLING = Spelling(NODE_ADDRESSES, networks=[IPv4Network("10.96.0.0/16")])
 LOCAL = Endpoint(IPv4Address("10.244.1.2"), 8080, is_local=True)
 REMOTE = Endpoint(IPv4Address("10.244.2.2"), 8080, is_local=False)
 REFUSED = Route(Verdict.REJECT)
@@ -79,6 +79,12 @@ def test_every_frontend_is_a_virtual_service_and_a_node_port_one_on_each_address
     assert rendered.addresses == {IPv4Address("192.0.2.10").packed, IPv4Address("198.51.100.10").packed}
     for key, spelled in {**rendered.exact, **rendered.by_port}.items():
         assert spelled.service == VirtualService(key, "rr", SIGNATURE)
+
+
+def test_a_cluster_ip_of_no_known_network_is_delivered_by_itself() -> None:
+    forwarding = Forwarding(FRONTENDS, routes(forward(LOCAL)), routes(forward(LOCAL)))
+    rendered = render_forwarding(WEB, forwarding, Spelling(NODE_ADDRESSES))
+    assert IPv4Address("10.96.0.10").packed in rendered.addresses
 
 
 def test_who_is_refused_or_dropped_finds_no_virtual_service_but_its_address_is_held() -> None:

@@ -40,11 +40,12 @@ from nodeport.netlink.ipvs.messages import (
 from nodeport.netlink.localroute import LocalRoutes
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.socket import KernelRefused
-from nodeport.proxy.ipvs.ground import Ground
+from nodeport.proxy.ipvs.ground import LINKS, Ground
 from nodeport.proxy.ipvs.plan import Present, Step, bury, narrow, widen
 from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelling, Wanted, render_forwarding
 from nodeport.proxy.ipvs.silence import TABLE, Silence, ruleset
 from nodeport.proxy.ipvs.verify import Witness, differences, spread
+from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
 from nodeport.proxy.nftables.render import render
@@ -71,6 +72,15 @@ def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iter
         beside = NftablesProxier(kernel, options.forwarding, family, Role.BESIDE_IPVS)
         silence = Silence(kernel) if family is Family.IPV4 else None
         yield IpvsProxier(family, ipvs, beside, Ground(routes, ipvs, family, netns), silence, options)
+
+
+def remove_ipvs(family: Family, netns: Path | None) -> None:
+    """Takes away what the mode has for a family; where it was never at work, it does not even ask for IPVS."""
+    with LocalRoutes(netns) as routes, Nftables(netns) as kernel:
+        trace = routes.own_link(LINKS[family]) or kernel.table_handle(layout.table(family, Role.BESIDE_IPVS))
+    if trace is not None:
+        with open_ipvs(family, netns, ProxyOptions()) as proxier:
+            proxier.remove()
 
 
 class IpvsProxier:
@@ -286,7 +296,7 @@ class IpvsProxier:
 
     def _spelling(self, facts: NodeFacts) -> Spelling:
         addresses = [network.network_address.packed for network in facts.nodeport_networks]
-        return Spelling(addresses, self._options.scheduler)
+        return Spelling(addresses, self._options.scheduler, facts.service_networks)
 
 
 def _facts(node: NodeFacts, own: Sequence[IPAddress]) -> NodeFacts:

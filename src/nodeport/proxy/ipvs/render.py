@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nodeport.forwarding.table import (
-    ClusterIP,
     Forwarding,
+    IPNetwork,
     NodePort,
     ServicePortName,
     Verdict,
@@ -34,8 +34,8 @@ class Spelled:
 
 @dataclass(slots=True)
 class Rendered:
-    """What one Service port needs: virtual services by address, those of NodePorts, and addresses that are not the
-    node's and yet must be delivered to it (packed).
+    """What one Service port needs: virtual services by address, those of NodePorts, and addresses that must be
+    delivered to the node one by one (packed): external ones, and ClusterIPs where no service network is known.
     """
 
     exact: dict[ServiceKey, Spelled] = field(default_factory=dict)
@@ -45,10 +45,11 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """``nodeport_addresses``: packed, on which NodePorts answer."""
+    """``nodeport_addresses``: packed, on which NodePorts answer; ``networks``: delivered to the node as a whole."""
 
     nodeport_addresses: Sequence[bytes]
     scheduler: str = "rr"
+    networks: Sequence[IPNetwork] = ()
 
 
 def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: Spelling) -> Rendered:
@@ -60,7 +61,7 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: S
             where, addresses = rendered.by_port, spelling.nodeport_addresses
         else:
             where, addresses = rendered.exact, (frontend.address.packed,)
-            if not isinstance(frontend, ClusterIP):
+            if not any(frontend.address in network for network in spelling.networks):
                 rendered.addresses.update(addresses)
         route = forwarding.routes(frontend).node
         if route.verdict is not Verdict.FORWARD:

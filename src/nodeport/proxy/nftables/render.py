@@ -84,7 +84,8 @@ def render_forwarding(
             rendered.shared.add((layout.CLUSTER_IPS, frontend.address.packed))
         else:
             _add_masquerade(rendered, name, frontend, routes, key)
-            _hold(rendered, frontend, node, role)
+        if role is Role.BESIDE_IPVS:
+            _hold(rendered, frontend, node)
     for endpoint in _local_endpoints(forwarding):
         address = endpoint.address.packed
         rendered.shared.add((layout.LOCAL_ENDPOINTS, address))
@@ -93,11 +94,14 @@ def render_forwarding(
     return rendered
 
 
-def _hold(rendered: Rendered, frontend: Frontend, node: NodeFacts, role: Role) -> None:
-    """Beside IPVS an external address is delivered to the node, where it must not reach anybody but Services."""
-    if role is Role.ALONE or isinstance(frontend, NodePort) or frontend.address in node.addresses:
+def _hold(rendered: Rendered, frontend: Frontend, node: NodeFacts) -> None:
+    """Beside IPVS an address outside the service networks is delivered to the node for the sake of Services alone, and
+    must not reach anybody else there.
+    """
+    if isinstance(frontend, NodePort) or frontend.address in node.addresses:
         return
-    rendered.shared.add((layout.HELD_ADDRESSES, frontend.address.packed))
+    if not any(frontend.address in network for network in node.service_networks):
+        rendered.shared.add((layout.HELD_ADDRESSES, frontend.address.packed))
 
 
 def render(
