@@ -7,8 +7,8 @@ it: ``sandbox.json`` (who, which address), ``ns/`` (UTS and IPC namespaces), ``h
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from nodeport.node import namespaces, network, sharedpids
 
+REMOVAL_TRIES = 5
+_log = logging.getLogger(__name__)
 PRIVATE_PIDS, SHARED_PIDS, HOST_PIDS = "container", "pod", "host"
 MOUNTS = ("ns/*", "volumes/*", "subpaths/*/*")
 """What may be mounted below a sandbox's directory."""
@@ -177,8 +179,18 @@ def remove(sandbox: Sandbox) -> None:
         for path in sandbox.directory.glob(pattern):
             namespaces.unmount(path)
     for directory in (sandbox.directory, sandbox.storage_directory):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+        _remove_tree(directory)
+
+
+def _remove_tree(directory: Path) -> None:
+    """All of it. The kernel may still be tidying up in the storage of a container that has just ended: what makes
+    trouble more than a few times is left to `found` and `remove_strange_storage`."""
+    for _ in range(REMOVAL_TRIES):
+        if not directory.exists():
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        _log.warning("%s could not be removed whole", directory)
 
 
 def remove_strange_storage(node: NodeSurroundings) -> None:
