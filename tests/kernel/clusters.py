@@ -23,6 +23,7 @@ from nodeport.cli.session import Session
 from nodeport.client.config import ClientConfig
 from nodeport.node import local, network, processes
 from nodeport.node.local import Paths
+from nodeport.node.oci import cgroups
 
 PATIENCE = 30.0
 POLL = 0.02
@@ -198,6 +199,8 @@ def traces(cluster: LocalCluster) -> list[str]:
     found += [str(path) for path in (cluster.paths.data, cluster.paths.run) if path.exists()]
     if network.host_has_link(network.host_link(name)):
         found.append(network.host_link(name))
+    found += [f"process {pid} in a cgroup" for pid in cgroups.processes_below(name)]
+    found += [str(root) for root in cgroups.hierarchies() if (root / cgroups.of_cluster(name)[1:]).exists()]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{name}/" in line]
     if cluster.kubeconfig.exists() and name in cluster.kubeconfig.read_text():
         found.append(str(cluster.kubeconfig))

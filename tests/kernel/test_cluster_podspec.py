@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from kernel.clusters import LocalCluster, call, is_running, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import EVENTS, NODES, PODS
-from nodeport.node import network
+from nodeport.node import network, processes
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,55 @@ def test_a_safe_sysctl_is_the_pods_own(cluster: LocalCluster) -> None:
         spec_securityContext={"sysctls": sysctls},
     )
     assert lines[0].split() == ["40000", "40100"]
+
+
+def test_an_image_that_must_not_be_pulled_or_has_no_name_has_its_own_reason(cluster: LocalCluster) -> None:
+    for name, image, reason in (
+        ("never", "absent.example/x:1", "ErrImageNeverPull"), ("nameless", "No/Name", "InvalidImageName"),
+    ):  # fmt: skip
+        cluster.pod(name, image=image, imagePullPolicy="Never")
+        cluster.wait_for_pod(name, lambda pod, reason=reason: reason in str(pod["status"]), reason)
+        cluster.delete(PODS, name, gracePeriodSeconds=0)
+
+
+def test_the_node_tells_of_its_images(cluster: LocalCluster) -> None:
+    images = cluster.get(NODES, "node-1")["status"]["images"]
+    assert {name for image in images for name in image["names"]} >= {
+        "docker.io/nodeport/echo:latest", "docker.io/library/whoami:latest", "docker.io/library/mine:1",
+    }  # fmt: skip
+
+
+def orphaned(made: LocalCluster) -> int:
+    """The first process of a container whose launcher and agent were killed."""
+    made.up("--nodes", "1")
+    made.pod("orphan", command=["sleep", "1000"])
+    pod = made.wait_for_pod("orphan", is_running, "it runs")
+    run = made.paths.run / "nodes/node-1/pods" / pod["metadata"]["uid"] / "containers/main/0"
+    made.kill("nodes")
+    os.kill(int((run / "launcher").read_text()), 9)
+    pid = int((run / "running").read_text().split()[0])
+    assert processes.start_time(pid), "nobody is there to end it"
+    return pid
+
+
+def test_down_takes_containers_along_whose_launchers_were_killed(tmp_path: Path) -> None:
+    with local_cluster(tmp_path) as made:
+        pid = orphaned(made)
+        made.nodeport("down")
+        assert not processes.start_time(pid)
+
+
+def test_a_container_whose_launcher_was_killed_is_ended_by_the_next_agent(tmp_path: Path) -> None:
+    with local_cluster(tmp_path) as made:
+        pid = orphaned(made)
+        made.up()
+
+        def is_again(pod: JsonObject) -> bool:
+            return bool(pod["status"]["containerStatuses"][0]["restartCount"] == 1) and is_running(pod)
+
+        again = made.wait_for_pod("orphan", is_again, "it runs again")
+        last = again["status"]["containerStatuses"][0]["lastState"]["terminated"]
+        assert (last["exitCode"], processes.start_time(pid)) == (137, 0)
 
 
 def test_a_mapping_that_cannot_be_is_named_before_anything_changes(cluster: LocalCluster) -> None:

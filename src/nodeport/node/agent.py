@@ -108,7 +108,7 @@ class NodeAgent:
         reported = self._clock.monotonic()
         while True:
             await self._clock.sleep(RENEW_EVERY.total_seconds())
-            status = node_status.node_status(self._facts, self._status, self._clock.now())
+            status = self._new_status(self._status)
             overdue = self._clock.monotonic() - reported >= REPORT_EVERY.total_seconds()
             known = self._nodes.get(NamespacedName("", self._facts.name))
             if known is not None and not overdue and _is_ready(known):
@@ -123,7 +123,7 @@ class NodeAgent:
 
     async def _register(self) -> None:
         """Create the Node, or bring the one that is there up to date."""
-        wanted = node_status.node_object(self._facts, self._clock.now())
+        wanted = node_status.node_object(self._facts, self._clock.now(), self._context.images.held())
         try:
             made = await self._client.create(NODES, wanted)
         except AlreadyExists:
@@ -132,11 +132,14 @@ class NodeAgent:
             if not made.get("spec", {}).get("podCIDR"):
                 patch["spec"] = wanted["spec"]
             await self._client.patch(NODES, self._facts.name, patch, content_type=STRATEGIC_MERGE_PATCH)
-            status = node_status.node_status(self._facts, made.get("status") or {}, self._clock.now())
+            status = self._new_status(made.get("status") or {})
             await self._report(status)
         else:
             self._status = wanted["status"]
         _log.info("node %s is registered", self._facts.name)
+
+    def _new_status(self, before: JsonObject) -> JsonObject:
+        return node_status.node_status(self._facts, before, self._clock.now(), self._context.images.held())
 
     async def _report(self, status: JsonObject) -> None:
         await self._client.patch(

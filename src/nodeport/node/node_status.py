@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
@@ -18,8 +18,10 @@ from pathlib import Path
 from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import rfc3339
+from nodeport.node.images.base import Image
 
 MOST_PODS = 110
+MOST_IMAGES = 50
 LOG_PORT = 10250
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 HEALTHY = (
@@ -70,7 +72,7 @@ class NodeFacts:
     log_port: int = LOG_PORT
 
 
-def node_object(facts: NodeFacts, now: datetime) -> JsonObject:
+def node_object(facts: NodeFacts, now: datetime, images: Sequence[Image] = ()) -> JsonObject:
     """The whole object, as it is registered."""
     machine = facts.machine
     labels = {
@@ -83,11 +85,19 @@ def node_object(facts: NodeFacts, now: datetime) -> JsonObject:
         spec |= {"podCIDR": str(facts.pod_cidr), "podCIDRs": [str(facts.pod_cidr)]}
     return {
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": facts.name, "labels": labels}, "spec": spec,
-        "status": node_status(facts, {}, now),
+        "status": node_status(facts, {}, now, images),
     }  # fmt: skip
 
 
-def node_status(facts: NodeFacts, before: JsonObject, now: datetime) -> JsonObject:
+def image_list(images: Sequence[Image]) -> list[JsonObject]:
+    return [
+        {"names": [image.image_id, image.name], "sizeBytes": image.size} for image in images[:MOST_IMAGES]
+    ]
+
+
+def node_status(
+    facts: NodeFacts, before: JsonObject, now: datetime, images: Sequence[Image] = ()
+) -> JsonObject:
     """The status; a condition of ``before`` that still holds keeps its transition time."""
     capacity = amounts(facts)
     return {
@@ -99,7 +109,7 @@ def node_status(facts: NodeFacts, before: JsonObject, now: datetime) -> JsonObje
         "allocatable": dict(capacity),
         "conditions": [_condition(*row, before, now) for row in HEALTHY],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.log_port}},
-        "images": [{"names": ["docker.io/nodeport/echo:latest"], "sizeBytes": 0}],
+        "images": image_list(images),
         "nodeInfo": _node_info(facts),
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from nodeport.api.duration import go_duration
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
+from nodeport.kit.backoff import Backoff
 from nodeport.node import environment, pod_status
 from nodeport.node.containers import Keeper
 from nodeport.node.environment import ConfigError, PodFacts, SettingKey
@@ -23,12 +24,13 @@ from nodeport.node.volumes import payload
 from nodeport.node.volumes.podvolumes import PodVolumes
 
 CONFIG_RETRY = timedelta(seconds=10)
-VOLUME_RETRY = timedelta(milliseconds=500)
+MOUNT_FIRST, MOUNT_MOST = timedelta(milliseconds=500), timedelta(seconds=122)
 
 
 class ContainerStarter:
     def __init__(self, record: PodRecord) -> None:
         self._record = record
+        self._mounting = Backoff(MOUNT_FIRST, MOUNT_MOST)
         self._volumes: tuple[Sandbox, PodVolumes] | None = None
 
     async def start(self, keeper: Keeper, sandbox: Sandbox) -> timedelta | None:
@@ -36,8 +38,8 @@ class ContainerStarter:
         record, node = self._record, self._record.node
         try:
             keeper.image = await self.pull(keeper)
-            if not await self._volumes_ready(sandbox, keeper):
-                return VOLUME_RETRY
+            if due := await self._volumes_missing(sandbox, keeper):
+                return due
             order = await self._order(keeper, keeper.image, sandbox)
         except ImageError as error:
             return self._pull_failed(keeper, error)
@@ -60,15 +62,17 @@ class ContainerStarter:
         record.note("Started", f"Started container {keeper.name}", keeper)
         return None
 
-    async def _volumes_ready(self, sandbox: Sandbox, keeper: Keeper) -> bool:
-        """Before the volumes are there, the container is still being created."""
+    async def _volumes_missing(self, sandbox: Sandbox, keeper: Keeper) -> timedelta | None:
+        """How long until the next try; until then the container is still being created. None: they are there."""
         try:
             await self.ensure_volumes(sandbox)
         except (ConfigError, ApiError, TransportError, OSError) as error:
-            keeper.retry_at = self._record.node.clock.monotonic() + VOLUME_RETRY.total_seconds()
+            delay = self._mounting.next()
+            keeper.retry_at = self._record.node.clock.monotonic() + delay.total_seconds()
             self._record.warn("FailedMount", str(error))
-            return False
-        return True
+            return delay
+        self._mounting.reset()
+        return None
 
     def back_off(self, keeper: Keeper) -> None:
         """Say that the container's next run has to wait."""
@@ -82,19 +86,33 @@ class ContainerStarter:
         )
 
     async def pull(self, keeper: Keeper) -> Image:
-        policy = PullPolicy(keeper.spec.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT)
-        request = PullRequest(str(keeper.spec.get("image") or ""), policy)
-        return await self._record.node.images.resolve(request)
+        """Raises ImageError, or ApiError when its secrets cannot be read."""
+        record, reference = self._record, str(keeper.spec.get("image") or "")
+        request = PullRequest(
+            reference,
+            PullPolicy(keeper.spec.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT),
+            await self._pull_secrets(),
+            lambda: record.note("Pulling", f'Pulling image "{reference}"', keeper),
+        )
+        return await record.node.images.resolve(request)
+
+    async def _pull_secrets(self) -> tuple[dict[str, str], ...]:
+        """What the pod's pull secrets hold, those that exist."""
+        node, pod = self._record.node, self._record.last_pod
+        namespace = pod["metadata"]["namespace"]
+        names = [each["name"] for each in pod["spec"].get("imagePullSecrets") or () if each.get("name")]
+        found = [await node.settings.get("secrets", namespace, name) for name in names]
+        return tuple(values for values in found if values is not None)
 
     def _pull_failed(self, keeper: Keeper, error: ImageError) -> timedelta:
         record, image = self._record, keeper.spec.get("image")
-        first = keeper.waiting is None
+        first = keeper.waiting is None or error.is_final
         delay = keeper.pulls.next()
         keeper.retry_at = record.node.clock.monotonic() + delay.total_seconds()
         if first:
-            keeper.waiting = ("ErrImagePull", str(error))
-            record.warn("Failed", str(error), keeper)
-            record.warn("Failed", "Error: ErrImagePull", keeper)
+            keeper.waiting = (error.reason, str(error))
+            record.warn(error.event, str(error), keeper)
+            record.warn("Failed", f"Error: {error.reason}", keeper)
         else:
             keeper.waiting = ("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
             record.note("BackOff", f'Back-off pulling image "{image}"', keeper)

@@ -8,11 +8,11 @@ says that the image is held. The container's own changes go to a folder of its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 Bind = tuple[str, str]
 """(place in the container, path on this machine): shown read-only."""
@@ -27,19 +27,27 @@ class PullPolicy(StrEnum):
 
 
 class ImageError(Exception):
-    """The image cannot be had. ``reason``: the container's waiting reason; the text is its message."""
+    """The image cannot be had. ``reason``: the container's waiting reason; the text is its message; ``event``: the
+    event's reason. ``is_final``: no back-off is told, since trying again is not going to help."""
 
     reason = "ErrImagePull"
+    event = "Failed"
+    is_final = False
 
 
 class ImageNeverPull(ImageError):
     """It is not here, and must not be pulled."""
 
-    reason = "ErrImageNeverPull"
+    reason = event = "ErrImageNeverPull"
+    is_final = True
 
 
 class InvalidImageName(ImageError):
+    """It is no name of an image."""
+
     reason = "InvalidImageName"
+    event = "InspectFailed"
+    is_final = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +80,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """One container's wish. ``secrets``: the pod's imagePullSecrets as objects, those that exist.
+    """One container's wish. ``secrets``: the decoded ``data`` of the pod's imagePullSecrets, those that exist.
 
     ``pulling`` is called once if the image is about to be fetched from elsewhere (event Pulling).
     """
 
     reference: str
     policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
-    secrets: Sequence[dict[str, Any]] = ()
+    secrets: Sequence[Mapping[str, str]] = ()
     pulling: Callable[[], None] = field(default=lambda: None)
 
 

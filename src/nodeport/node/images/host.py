@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodeport.node.images import hostview
-from nodeport.node.images.base import Image, ImageConfig, ImageError, InvalidImageName, PullRequest
+from nodeport.node.images.base import (
+    Image,
+    ImageConfig,
+    ImageError,
+    ImageNeverPull,
+    InvalidImageName,
+    PullPolicy,
+    PullRequest,
+)
 from nodeport.node.images.references import NotAReference, Reference, parse
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -156,6 +164,10 @@ class NodeImages:
             ) from error
         if found := self._host.find(wanted):
             return found
+        if request.policy is PullPolicy.NEVER:
+            raise ImageNeverPull(
+                f'Container image "{request.reference}" is not present with pull policy of Never'
+            )
         raise ImageError(
             f'Failed to pull image "{request.reference}": this node runs the built-in image "{ECHO}" and those that '
             "`nodeport up --image NAME=PATH` was given"

@@ -69,9 +69,9 @@ class PodVolumes:
                 f"medium {spec['medium']!r} is not supported by this node: must be '' or 'Memory'"
             )
         folder = (self._made_of_objects if in_memory else self._storage) / name
-        if folder.exists():
+        if folder.is_mount() if in_memory else folder.exists():
             return folder
-        folder.mkdir(mode=0o777, parents=True)
+        folder.mkdir(mode=0o777, parents=True, exist_ok=True)
         if in_memory:
             size = f",size={int(parse_quantity(str(spec['sizeLimit'])))}" if spec.get("sizeLimit") else ""
             namespaces.mount("tmpfs", folder, "tmpfs", f"mode=0777{size}")
