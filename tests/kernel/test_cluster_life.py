@@ -19,6 +19,7 @@ import yaml
 from kernel.clusters import LocalCluster, call, is_running, traces, wait_for
 from nodeport.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.node import local, namespaces, network, processes
+from nodeport.node.oci import cgroups
 from nodeport.testing.outside import OutsideClient
 
 NewCluster = Callable[[], LocalCluster]
@@ -171,6 +172,8 @@ def reboot(cluster: LocalCluster) -> None:
     for process in processes.of_cluster(cluster.paths.name):
         process.send(9)  # type: ignore[arg-type]
     wait_for(lambda: not processes.of_cluster(cluster.paths.name), "all processes to end")
+    cgroups.kill_below(cluster.paths.name)
+    cgroups.remove_below(cluster.paths.name)
     network.remove_cluster(cluster.paths.name)
     for path in cluster.paths.run.rglob("ns/*"):
         namespaces.remove(path)
