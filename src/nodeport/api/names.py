@@ -10,6 +10,8 @@ from functools import lru_cache
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_LOOSE_LABEL = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_LOOSE_SUBDOMAIN = rf"{_LOOSE_LABEL}(\.{_LOOSE_LABEL})*"
 _LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
@@ -20,6 +22,7 @@ _HTTP_HEADER = "[-A-Za-z0-9]+"
 
 _is_label = re.compile(rf"{_LABEL}\Z").match
 _is_subdomain = re.compile(rf"{_SUBDOMAIN}\Z").match
+_is_loose_subdomain = re.compile(rf"{_LOOSE_SUBDOMAIN}\Z").match
 _is_wildcard = re.compile(rf"\*\.{_SUBDOMAIN}\Z").match
 _is_label_1035 = re.compile(rf"{_LABEL_1035}\Z").match
 _is_qualified = re.compile(rf"{_QUALIFIED}\Z").match
@@ -39,6 +42,7 @@ _SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and"
     " end with an alphanumeric character"
 )
+_LOOSE_SUBDOMAIN_TEXT = _SUBDOMAIN_TEXT.replace("'-' or '.'", "'_', '-' or '.'")
 _WILDCARD_TEXT = (
     "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower"
     " case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
@@ -90,6 +94,14 @@ def dns_subdomain(text: str) -> tuple[str, ...]:
     found = [_too_long(253)] if len(text) > 253 else []
     if not _is_subdomain(text):
         found.append(_regex(_SUBDOMAIN_TEXT, _SUBDOMAIN.replace(r"\.", "\\."), "example.com"))
+    return tuple(found)
+
+
+def dns_subdomain_with_underscores(text: str) -> tuple[str, ...]:
+    """As DNS search paths have it: a label may begin with an underscore and hold some."""
+    found = [_too_long(253)] if len(text) > 253 else []
+    if not _is_loose_subdomain(text[:254]):
+        found.append(_regex(_LOOSE_SUBDOMAIN_TEXT, _LOOSE_SUBDOMAIN, "example.com"))
     return tuple(found)
 
 

@@ -89,3 +89,30 @@ async def test_limit_ranges_refuse(raw: Any, kind: str, limits: Json, resources:
     await limit(raw, kind, **limits)
     refused = await raw("POST", PODS, pod(resources=resources))
     assert (refused.status, refused.message) == (403, f'pods "p" is forbidden: {why}')
+
+
+async def test_a_runtime_class_must_be_there_and_says_what_it_costs_and_where_it_is(raw: Any) -> None:
+    refused = await raw("POST", PODS, pod(runtimeClassName="sandboxed"))
+    assert (refused.status, refused.message) == (
+        403, 'pods "p" is forbidden: pod rejected: RuntimeClass "sandboxed" not found',
+    )  # fmt: skip
+    toleration = {"key": "sandbox", "operator": "Exists"}
+    await raw.create("/apis/node.k8s.io/v1/runtimeclasses", {
+        "metadata": {"name": "sandboxed"}, "handler": "h", "overhead": {"podFixed": {"cpu": "100m"}},
+        "scheduling": {"nodeSelector": {"kind": "vm"}, "tolerations": [toleration]},
+    })  # fmt: skip
+    spec = (await raw.create(PODS, pod(runtimeClassName="sandboxed")))["spec"]
+    assert (spec["overhead"], spec["nodeSelector"]) == ({"cpu": "100m"}, {"kind": "vm"})
+    assert toleration in spec["tolerations"]
+    for wrong, why in (
+        ({"overhead": {"cpu": "1"}}, "Pod's Overhead doesn't match RuntimeClass's defined Overhead"),
+        ({"overhead": {"cpu": "1"}, "runtimeClassName": None},
+         "Pod Overhead set without corresponding RuntimeClass defined Overhead"),
+    ):  # fmt: skip
+        refused = await raw("POST", PODS, pod("q", **{"runtimeClassName": "sandboxed", **wrong}))
+        assert (refused.status, refused.message) == (403, f'pods "q" is forbidden: pod rejected: {why}')
+    refused = await raw("POST", PODS, pod("q", runtimeClassName="sandboxed", nodeSelector={"kind": "metal"}))
+    assert (
+        "conflict: runtimeClass.scheduling.nodeSelector[kind] = vm; pod.spec.nodeSelector[kind] = metal"
+        in refused.message
+    )

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.selectors import label_selector_of
 from nodeport.api.status import ApiError, FieldError, forbidden, invalid, not_supported, required
+from nodeport.api.validation.labelselectors import validate_label_selector
 from nodeport.api.validation.meta import immutable, validate_annotations, validate_labels
 from nodeport.api.validation.pods import validate_pod_spec
 
-_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _PERCENT = re.compile(r"([0-9]{1,9})%\Z")
 _PERCENT_TEXT = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for"
@@ -25,29 +24,6 @@ _NOT_NEGATIVE = "must be greater than or equal to 0"
 def not_negative(value: int | None, path: str) -> Iterator[FieldError]:
     if value is not None and value < 0:
         yield invalid(path, value, _NOT_NEGATIVE)
-
-
-def validate_label_selector(selector: JsonObject, path: str) -> Iterator[FieldError]:
-    """``{matchLabels, matchExpressions}``."""
-    yield from validate_labels(selector.get("matchLabels") or {}, f"{path}.matchLabels")
-    for index, expression in enumerate(selector.get("matchExpressions") or []):
-        yield from _expression(expression, f"{path}.matchExpressions[{index}]")
-
-
-def _expression(expression: JsonObject, path: str) -> Iterator[FieldError]:
-    operator, values = expression.get("operator") or "", expression.get("values") or []
-    if operator in ("In", "NotIn") and not values:
-        yield required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
-    if operator in ("Exists", "DoesNotExist") and values:
-        yield forbidden(
-            f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-        )
-    if operator not in _OPERATORS:
-        yield invalid(f"{path}.operator", operator, "not a valid selector operator")
-    key = expression.get("key") or ""
-    yield from (invalid(f"{path}.key", key, why) for why in names.qualified_name(key))
-    for index, value in enumerate(values):
-        yield from (invalid(f"{path}.values[{index}]", value, why) for why in names.label_value(value))
 
 
 def validate_deployment(obj: JsonObject) -> Iterator[FieldError]:
@@ -142,6 +118,9 @@ def validate_template(template: JsonObject) -> Iterator[FieldError]:
     yield from validate_labels(meta.get("labels") or {}, "spec.template.labels")
     yield from validate_annotations(meta.get("annotations") or {}, "spec.template.annotations")
     yield from validate_pod_spec(spec, "spec.template.spec")
+    if spec.get("ephemeralContainers"):
+        detail = "ephemeral containers not allowed in pod template"
+        yield forbidden("spec.template.spec.ephemeralContainers", detail)
 
 
 def always_restarted(spec: JsonObject, kind: str) -> Iterator[FieldError]:

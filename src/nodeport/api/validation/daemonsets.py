@@ -14,9 +14,9 @@ from nodeport.api.validation.apps import (
     not_negative,
     selector_update,
     selects_template,
-    validate_label_selector,
     validate_template,
 )
+from nodeport.api.validation.labelselectors import validate_label_selector
 
 _STRATEGIES = ("OnDelete", "RollingUpdate")
 _COUNTS = (

@@ -11,9 +11,9 @@ from nodeport.api.status import FieldError, forbidden, invalid, not_supported, r
 from nodeport.api.validation.apps import (
     not_negative,
     selects_template,
-    validate_label_selector,
     validate_template,
 )
+from nodeport.api.validation.labelselectors import validate_label_selector
 from nodeport.api.validation.meta import immutable
 
 LEGACY_UID_LABEL, LEGACY_NAME_LABEL = "controller-uid", "job-name"

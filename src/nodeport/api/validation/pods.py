@@ -1,160 +1,173 @@
-"""Rules on Pods and pod templates: everything but their containers and volumes."""
+"""Rules on Pods and pod templates, in the order in which the Kubernetes API reports them (``ValidatePodSpec``)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nodeport.api import ip, names
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import FieldError, forbidden, invalid, not_supported, required
-from nodeport.api.validation.containers import validate_containers
+from nodeport.api.validation.amounts import validate_amounts
+from nodeport.api.validation.containers import validate_containers, validate_image_of_pod
 from nodeport.api.validation.meta import validate_labels
+from nodeport.api.validation.podsecurity import validate_host_users, validate_pod_security
+from nodeport.api.validation.scheduling import (
+    validate_affinity,
+    validate_gates,
+    validate_spread,
+    validate_tolerations,
+)
 from nodeport.api.validation.volumes import validate_volumes
 
 _RESTART_POLICIES = ("Always", "OnFailure", "Never")
-_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
-_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+_PREEMPTION_POLICIES = ("PreemptLowerPriority", "Never")
 _MOST_SECONDS = 2**31 - 1
-_UPDATE_TEXT = (
-    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
-    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
-)
-_COUNT_TEXT = "pod updates may not add or remove containers"
+_MOST_NAMESERVERS, _MOST_SEARCHES, _LONGEST_SEARCH_LIST = 3, 32, 2048
 
 
 def validate_pod(pod: JsonObject) -> Iterator[FieldError]:
-    return validate_pod_spec(pod.get("spec") or {}, "spec")
+    """A new, defaulted pod."""
+    yield from validate_pod_content(pod)
+    spec = pod.get("spec") or {}
+    if spec.get("ephemeralContainers"):
+        yield forbidden("spec.ephemeralContainers", "cannot be set on create")
+    if spec.get("nodeName") and spec.get("schedulingGates"):
+        yield forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
 
 
-def validate_pod_spec(spec: JsonObject, path: str) -> Iterator[FieldError]:
+def validate_pod_content(pod: JsonObject) -> Iterator[FieldError]:
+    """What holds for pods, new or old, and not for templates too."""
+    spec = pod.get("spec") or {}
+    yield from validate_pod_spec(spec, "spec", is_pod=True)
+    for field in ("containers", "initContainers"):
+        for index, container in enumerate(spec.get(field) or []):
+            yield from validate_image_of_pod(container, f"spec.{field}[{index}]")
+
+
+def validate_pod_spec(spec: JsonObject, path: str, *, is_pod: bool = False) -> Iterator[FieldError]:
     """A defaulted ``PodSpec``, of a pod or of a template."""
-    volumes = spec.get("volumes") or []
-    yield from validate_volumes(volumes, f"{path}.volumes")
-    known = frozenset(volume.get("name") or "" for volume in volumes)
-    if not spec.get("containers"):
-        yield required(f"{path}.containers")
-    yield from validate_containers(spec, path, known)
-    if not spec.get("restartPolicy"):
-        yield required(f"{path}.restartPolicy")
-    elif spec["restartPolicy"] not in _RESTART_POLICIES:
-        yield not_supported(f"{path}.restartPolicy", spec["restartPolicy"], _RESTART_POLICIES)
-    if not spec.get("dnsPolicy"):
-        yield required(f"{path}.dnsPolicy")
-    elif spec["dnsPolicy"] not in _DNS_POLICIES:
-        yield not_supported(f"{path}.dnsPolicy", spec["dnsPolicy"], _DNS_POLICIES)
+    volumes: dict[str, JsonObject] = {}
+    yield from validate_volumes(spec.get("volumes") or [], f"{path}.volumes", volumes)
+    yield from validate_containers(spec, path, volumes)
+    if spec.get("resources"):
+        yield from validate_amounts(spec["resources"], f"{path}.resources")
+    yield from _host_network(spec, path, is_pod=is_pod)
+    yield from _policy(spec.get("restartPolicy"), _RESTART_POLICIES, f"{path}.restartPolicy")
+    yield from _policy(spec.get("dnsPolicy"), _DNS_POLICIES, f"{path}.dnsPolicy")
     yield from validate_labels(spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
-    yield from _names(spec, path)
-    yield from _seconds(spec, path)
-    yield from _tolerations(spec.get("tolerations") or [], f"{path}.tolerations")
-    for index, alias in enumerate(spec.get("hostAliases") or []):
-        text = alias.get("ip") or ""
-        yield from (invalid(f"{path}.hostAliases[{index}].ip", text, why) for why in ip.ip_complaints(text))
+    yield from validate_pod_security(spec, path)
+    yield from validate_affinity(spec.get("affinity") or {}, f"{path}.affinity")
+    yield from _dns_config(spec, f"{path}.dnsConfig")
+    yield from validate_gates(spec, path)
+    yield from validate_spread(
+        spec.get("topologySpreadConstraints") or [], f"{path}.topologySpreadConstraints"
+    )
+    yield from validate_host_users(spec, path)
+    yield from _names_and_times(spec, path)
+    if spec.get("preemptionPolicy") is not None:
+        yield from _policy(spec["preemptionPolicy"], _PREEMPTION_POLICIES, f"{path}.preemptionPolicy")
+    if spec.get("overhead"):
+        yield from validate_amounts({"limits": spec["overhead"]}, f"{path}.overhead")
+    yield from _operating_system(spec.get("os"), f"{path}.os")
 
 
-def _names(spec: JsonObject, path: str) -> Iterator[FieldError]:
-    for field, rule in (
-        ("serviceAccountName", names.dns_subdomain), ("nodeName", names.dns_subdomain), ("hostname", names.dns_label),
-        ("subdomain", names.dns_label), ("priorityClassName", names.dns_subdomain),
-        ("runtimeClassName", names.dns_subdomain), ("schedulerName", names.qualified_name),
-    ):  # fmt: skip
-        value = spec.get(field) or ""
-        if value:
-            yield from (invalid(f"{path}.{field}", value, why) for why in rule(value))
+def _policy(value: str | None, allowed: tuple[str, ...], path: str) -> Iterator[FieldError]:
+    if not value:
+        yield required(path)
+    elif value not in allowed:
+        yield not_supported(path, value, allowed)
 
 
-def _seconds(spec: JsonObject, path: str) -> Iterator[FieldError]:
-    deadline, grace = spec.get("activeDeadlineSeconds"), spec.get("terminationGracePeriodSeconds")
+def _host_network(spec: JsonObject, path: str, *, is_pod: bool) -> Iterator[FieldError]:
+    """On the node's network a port is the node's; a template's is completed when its pods are made."""
+    if not spec.get("hostNetwork"):
+        return
+    for at, container in enumerate(spec.get("containers") or []):
+        for index, port in enumerate(container.get("ports") or []):
+            number = port.get("hostPort") or 0
+            if (is_pod or number) and number != (port.get("containerPort") or 0):
+                where = f"{path}.containers[{at}].ports[{index}].hostPort"
+                yield invalid(where, number, "must match `containerPort` when `hostNetwork` is true")
+
+
+def _dns_config(spec: JsonObject, path: str) -> Iterator[FieldError]:
+    config = spec.get("dnsConfig")
+    if spec.get("dnsPolicy") == "None":
+        if config is None:
+            yield required(path, "must provide `dnsConfig` when `dnsPolicy` is None")
+            return
+        if not config.get("nameservers"):
+            detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+            yield required(f"{path}.nameservers", detail)
+            return
+    if config is None:
+        return
+    servers, searches = config.get("nameservers") or [], config.get("searches") or []
+    if len(servers) > _MOST_NAMESERVERS:
+        detail = f"must not have more than {_MOST_NAMESERVERS} nameservers"
+        yield invalid(f"{path}.nameservers", servers, detail)
+    for index, server in enumerate(servers):
+        yield from (invalid(f"{path}.nameservers[{index}]", server, why) for why in ip.ip_complaints(server))
+    yield from _searches(searches, f"{path}.searches")
+    for index, option in enumerate(config.get("options") or []):
+        if not option.get("name"):
+            yield required(f"{path}.options[{index}]", "must not be empty")
+
+
+def _searches(searches: list[str], path: str) -> Iterator[FieldError]:
+    if len(searches) > _MOST_SEARCHES:
+        yield invalid(path, searches, f"must not have more than {_MOST_SEARCHES} search paths")
+    if len(" ".join(searches).encode()) > _LONGEST_SEARCH_LIST:
+        detail = (
+            f"must not have more than {_LONGEST_SEARCH_LIST} characters (including spaces) in the search list"
+        )
+        yield invalid(path, searches, detail)
+    for index, search in enumerate(searches):
+        if search == ".":
+            continue
+        bare = search.removesuffix(".")
+        yield from (
+            invalid(f"{path}[{index}]", bare, why) for why in names.dns_subdomain_with_underscores(bare)
+        )
+
+
+def _names_and_times(spec: JsonObject, path: str) -> Iterator[FieldError]:
+    yield from _name(spec, "serviceAccountName", path)
+    yield from _name(spec, "nodeName", path)
+    deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= _MOST_SECONDS:
         detail = f"must be between 1 and {_MOST_SECONDS}, inclusive"
         yield invalid(f"{path}.activeDeadlineSeconds", deadline, detail)
-    if grace is not None and grace < 0:
-        yield invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0")
+    for field in ("hostname", "subdomain"):
+        label = spec.get(field) or ""
+        for why in names.dns_label(label) if label else ():
+            yield invalid(f"{path}.{field}", label, why)
+    yield from validate_tolerations(spec.get("tolerations") or [], f"{path}.tolerations")
+    for index, alias in enumerate(spec.get("hostAliases") or []):
+        yield from _host_alias(alias, f"{path}.hostAliases[{index}]")
+    yield from _name(spec, "priorityClassName", path)
+    yield from _name(spec, "runtimeClassName", path)
 
 
-def _tolerations(tolerations: list[JsonObject], path: str) -> Iterator[FieldError]:
-    for index, toleration in enumerate(tolerations):
-        yield from _toleration(toleration, f"{path}[{index}]")
+def _name(spec: JsonObject, field: str, path: str) -> Iterator[FieldError]:
+    value = spec.get(field) or ""
+    for why in names.dns_subdomain(value) if value else ():
+        yield invalid(f"{path}.{field}", value, why)
 
 
-def _toleration(toleration: JsonObject, path: str) -> Iterator[FieldError]:
-    key, operator = toleration.get("key") or "", toleration.get("operator") or ""
-    value, effect = toleration.get("value") or "", toleration.get("effect") or ""
-    if key:
-        yield from (invalid(f"{path}.key", key, why) for why in names.qualified_name(key))
-    elif operator != "Exists":
-        detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
-        yield invalid(f"{path}.operator", operator, detail)
-    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
-        yield invalid(f"{path}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
-    match operator:
-        case "" | "Equal":
-            yield from (invalid(f"{path}.operator", value, why) for why in names.label_value(value))
-        case "Exists":
-            if value:
-                yield invalid(
-                    f"{path}.operator", toleration, "value must be empty when `operator` is 'Exists'"
-                )
-        case _:
-            yield not_supported(f"{path}.operator", operator, ("Equal", "Exists"))
-    if effect and effect not in _TAINT_EFFECTS:
-        yield not_supported(f"{path}.effect", effect, _TAINT_EFFECTS)
+def _host_alias(alias: JsonObject, path: str) -> Iterator[FieldError]:
+    address = alias.get("ip") or ""
+    yield from (invalid(f"{path}.ip", address, why) for why in ip.ip_complaints(address))
+    for index, name in enumerate(alias.get("hostnames") or []):
+        yield from (invalid(f"{path}.hostnames[{index}]", name, why) for why in names.dns_subdomain(name))
 
 
-def validate_pod_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:
-    """A pod's spec is fixed but for images, deadlines and added tolerations."""
-    spec, before = new.get("spec") or {}, old.get("spec") or {}
-    for field in ("containers", "initContainers"):
-        if len(spec.get(field) or []) != len(before.get(field) or []):
-            yield forbidden(f"spec.{field}", _COUNT_TEXT)
-            return
-        for index, container in enumerate(spec.get(field) or []):
-            if not (container.get("image") or "").strip():
-                yield required(f"spec.{field}[{index}].image")
-    yield from _deadline_update(spec, before)
-    if _fixed_part(spec, before) != _fixed_part(before, before):
-        yield forbidden("spec", _UPDATE_TEXT)
-
-
-def _deadline_update(spec: JsonObject, before: JsonObject) -> Iterator[FieldError]:
-    path = "spec.activeDeadlineSeconds"
-    new, old = spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds")
-    if new is not None:
-        if not 1 <= new <= _MOST_SECONDS:
-            yield invalid(path, new, f"must be between 1 and {_MOST_SECONDS}, inclusive")
-        elif old is not None and old < new:
-            yield invalid(path, new, "must be less than or equal to previous value")
-    elif old is not None:
-        yield invalid(path, None, "must not update from a positive integer to nil value")
-
-
-def _fixed_part(spec: JsonObject, before: JsonObject) -> JsonObject:
-    """``spec`` with everything that may change taken out."""
-    fixed: JsonObject = {key: value for key, value in spec.items() if key != "activeDeadlineSeconds"}
-    for field in ("containers", "initContainers"):
-        if fixed.get(field):
-            fixed[field] = [{**container, "image": ""} for container in fixed[field]]
-    tolerations: list[Any] = fixed.get("tolerations") or []
-    old_tolerations = before.get("tolerations") or []
-    kept = all(_tolerated(toleration, tolerations) for toleration in old_tolerations)
-    fixed["tolerations"] = [] if kept else "changed"
-    if (before.get("terminationGracePeriodSeconds") or 0) < 0 and spec.get("terminationGracePeriodSeconds") in (
-        1, before["terminationGracePeriodSeconds"],
-    ):  # fmt: skip
-        fixed["terminationGracePeriodSeconds"] = 1
-    return {key: value for key, value in fixed.items() if value not in (None, "", [], False, 0)}
-
-
-def _tolerated(toleration: JsonObject, tolerations: list[Any]) -> bool:
-    """Whether it is still there; its seconds may have changed."""
-    wanted = {**toleration, "tolerationSeconds": None}
-    return any({**other, "tolerationSeconds": None} == wanted for other in tolerations)
-
-
-def validate_pod_status_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
-    addresses = [entry.get("ip") or "" for entry in (new.get("status") or {}).get("podIPs") or []]
-    for index, address in enumerate(addresses):
-        yield from (invalid(f"status.podIPs[{index}]", address, why) for why in ip.ip_complaints(address))
-    if len(addresses) > 1 and len({ip.family(address) for address in addresses}) < len(addresses):
-        yield invalid("status.podIPs", addresses, "may specify no more than one IP for each IP family")
+def _operating_system(system: JsonObject | None, path: str) -> Iterator[FieldError]:
+    if system is None:
+        return
+    name = system.get("name") or ""
+    if not name:
+        yield required(f"{path}.name", "cannot be empty")
+    elif name not in ("linux", "windows"):
+        yield not_supported(path, name, ("linux", "windows"))

@@ -8,7 +8,8 @@ from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.quantity import parse_quantity, quantity_error
 from nodeport.api.status import FieldError, duplicate, forbidden, invalid, not_supported, required
-from nodeport.api.validation.apps import at_most_all, count_or_percent, not_negative, validate_label_selector
+from nodeport.api.validation.apps import at_most_all, count_or_percent, not_negative
+from nodeport.api.validation.labelselectors import validate_label_selector
 from nodeport.api.validation.meta import immutable
 from nodeport.api.validation.others import validate_resource_list
 

@@ -11,7 +11,7 @@ from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import GROUP, GROUP_KIND, SERVICE_ACCOUNT, USER
 from nodeport.api.status import FieldError, invalid, not_supported, required
-from nodeport.api.validation.apps import validate_label_selector
+from nodeport.api.validation.labelselectors import validate_label_selector
 
 _ROLE_REF = (("apiGroup", "APIGroup"), ("kind", "Kind"), ("name", "Name"))
 

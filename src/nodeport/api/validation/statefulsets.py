@@ -14,9 +14,9 @@ from nodeport.api.validation.apps import (
     count_or_percent,
     not_negative,
     selects_template,
-    validate_label_selector,
     validate_template,
 )
+from nodeport.api.validation.labelselectors import validate_label_selector
 
 _MANAGEMENT = ("OrderedReady", "Parallel")
 _STRATEGIES = ("RollingUpdate", "OnDelete")

@@ -20,6 +20,7 @@ from nodeport.api.validation import (
     jobs,
     others,
     pods,
+    podupdates,
     policies,
     rbac,
     services,
@@ -59,7 +60,9 @@ _RULES: dict[tuple[str, str], Rules] = {
         services.validate_service_status,
     ),
     ("", "Pod"): Rules(
-        create=pods.validate_pod, update=pods.validate_pod_update, status=pods.validate_pod_status_update
+        create=pods.validate_pod,
+        update=podupdates.validate_pod_update,
+        status=podupdates.validate_pod_status_update,
     ),
     ("", "Endpoints"): Rules(create=endpoints.validate_endpoints, update=endpoints.validate_endpoints_update),
     ("discovery.k8s.io", "EndpointSlice"): Rules(

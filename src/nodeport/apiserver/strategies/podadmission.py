@@ -1,6 +1,6 @@
 """What other objects decide about a new pod: its priority, and what it may and must ask for.
 
-Rules: the admission plugins ServiceAccount, Priority and LimitRanger, with their texts.
+Rules: the admission plugins ServiceAccount, Priority, RuntimeClass and LimitRanger, with their texts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import random
 
 from nodeport.api import limits
 from nodeport.api.meta import JsonObject, name_or_base
-from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES, SERVICE_ACCOUNTS
+from nodeport.api.resources import LIMIT_RANGES, PRIORITY_CLASSES, RUNTIME_CLASSES, SERVICE_ACCOUNTS
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.encoding import decode, key_of, prefix_of
 from nodeport.apiserver.strategies import accounttokens
@@ -20,6 +20,7 @@ async def admit_pod(pod: JsonObject, store: Store, rng: random.Random) -> None:
     """Complete the pod, or raise 403."""
     accounttokens.complete(pod, await _account(pod, store), rng)
     await _prioritize(pod, store)
+    await _fit_runtime_class(pod, store)
     listing = await store.list(prefix_of(LIMIT_RANGES, pod["metadata"].get("namespace") or ""))
     found = [decode(kv.value) for kv in listing.items]
     if not found:
@@ -64,6 +65,47 @@ async def _prioritize(pod: JsonObject, store: Store) -> None:
     if chosen is not None:
         spec["priorityClassName"] = chosen["metadata"]["name"]
     spec["priority"], spec["preemptionPolicy"] = value, policy
+
+
+async def _fit_runtime_class(pod: JsonObject, store: Store) -> None:
+    """Take over what the pod's RuntimeClass says of its overhead and of the nodes that have it."""
+    spec = pod["spec"]
+    name = spec.get("runtimeClassName")
+    overhead: JsonObject = {}
+    if name:
+        found = await store.get(key_of(RUNTIME_CLASSES, "", name))
+        if found is None:
+            raise _forbidden(pod, f'pod rejected: RuntimeClass "{name}" not found')
+        chosen = decode(found.value)
+        overhead = (chosen.get("overhead") or {}).get("podFixed") or {}
+        _schedule_as(chosen.get("scheduling") or {}, pod)
+    own = spec.get("overhead") or {}
+    if own and not overhead:
+        raise _forbidden(
+            pod, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        )
+    if own and own != overhead:
+        raise _forbidden(pod, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+    if overhead:
+        spec["overhead"] = overhead
+
+
+def _schedule_as(scheduling: JsonObject, pod: JsonObject) -> None:
+    spec = pod["spec"]
+    selector = dict(spec.get("nodeSelector") or {})
+    for key, value in (scheduling.get("nodeSelector") or {}).items():
+        if selector.setdefault(key, value) != value:
+            raise _forbidden(
+                pod,
+                f"conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = "
+                f"{selector[key]}",
+            )
+    if selector:
+        spec["nodeSelector"] = selector
+    tolerations = spec.get("tolerations") or []
+    added = [each for each in scheduling.get("tolerations") or [] if each not in tolerations]
+    if added:
+        spec["tolerations"] = [*tolerations, *added]
 
 
 async def _named(pod: JsonObject, name: str, store: Store) -> JsonObject:
