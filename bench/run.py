@@ -16,7 +16,13 @@ SHARED = frozenset({"run", "served"})
 
 
 def main() -> int:
-    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
+    known = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
+    names = sys.argv[1:] or known
+    if unknown := [name for name in names if name not in known]:
+        asked = {"-h", "--help"} & {*unknown}
+        print("usage: python bench/run.py [NAME ...]", f"names: {', '.join(known)}", sep="\n")
+        print("" if asked else f"unknown: {', '.join(unknown)}", end="" if asked else "\n", file=sys.stderr)
+        return 0 if asked else 2
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}")
     failed = []

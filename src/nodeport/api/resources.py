@@ -130,6 +130,8 @@ def _row(group: str, version: str, kind: str, plural: str, package: str, **optio
     )
 
 
+BINDINGS = _core("Binding", "bindings", verbs=("create",))
+"""Never kept: the way in to a pod's binding that was there before pods had one of their own."""
 NAMESPACES = _core(
     "Namespace", "namespaces", namespaced=False, short_names=("ns",), field_selectors=("status.phase",),
     verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"), returns_deleted=True,
@@ -219,7 +221,7 @@ JOBS = _row(
     "batch", "v1", "Job", "jobs", "batch", categories=("all",), subresources=(STATUS,), has_generation=True,
     field_selectors=("status.successful",),
 )  # fmt: skip
-LEASES = _row("coordination.k8s.io", "v1", "Lease", "leases", "coordination")
+LEASES = _row("coordination.k8s.io", "v1", "Lease", "leases", "coordination", upsert=True)
 INGRESSES = _row(
     "networking.k8s.io", "v1", "Ingress", "ingresses", "networking", short_names=("ing",), subresources=(STATUS,),
     has_generation=True,
@@ -238,7 +240,7 @@ IP_ADDRESSES = _row(
 RESOURCE_QUOTAS = _core(
     "ResourceQuota", "resourcequotas", short_names=("quota",), subresources=(STATUS,), returns_deleted=True
 )
-LIMIT_RANGES = _core("LimitRange", "limitranges", short_names=("limits",))
+LIMIT_RANGES = _core("LimitRange", "limitranges", short_names=("limits",), upsert=True)
 POD_DISRUPTION_BUDGETS = _row(
     "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "policy", short_names=("pdb",),
     subresources=(STATUS,), has_generation=True,
@@ -248,14 +250,15 @@ PRIORITY_CLASSES = _row(
     short_names=("pc",), has_generation=True,
 )  # fmt: skip
 RUNTIME_CLASSES = _row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "node", namespaced=False)
-ROLES = _row("rbac.authorization.k8s.io", "v1", "Role", "roles", "rbac")
-ROLE_BINDINGS = _row("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rbac")
+ROLES = _row("rbac.authorization.k8s.io", "v1", "Role", "roles", "rbac", upsert=True)
+ROLE_BINDINGS = _row("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rbac", upsert=True)
 CLUSTER_ROLES = _row(
-    "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "rbac", namespaced=False
+    "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "rbac", namespaced=False, upsert=True
 )
 CLUSTER_ROLE_BINDINGS = _row(
-    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "rbac", namespaced=False
-)
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "rbac", namespaced=False,
+    upsert=True,
+)  # fmt: skip
 CUSTOM_RESOURCE_DEFINITIONS = Resource(
     GroupVersionKind("apiextensions.k8s.io", "v1", "CustomResourceDefinition"), "customresourcedefinitions",
     "customresourcedefinition",
@@ -280,8 +283,17 @@ LOCAL_SUBJECT_ACCESS_REVIEWS = _review("authorization.k8s.io", "LocalSubjectAcce
 SELF_SUBJECT_ACCESS_REVIEWS = _review("authorization.k8s.io", "SelfSubjectAccessReview")
 SELF_SUBJECT_RULES_REVIEWS = _review("authorization.k8s.io", "SelfSubjectRulesReview")
 
+SCALES = Resource(
+    GroupVersionKind("autoscaling", "v1", "Scale"),
+    "scales",
+    "scale",
+    "io.k8s.api.autoscaling.v1.Scale",
+    verbs=("get",),
+)
+"""No collection of its own: how the Scale of a workload is shown."""
+
 RESOURCES: tuple[Resource, ...] = (
-    NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
+    BINDINGS, NAMESPACES, NODES, PODS, SERVICES, ENDPOINTS, EVENTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS,
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,

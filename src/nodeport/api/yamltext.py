@@ -60,7 +60,9 @@ class _Builder:
     def count(self, nodes: int) -> None:
         self.made += nodes
         if self.made > _MOST_NODES:
-            raise YamlError("yaml: document contains excessive aliasing")
+            if self.anchors:
+                raise YamlError("yaml: document contains excessive aliasing")
+            raise YamlError(f"yaml: document holds more than {_MOST_NODES} values: send it as JSON")
         if len(self.steps) > _DEEPEST:
             raise YamlError(f"yaml: exceeded max depth of {_DEEPEST}")
 

@@ -1,7 +1,7 @@
 """Who did what: one JSON line for each request, written by whoever has time.
 
 Rules: ``audit.k8s.io/v1`` of Kubernetes 1.36 at the level Metadata: bodies are never written. Streams have a line when
-they begin (RequestReceived) and one when they end. The log never holds up a request: lines are written in batches by a
+they begin (ResponseStarted) and one when they end. The log never holds up a request: lines are written in batches by a
 thread, and when they cannot be written (the disk is full) or come too fast they are dropped, and counted.
 """
 

@@ -6,6 +6,7 @@ Whatever the HTTP parser refuses is answered with a Status, as every other refus
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import http_exceptions, web
@@ -28,6 +29,8 @@ LARGE_BYTES = 1024 * 1024
 PART_BYTES = 256 * 1024
 AUDIT_ID = "Audit-Id"
 REQUEST_ID = web.RequestKey("audit_id", str)
+STARTED: web.RequestKey[Callable[[int], None]] = web.RequestKey("started")
+"""What is to be called with the status when an answer begins that goes on for long."""
 _log = get_logger("nodeport.apiserver")
 
 
@@ -42,6 +45,8 @@ class Request(web.BaseRequest):
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers[AUDIT_ID] = self.get(REQUEST_ID) or audit_id(self.headers.get(AUDIT_ID))
+        if told := self.get(STARTED):
+            told(response.status)
 
 
 class Connection(web.RequestHandler):

@@ -14,7 +14,7 @@ from nodeport.apiserver.audit import AuditLog, Record, audit_id
 from nodeport.apiserver.auth import ANONYMOUS, OPEN_PATHS, Attributes, Authorizer, User, about, forbidden
 from nodeport.apiserver.authentication.authenticator import Authenticator
 from nodeport.apiserver.authentication.impersonation import claim_of
-from nodeport.apiserver.connections import AUDIT_ID, LARGE_BYTES, REQUEST_ID, send_in_parts
+from nodeport.apiserver.connections import AUDIT_ID, LARGE_BYTES, REQUEST_ID, STARTED, send_in_parts
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
 from nodeport.apiserver.limits import RequestLimits, is_stream
@@ -203,7 +203,7 @@ class Handler:
         limits.open_stream(call.user)
         visit.streams = True
         if visit.record is not None:
-            self._write_down(visit, "RequestReceived")
+            visit.request[STARTED] = lambda status: self._write_down(visit, "ResponseStarted", status)
         try:
             return await self._verbs.serve(call)
         finally:

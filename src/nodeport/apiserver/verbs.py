@@ -11,6 +11,7 @@ from aiohttp import web
 
 from nodeport.api import schema
 from nodeport.api.meta import JsonObject
+from nodeport.api.resources import BINDINGS, PODS, SCALES
 from nodeport.api.status import BadRequest
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.bodies import Body, parse, read_object
@@ -28,6 +29,7 @@ from nodeport.apiserver.options import (
     delete_options,
     list_options,
     patch_options,
+    revision,
     write_options,
 )
 from nodeport.apiserver.patches import APPLY_PATCH, Patcher, check_patch_type
@@ -102,6 +104,8 @@ class Verbs:
         self._machinery = machinery
 
     async def serve(self, call: Call) -> web.StreamResponse:
+        if call.target.resource is BINDINGS:
+            return await self._bind(call)
         if not call.target.resource.is_kept:
             return await self._review(call)
         match call.target.subresource:
@@ -142,6 +146,8 @@ class Verbs:
     async def _get(self, call: Call) -> web.Response:
         wanted = call.representation()
         target = call.target
+        if asked := revision(call.address.query.get("resourceVersion", "")):
+            await self._machinery.lister.wait_until_fresh(asked)
         kv = await self._machinery.registry.find(target.resource, target.namespace, target.name)
         splicer = self._machinery.registry.entry(target.resource).splicer
         return self._object(call, splicer.serve(kv.value, kv.mod_revision), wanted)
@@ -236,23 +242,29 @@ class Verbs:
 
     async def _serve_scale(self, call: Call) -> web.Response:
         subresources = self._machinery.subresources
-        wanted = call.representation(transformable=False)
         if call.verb == "get":
-            return self._object(call, await subresources.get_scale(call.target), wanted)
+            wanted = call.representation()
+            scale, now = await subresources.get_scale(call.target), self._machinery.registry.clock.now()
+            shown = present_object(SCALES, scale, wanted, call.include, now)
+            return web.Response(body=shown, content_type=wanted.content_type)
+        wanted = call.representation(transformable=False)
         if call.verb == "patch":
             body = await call.patch_body()
             written = await subresources.patch_scale(call.target, body, _patch_options(call, body))
             return self._written(call, written, wanted, [])
         options = write_options(call.address.query, "UpdateOptions", call.user, call.agent)
-        scale, warned = read_object(await call.body(), SCALE_SCHEMA, SCALE, options.field_validation)
-        return self._written(
-            call, await subresources.update_scale(call.target, scale, options), wanted, warned
-        )
+        sent, warned = read_object(await call.body(), SCALE_SCHEMA, SCALE, options.field_validation)
+        written = await subresources.update_scale(call.target, sent, options)
+        return self._written(call, written, wanted, warned)
 
     async def _bind(self, call: Call) -> web.Response:
         options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
         binding, _ = read_object(await call.body(), BINDING_SCHEMA, BINDING, options.field_validation)
-        found = await self._machinery.subresources.bind(call.target, binding, options)
+        target = call.target
+        if target.resource is BINDINGS:  # the pod is the one that the binding names
+            name = (binding.get("metadata") or {}).get("name") or ""
+            target = Target(PODS, target.namespace, name, "binding")
+        found = await self._machinery.subresources.bind(target, binding, options)
         return web.Response(status=201, body=encode(found), content_type="application/json")
 
     async def _evict(self, call: Call) -> web.Response:

@@ -27,6 +27,7 @@ BOOKMARK_INTERVAL = timedelta(minutes=1)
 MIN_TIMEOUT_SECONDS = 1800
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 INITIAL_CHUNK = 256
+FUTURE_POLL_SECONDS = 0.1
 
 
 class Sink(Protocol):
@@ -107,8 +108,8 @@ class WatchSource:
         return options.timeout_seconds or MIN_TIMEOUT_SECONDS * (1 + self._rng.random())
 
     async def check(self, watch: WatchRequest) -> None:
-        """Refuse, before anything is sent, a revision that does not come to pass."""
-        if watch.options.resource_version:
+        """Refuse, before anything is sent, to tell the state as of a revision that does not come to pass."""
+        if watch.options.resource_version and watch.options.send_initial_events:
             await self._lister.wait_until_fresh(watch.options.resource_version)
 
     async def send(self, watch: WatchRequest, splicer: Splicer, sink: Sink) -> None:
@@ -151,6 +152,10 @@ class WatchSource:
         """Changes as they come, and bookmarks in between for whoever wants them."""
         bookmarks = watch.options.allow_bookmarks
         sent = int(revision)
+        while self._store.revision < revision:  # a change that is to come: whoever asks for it waits
+            if self._clock.monotonic() >= deadline:
+                return
+            await self._clock.sleep(FUTURE_POLL_SECONDS)
         async with self._store.watch(watch.prefix, revision) as changes:
             stream = Stream(changes, self.views.view(watch, splicer), sink)
             changes.notify(stream.ready)

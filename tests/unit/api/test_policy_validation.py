@@ -25,6 +25,10 @@ def whole(resource: Resource, content: Json, name: str = "x") -> Json:
         (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"pods": "5", "requests.cpu": "500m", "count/ingresses.networking.k8s.io": "1"}}}, []),
         (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"services.nodeports": "1500m"}}}, [
             'spec.hard[services.nodeports]: Invalid value: "1500m": must be an integer']),
+        (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"foo": "1", "storage": "1", "hugepages-2Mi": "1", "requests.example.com/gpu": "1"}}}, [
+            'spec.hard[foo]: Invalid value: "foo": must be a standard resource type or fully qualified',
+            'spec.hard[foo]: Invalid value: "foo": must be a standard resource for quota',
+            'spec.hard[storage]: Invalid value: "storage": must be a standard resource for quota']),
         (rows.RESOURCE_QUOTAS, {"spec": {"hard": {"pods": "-1"}}}, [
             'spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0']),
         (rows.RESOURCE_QUOTAS, {"spec": {"scopes": ["BestEffort", "NotBestEffort"], "hard": {"services": "1"}}}, [

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodeport.api import yamltext
 from nodeport.api.decoding import check_version_and_kind, decode_json, decode_yaml
 from nodeport.api.status import BadRequest
 from nodeport.api.yamltext import load_all
@@ -160,6 +161,12 @@ def test_exploding_yaml_is_refused() -> None:
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
     with pytest.raises(BadRequest, match="excessive aliasing"):
         decode_yaml("\n".join(lines).encode())
+
+
+def test_yaml_that_is_too_much_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yamltext, "_MOST_NODES", 10)
+    with pytest.raises(BadRequest, match="document holds more than 10 values: send it as JSON"):
+        decode_yaml(b"data: [1,2,3,4,5,6,7,8,9,10,11,12]")
 
 
 def test_yaml_faults_name_the_line() -> None:

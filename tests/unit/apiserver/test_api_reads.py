@@ -176,11 +176,31 @@ async def test_options_that_make_no_sense_are_refused(raw: Any, query: str, stat
 
 async def test_a_revision_that_never_comes_times_out(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "FRESHNESS_PATIENCE", watch.timedelta(milliseconds=50))
-    for query in ("resourceVersion=99999", "watch=1&resourceVersion=99999"):
-        answer = await raw("GET", f"{CONFIG_MAPS}?{query}")
+    await fill(raw, 1)
+    initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    for query in (
+        "?resourceVersion=99999",
+        f"?watch=1&{initial}&resourceVersion=99999",
+        "/c00?resourceVersion=99999",
+    ):
+        answer = await raw("GET", f"{CONFIG_MAPS}{query}")
         assert (answer.status, answer.reason) == (504, "Timeout")
         assert answer.message.startswith("Timeout: Too large resource version: 99999, current: ")
         assert answer.json["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+
+
+async def test_a_watch_from_a_revision_to_come_waits_for_it(raw: Any) -> None:
+    await fill(raw, 1)
+    future = int((await raw.get(CONFIG_MAPS))["metadata"]["resourceVersion"]) + 1
+    url = f"{raw.url}{CONFIG_MAPS}?watch=1&resourceVersion={future}&timeoutSeconds=10"
+    async with raw.session.get(url) as response:
+        assert response.status == 200
+        for name in ("early", "late"):
+            await raw.create(CONFIG_MAPS, {"metadata": {"name": name}})
+        event = json.loads(await response.content.readline())
+        assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "late")
+    empty = await raw("GET", f"{CONFIG_MAPS}?watch=1&resourceVersion=99999&timeoutSeconds=1")
+    assert (empty.status, empty.body) == (200, b"")
 
 
 async def test_fields_select(raw: Any) -> None:

@@ -285,6 +285,51 @@ async def test_put_creates_where_the_kind_allows_it(raw: Any) -> None:
     assert (answer.status, answer.message) == (404, 'configmaps "c" not found')
 
 
+@pytest.mark.parametrize(
+    ("collection", "content"),
+    [
+        ("/api/v1/namespaces/default/limitranges", {"spec": {"limits": []}}),
+        ("/apis/coordination.k8s.io/v1/namespaces/default/leases", {"spec": {"holderIdentity": "me"}}),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", {"rules": []}),
+        ("/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", {"rules": []}),
+    ],
+)
+async def test_put_creates_roles_leases_and_limits_too(raw: Any, collection: str, content: Json) -> None:
+    assert (await raw("PUT", f"{collection}/new", {"metadata": {"name": "new"}, **content})).status == 201
+    assert (await raw("GET", f"{collection}/new")).status == 200
+
+
+async def test_a_scale_is_shown_in_a_table_and_means_one_workload(raw: Any) -> None:
+    await raw.create(DEPLOYMENTS, deployment())
+    path = f"{DEPLOYMENTS}/{deployment()['metadata']['name']}/scale"
+    table = (await raw("GET", path, Accept="application/json;as=Table;v=v1;g=meta.k8s.io")).json
+    assert [column["name"] for column in table["columnDefinitions"]] == [
+        "Name",
+        "Desired",
+        "Available",
+        "Age",
+    ]
+    scale = await raw.get(path)
+    assert table["rows"][0]["cells"][:3] == [scale["metadata"]["name"], scale["spec"]["replicas"], 0]
+    scale["metadata"]["uid"] = "another"
+    answer = await raw("PUT", path, scale)
+    assert (answer.status, "UID in precondition: another" in answer.message) == (409, True)
+
+
+async def test_a_binding_without_a_pod_in_its_path_names_the_pod(raw: Any) -> None:
+    pods, bindings = "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/bindings"
+    await raw.create(pods, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    wrong = await raw("POST", bindings, {"metadata": {"name": "p"}, "target": {"kind": "Pod"}})
+    assert (wrong.status, wrong.message) == (
+        500, '[target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>", target.name: Required value]',
+    )  # fmt: skip
+    bound = await raw("POST", bindings, {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}})
+    assert (bound.status, bound.json["status"]) == (201, "Success")
+    assert (await raw.get(f"{pods}/p"))["spec"]["nodeName"] == "n"
+    other = await raw("POST", f"{pods}/p/binding", {"metadata": {"name": "q"}, "target": {"name": "n"}})
+    assert (other.status, other.message) == (400, "name in URL does not match name in Binding object")
+
+
 async def test_leases_need_a_revision_to_be_updated(raw: Any) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
     lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "me"}}

@@ -83,8 +83,8 @@ async def test_a_watch_has_a_line_when_it_begins_and_one_when_it_ends(tmp_path: 
         headers = {"Authorization": "Bearer ann", "Audit-Id": "stream"}
         response = await ask._session.get(f"{ask.server.url}{PODS}?watch=true", headers=headers)
         assert response.headers["Audit-Id"] == "stream"
-        begun = await found(path, auditID="stream", stage="RequestReceived")
-        assert (begun["verb"], "responseStatus" in begun) == ("watch", False)
+        begun = await found(path, auditID="stream", stage="ResponseStarted")
+        assert (begun["verb"], begun["responseStatus"]["code"]) == ("watch", 200)
         response.close()
         ended = await found(path, auditID="stream", stage="ResponseComplete")
         assert ended["responseStatus"]["code"] == 200

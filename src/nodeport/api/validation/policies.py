@@ -8,6 +8,7 @@ from nodeport.api import names
 from nodeport.api.meta import JsonObject
 from nodeport.api.quantity import parse_quantity, quantity_error
 from nodeport.api.status import FieldError, duplicate, forbidden, invalid, not_supported, required
+from nodeport.api.validation.amounts import is_extended, validate_resource_name
 from nodeport.api.validation.apps import at_most_all, count_or_percent, not_negative
 from nodeport.api.validation.labelselectors import validate_label_selector
 from nodeport.api.validation.meta import immutable
@@ -25,6 +26,8 @@ _OF_PODS = frozenset((
     "pods", "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
     "limits.cpu", "limits.memory", "limits.ephemeral-storage",
 ))  # fmt: skip
+_OF_QUOTAS = _WHOLE | _OF_PODS | {"requests.storage"}
+_PAGES = ("hugepages-", "requests.hugepages-")
 _LIMIT_TYPES_FORBIDDING_DEFAULTS = ("Pod", "PersistentVolumeClaim")
 _IMMUTABLE = "field is immutable"
 
@@ -52,11 +55,16 @@ def _scopes(spec: JsonObject) -> Iterator[FieldError]:
 
 
 def _quota_amounts(amounts: JsonObject, path: str) -> Iterator[FieldError]:
-    yield from validate_resource_list(amounts, path)
     for name, amount in amounts.items():
-        is_count = name in _WHOLE or name.startswith("count/")
-        if is_count and quantity_error(str(amount)) is None and parse_quantity(str(amount)) % 1:
-            yield invalid(f"{path}[{name}]", str(amount), "must be an integer")
+        where = f"{path}[{name}]"
+        yield from validate_resource_name(name, where)
+        if "/" not in name and name not in _OF_QUOTAS and not name.startswith(_PAGES):
+            yield invalid(where, name, "must be a standard resource for quota")
+        value = parse_quantity(str(amount))
+        if value < 0:
+            yield invalid(where, str(amount), "must be greater than or equal to 0")
+        if (name in _WHOLE or is_extended(name)) and value.denominator != 1:
+            yield invalid(where, str(amount), "must be an integer")
 
 
 def validate_quota_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:

@@ -10,6 +10,8 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
+from nodeport.apiserver.connections import STARTED
+
 READ_BYTES = 64 * 1024
 
 
@@ -117,4 +119,6 @@ async def switch_protocols(request: web.BaseRequest, headers: Mapping[str, str])
     found = take_over(request)
     lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers.items())]
     await found.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    if told := request.get(STARTED):
+        told(101)
     return found

@@ -19,13 +19,14 @@ from nodeport.api.status import (
     invalid,
     not_supported,
 )
+from nodeport.api.timestamps import timestamp_error
 from nodeport.apiserver.options import Query, flag, integer
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streams.nodes import NodeConnections, path_of, refused
 from nodeport.apiserver.streams.openstreams import OpenStreams
-from nodeport.apiserver.streams.pods import check_assigned, choose_container, read_pod
+from nodeport.apiserver.streams.pods import choose_container, read_pod
 from nodeport.apiserver.streams.websockets import accept, agreed_protocol, asks_for_websocket
 
 CHUNK_BYTES = 32 * 1024
@@ -43,7 +44,9 @@ class PodLogs:
             raise invalid_log_options(target.name, errors)
         pod = await read_pod(self._registry, target)
         container = choose_container(pod, address.query.get("container", ""))
-        node = check_assigned(pod)
+        node = pod["spec"].get("nodeName") or ""
+        if not node:  # nothing was said yet, which is no error
+            return web.Response(status=204)
         if not flag(address.query, "previous"):
             check_started(pod, container)
         path = path_of("containerLogs", target.namespace, target.name, container)
@@ -96,6 +99,8 @@ def option_errors(query: Query) -> list[FieldError]:
     ):
         if query.get(name) and (value := integer(query, name)) < least:
             found.append(invalid(name, value, rule))
+    if (moment := query.get("sinceTime")) and (problem := timestamp_error(moment)):
+        raise BadRequest(problem)
     if query.get("sinceSeconds") and query.get("sinceTime"):
         found.append(forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     stream = query.get("stream") or "All"

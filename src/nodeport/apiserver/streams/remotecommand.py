@@ -15,7 +15,7 @@ from aiohttp import web
 from nodeport.api import channels
 from nodeport.api.channels import Channel, ChannelError, ChannelMessage
 from nodeport.api.meta import JsonObject
-from nodeport.api.status import BadRequest
+from nodeport.api.status import BadRequest, go_quoted
 from nodeport.apiserver.options import flag
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.requests import Address
@@ -84,6 +84,9 @@ def asked_streams(address: Address) -> Sequence[tuple[str, str]]:
     """The client's options as a node's server takes them; 400 when they leave nothing to do."""
     query = address.query
     pairs = [("command", value) for name, value in _pairs(address) if name == "command"]
+    for _, word in pairs:
+        if "\0" in word:
+            raise BadRequest(f"command: {go_quoted(word)}: no word of a command may hold a NUL character")
     for theirs, ours in (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")):
         if flag(query, theirs):
             pairs.append((ours, "1"))

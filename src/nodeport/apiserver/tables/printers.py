@@ -27,6 +27,7 @@ _PRINTERS = {
     rows.DAEMON_SETS.qualified_name: workloads.DAEMON_SET,
     rows.JOBS.qualified_name: workloads.JOB,
     rows.LEASES.qualified_name: small.LEASE,
+    rows.SCALES.qualified_name: small.SCALE,
     rows.INGRESSES.qualified_name: network.INGRESS,
     rows.INGRESS_CLASSES.qualified_name: network.INGRESS_CLASS,
     rows.SERVICE_CIDRS.qualified_name: network.SERVICE_CIDR,

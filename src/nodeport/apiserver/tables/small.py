@@ -74,6 +74,11 @@ def _source(event: JsonObject) -> str:
     return f"{component}, {host}" if host else component
 
 
+def _scale(obj: JsonObject, now: datetime) -> Cells:
+    wanted, there = ((obj.get(part) or {}).get("replicas") or 0 for part in ("spec", "status"))
+    return [name_of(obj), wanted, there, age(obj, now)]
+
+
 NAMESPACE = Printer((NAME, Column("Status"), AGE), _namespace)
 CONFIG_MAP = Printer((NAME, number("Data"), AGE), _config_map)
 SECRET = Printer((NAME, Column("Type"), number("Data"), AGE), _secret)
@@ -92,3 +97,4 @@ CUSTOM_RESOURCE_DEFINITION = Printer(
     (NAME, Column("Created At", type="date")),
     lambda obj, now: [name_of(obj), obj["metadata"].get("creationTimestamp") or UNKNOWN],
 )
+SCALE = Printer((NAME, number("Desired"), number("Available"), AGE), _scale)
