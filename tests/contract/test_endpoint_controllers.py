@@ -260,16 +260,17 @@ async def test_a_service_that_stops_selecting_keeps_its_slices_as_they_are() -> 
         await pods.create("p", "10.1.0.1", node="n1", labels=APP)
         await until(cluster, "10.1.0.1")
         await patch(cluster, SERVICES, "web", {"spec": {"selector": None}})
-        await pods.create("q", "10.1.0.2", node="n1", labels=APP)
         await cluster.client.create(
             SERVICES, {**service(), "metadata": {"name": "other", "namespace": "default"}}
         )
 
-        async def other_has_both() -> bool:
+        async def other_has(count: int) -> bool:
             found = await cluster.items(ENDPOINT_SLICES, label_selector="kubernetes.io/service-name=other")
-            return sum(len(each["endpoints"] or ()) for each in found) == 2
+            return sum(len(each["endpoints"] or ()) for each in found) == count
 
-        await eventually(other_has_both)
+        await eventually(lambda: other_has(1))  # whoever has seen this Service has seen the other's change
+        await pods.create("q", "10.1.0.2", node="n1", labels=APP)
+        await eventually(lambda: other_has(2))
         assert len(await endpoints(cluster)) == 1
 
 

@@ -33,6 +33,8 @@ SAID_BY_KUBERNETES = (
     "cannot merge lists without merge key",
     "merging lists cannot yet be specified in the patch",
     "The order in patch list:",
+    "list element types are not identical",
+    "no elements in any of the given slices",
     "no endpoints available for service",
     "has no server that can be asked",
 )

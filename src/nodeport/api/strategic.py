@@ -69,12 +69,12 @@ def _merge_map(original: JsonObject, patch: JsonObject, schema: JsonObject) -> J
             original.pop(field, None)
             continue
         current = original.get(field)
-        if isinstance(current, dict) and isinstance(value, dict) and not deletes:
+        if isinstance(current, dict) and isinstance(value, dict):
             rule = _rule(schema, field)
             original[field] = value if rule.replaces else _merge_map(current, value, rule.schema)
         elif isinstance(current, list) and isinstance(value, list):
             original[field] = _merge_list(current, value, _rule(schema, field), deletes)
-        elif not deletes:
+        elif not deletes or (current is not None and type(current) is type(value)):
             _put(original, field, value)
     return original
 
@@ -89,8 +89,8 @@ def _whole_map(patch: JsonObject) -> JsonObject:
 
 
 def _put(original: JsonObject, field: str, value: Any) -> None:
-    """A field that was not there, or had another type: the patch's value without nulls and directives."""
-    cleaned = _without_directives(value)
+    """A field that was not there, or had another type: the patch's value without nulls and marked maps."""
+    cleaned = _unmarked(_without_nulls(value))
     if cleaned is _DROPPED:
         original.pop(field, None)
     else:
@@ -100,19 +100,22 @@ def _put(original: JsonObject, field: str, value: Any) -> None:
 _DROPPED = object()
 
 
-def _without_directives(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _unmarked(value: Any) -> Any:
+    """Without the maps that hold ``$patch``; other directives stay, and are fields that nobody knows."""
     if isinstance(value, dict):
         if _PATCH in value:
             return _DROPPED
-        cleaned = {key: _without_directives(item) for key, item in value.items() if item is not None}
-        return {key: item for key, item in cleaned.items() if item is not _DROPPED and not _is_directive(key)}
+        cleaned = {key: _unmarked(item) for key, item in value.items()}
+        return {key: item for key, item in cleaned.items() if item is not _DROPPED}
     if isinstance(value, list):
-        return [item for item in map(_without_directives, value) if item is not _DROPPED]
+        return [item for item in map(_unmarked, value) if item is not _DROPPED]
     return value
-
-
-def _is_directive(key: str) -> bool:
-    return key == _RETAIN_KEYS or key.startswith((_DELETE_LIST + "/", _ORDER + "/"))
 
 
 def _directive_field(key: str, prefix: str) -> str:
@@ -148,7 +151,9 @@ def _set_element_orders(original: JsonObject, patch: JsonObject, schema: JsonObj
         _check_order(change, _list(order), rule.key)
         if field not in original:
             if field in patch:
-                original[field] = _in_order(_without_directives(change), order, [], rule.key)
+                added = _unmarked(change)
+                _element_type([], change)
+                original[field] = _in_order(added, order, [], rule.key)
                 del patch[field]
             continue
         merged = current if field not in patch else _merge_list(current, change, rule, deletes=False)
@@ -164,11 +169,14 @@ def _list(value: Any) -> list[Any]:
 
 def _check_order(change: list[Any], order: list[Any], key: str) -> None:
     """The patch's own elements must come in the directive's order."""
-    wanted = iter([_identity(item, key) for item in order])
-    kept = [item for item in change if not (isinstance(item, dict) and _PATCH in item)]
-    if not order:
+    if not order or not change:
         return
-    for item in kept:
+    for item in change if key else ():
+        _require_map(item)
+    wanted = (_identity(item, key) for item in order)
+    for item in change:
+        if isinstance(item, dict) and _PATCH in item:
+            continue
         identity = _identity(item, key)
         if not any(identity == other for other in wanted):
             raise PlainError(
@@ -180,11 +188,15 @@ def _identity(item: Any, key: str) -> Any:
     """What makes a list element itself: its merge key's value, or the scalar."""
     if not key:
         return item
-    if not isinstance(item, dict):
-        raise PlainError(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
+    _require_map(item)
     if key not in item:
         _no_merge_key(item, key)
     return item[key]
+
+
+def _require_map(item: Any) -> None:
+    if not isinstance(item, dict):
+        raise PlainError(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
 
 
 def _no_merge_key(item: JsonObject, key: str) -> NoReturn:
@@ -196,30 +208,36 @@ def _merge_list(original: list[Any], change: list[Any], rule: _Rule, deletes: bo
         return change
     if not original and not change:
         return original
-    sample = (original or change)[0]
-    if not isinstance(sample, dict):
+    if _element_type(original, change) != _MAP:
         if deletes:
             return [item for item in original if item not in change]
-        merged = list(dict.fromkeys(_hashable([*original, *change])))
-        return _in_order(merged, change, original, "")
+        return _in_order(list(dict.fromkeys([*original, *change])), change, original, "")
     if not rule.key:
-        raise PlainError("cannot merge lists without merge key")
+        raise PlainError("cannot merge lists without merge key for struct")
     kept, additions = _special_elements(original, change, rule.key)
     merged = list(kept)
     for item in additions:
         position = _position(merged, rule.key, _identity(item, rule.key))
         if position < 0:
-            cleaned = _without_directives(item)
-            merged.append(cleaned)
+            merged.append(item)
         else:
             merged[position] = _merge_map(merged[position], item, rule.schema)
     return _in_order(merged, additions, kept, rule.key)
 
 
-def _hashable(items: list[Any]) -> list[Any]:
-    if any(isinstance(item, dict | list) for item in items):
+_MAP = "map[string]interface {}"
+
+
+def _element_type(original: list[Any], change: list[Any]) -> str:
+    """What all elements of both lists are."""
+    found = [_go_type(item) for item in (*original, *change)]
+    if found and found[0] == "[]interface {}":
         raise _unprocessable("lists of lists are not supported")
-    return items
+    if len({*found}) > 1:
+        raise PlainError(f"list element types are not identical: {go_text([original, change])}")
+    if not found:
+        raise PlainError("no elements in any of the given slices")
+    return found[0]
 
 
 def _unprocessable(_why: str) -> ApiError:
@@ -231,8 +249,6 @@ def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple
     plain: list[Any] = []
     replace = False
     for item in change:
-        if not isinstance(item, dict):
-            raise PlainError(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
         match item.get(_PATCH):
             case None:
                 plain.append(item)
@@ -245,7 +261,7 @@ def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple
                 raise PlainError("merging lists cannot yet be specified in the patch")
             case other:
                 raise PlainError(f"unknown patch type: {other} in map: {go_text(item)}")
-    return ([_without_directives(item) for item in plain], []) if replace else (original, plain)
+    return (plain, []) if replace else (original, plain)
 
 
 def _identity_or_none(item: Any, key: str) -> Any:

@@ -58,7 +58,8 @@ class PodStrategy(Strategy):
         super().prepare_status_update(new, old, context)
         restore(new["metadata"], old["metadata"], "ownerReferences")
         status = new.setdefault("status", {})
-        status.setdefault("qosClass", (old.get("status") or {}).get("qosClass") or quality_of_service(old))
+        if kept := (old.get("status") or {}).get("qosClass"):
+            status.setdefault("qosClass", kept)
 
     def begin_graceful_delete(self, obj: JsonObject, asked: int | None) -> int:
         """Unscheduled and finished pods go at once; the rest when the node says so, or after the grace period."""
