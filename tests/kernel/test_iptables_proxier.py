@@ -16,9 +16,11 @@ from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable
-from nodeport.proxy.iptables.programs import Iptables, IptablesError, choose_variant, legacy_tables
+from nodeport.proxy.iptables.programs import Iptables, IptablesError
 from nodeport.proxy.iptables.proxier import open_iptables
-from nodeport.proxy.options import ProxyOptions, Variant
+from nodeport.proxy.iptables.variants import choose_variant, legacy_tables
+from nodeport.proxy.modes import remove_mode
+from nodeport.proxy.options import Mode, ProxyOptions, Variant
 from nodeport.proxy.proxier import Proxier
 
 OPTIONS = ForwardingOptions()
@@ -285,12 +287,24 @@ def test_a_refused_change_leaves_no_trust_in_what_was_sent(
     assert proxier.verify(table, NODE) == []
 
 
-def test_looking_around_makes_no_tables(netns: Path) -> None:
+def test_where_there_is_nothing_of_ours_looking_for_it_makes_nothing(netns: Path) -> None:
+    for mode in Mode:
+        for family in Family:
+            remove_mode(mode, family, netns, ProxyOptions())
+    assert legacy_tables(Family.IPV4, netns) == legacy_tables(Family.IPV6, netns) == frozenset()
+    assert run(netns, "nft", "list", "ruleset") == ""
+
+
+def test_on_an_untouched_node_the_legacy_variant_is_used(netns: Path) -> None:
     assert choose_variant(Family.IPV4, netns) is Variant.LEGACY
-    with open_iptables(Family.IPV4, netns, ProxyOptions(iptables_variant=Variant.NFT)) as proxier:
-        proxier.slots()
-        proxier.remove()
-    assert legacy_tables(Family.IPV4, netns) <= {"nat"}
+
+
+def test_changing_the_variant_leaves_nothing_of_the_other(netns: Path) -> None:
+    for chosen, other in (*zip(Variant, reversed(Variant), strict=True),):
+        with open_iptables(Family.IPV4, netns, ProxyOptions(iptables_variant=chosen)) as proxier:
+            proxier.resync(scenario.table(NODE), NODE)
+        assert "NODEPORT-SERVICES" in saved(netns, chosen)
+        assert "NODEPORT" not in saved(netns, other)
 
 
 @pytest.mark.parametrize("hint", ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from nodeport.forwarding.table import Family
-from nodeport.proxy.iptables.proxier import open_iptables
+from nodeport.proxy.iptables.proxier import open_iptables, remove_iptables
 from nodeport.proxy.ipvs.proxier import open_ipvs
 from nodeport.proxy.nftables.proxier import open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier, UnsupportedMode
 
-__all__ = ["Mode", "open_proxier"]
+__all__ = ["Mode", "open_proxier", "remove_mode"]
 
 Opener = Callable[[Family, Path | None, ProxyOptions], AbstractContextManager[Proxier]]
 """Opens a mode for a family in a network namespace (``None``: the current one)."""
@@ -26,6 +27,15 @@ _OPENERS: Final[Mapping[Mode, Opener]] = {
 }
 
 
+Remover = Callable[[Family, Path | None], None]
+"""Takes away what a mode has in the kernel, for a family, without making anything."""
+
+_REMOVERS: Final[Mapping[Mode, Remover]] = {
+    Mode.IPTABLES: remove_iptables,
+}
+"""Modes that can do that without being opened."""
+
+
 def open_proxier(
     mode: Mode, family: Family, netns: Path | None, options: ProxyOptions
 ) -> AbstractContextManager[Proxier]:
@@ -34,3 +44,13 @@ def open_proxier(
     if opener is None:
         raise UnsupportedMode(f"proxy mode {mode} is not available here; there are: {', '.join(_OPENERS)}")
     return opener(family, netns, options)
+
+
+def remove_mode(mode: Mode, family: Family, netns: Path | None, options: ProxyOptions) -> None:
+    """Takes away what a mode has in the kernel. One that cannot be had here has nothing. Raises what proxiers do."""
+    remover = _REMOVERS.get(mode)
+    if remover is not None:
+        remover(family, netns)
+        return
+    with contextlib.suppress(UnsupportedMode), open_proxier(mode, family, netns, options) as proxier:
+        proxier.remove()

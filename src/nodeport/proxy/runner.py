@@ -29,6 +29,7 @@ from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
+from nodeport.proxy.switch import remove_others
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 _PATIENCE: Final = timedelta(seconds=60)
@@ -101,8 +102,15 @@ class ProxyRunner:
                         ports = LocalhostPorts(family, self._netns, programmer.table, self._clock, Random())
                         programmer.localhost = ports
                         tasks.create_task(ports.run(), name=f"proxy-localhost-{family}")
+                tasks.create_task(self._remove_others(), name="proxy-switch")
                 if self._options.health is not None:
                     tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
+
+    async def _remove_others(self) -> None:
+        """What another mode has done for this node goes when this one does it: there is no gap in between."""
+        await self.wait_until_programmed()
+        options = self._options
+        await asyncio.to_thread(remove_others, options.mode, options.families, self._netns, options)
 
     async def _serve_health(self, host: str, port: int) -> None:
         try:

@@ -21,7 +21,7 @@ from nodeport.forwarding.table import (
     NodeFacts,
 )
 from nodeport.proxy.iptables.layout import JUMPS, Spot
-from nodeport.proxy.iptables.programs import Iptables, choose_variant, legacy_tables
+from nodeport.proxy.iptables.programs import Iptables
 from nodeport.proxy.iptables.render import (
     Rendered,
     local_rules,
@@ -40,6 +40,7 @@ from nodeport.proxy.iptables.restore import (
 )
 from nodeport.proxy.iptables.ruleset import Listing, Ruleset, Table
 from nodeport.proxy.iptables.slots import ChainSlots
+from nodeport.proxy.iptables.variants import choose_variant, listing
 from nodeport.proxy.iptables.witness import Sight, Witness, open_witness
 from nodeport.proxy.options import ProxyOptions, Variant
 from nodeport.proxy.proxier import Discrepancy, Proxier, SlotMemory, UnsupportedMode
@@ -62,13 +63,17 @@ class IptablesProxier:
         self._local: Counter[IPAddress] = Counter()
         self._lengths: dict[tuple[Table, str], int] = {}
         self._seen: Sight | None = None
+        self._alone = False
 
     def slots(self) -> SlotMemory:
         """In which order the kernel's chains try endpoints now: a restarted proxy leaves them so."""
         return ChainSlots(self._programs.read().get(Table.NAT, Listing()).ours())
 
     def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
-        """Reads the kernel's chains and sends those that differ; returns how many rules and chains that took."""
+        """Reads the kernel's chains and sends those that differ; returns how many rules and chains that took.
+
+        The first time, what the other variant of the programs may have of ours goes after that.
+        """
         ruleset, local = render(table.items(), node, self._options)
         self._seen = self._witness.look()
         there = self._programs.read()
@@ -81,6 +86,9 @@ class IptablesProxier:
         for chains in ruleset.chains.values():
             chains.touched.clear()
         self._ruleset, self._local = ruleset, local
+        if not self._alone:
+            remove_iptables(self._programs.family, self._programs.netns, keep=self._programs.variant)
+            self._alone = True
         return sent
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
@@ -173,19 +181,15 @@ class IptablesProxier:
     def remove(self) -> None:
         """Takes away every chain and jump of ours, whichever variant of the programs made them."""
         self._seen = None
-        for variant in Variant:
-            remove_chains(self._programs.family, self._programs.netns, variant)
+        remove_iptables(self._programs.family, self._programs.netns)
 
 
-def remove_chains(family: Family, netns: Path | None, variant: Variant) -> bool:
-    """Whether there were any chains of ours, which are gone now. Makes no table that was not there."""
-    programs = Iptables(family, netns, variant)
-    if not programs.is_installed() or (variant is Variant.LEGACY and not legacy_tables(family, netns)):
-        return False
-    sections = [section for section in removal(programs.read()) if section]
-    if sections:
-        programs.restore(restore_text(sections))
-    return bool(sections)
+def remove_iptables(family: Family, netns: Path | None, *, keep: Variant | None = None) -> None:
+    """Takes our chains away from both variants, but not from ``keep``. Makes no table that was not there."""
+    for variant in Variant:
+        sections = [] if variant is keep else removal(listing(family, netns, variant))
+        if any(sections):
+            Iptables(family, netns, variant).restore(restore_text(sections))
 
 
 def _discrepancies(wanted: Ruleset, table: Table, there: Listing) -> Iterator[Discrepancy]:
