@@ -18,6 +18,7 @@ from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable
 from nodeport.proxy.iptables.programs import Iptables, IptablesError
 from nodeport.proxy.iptables.proxier import open_iptables
+from nodeport.proxy.iptables.render import list_chain
 from nodeport.proxy.iptables.variants import choose_variant, legacy_tables
 from nodeport.proxy.modes import remove_mode
 from nodeport.proxy.options import Mode, ProxyOptions, Variant
@@ -199,17 +200,33 @@ def test_what_verify_finds_is_told_in_plain_words(netns: Path, variant: Variant,
         "DROP",
     )
     run(netns, f"iptables-{variant}", "-t", "nat", "-F", "PREROUTING")
-    found = [(item.where, item.wanted, item.found) for item in proxier.verify(table, NODE)]
-    assert found == [
-        (
-            "chain PREROUTING of table nat",
-            '-m comment --comment "nodeport: Services" -j NODEPORT-SERVICES',
-            "no such rule",
-        ),
-        ("chain NODEPORT-FILTER of table filter", "no such rule", "-s 10.9.9.9/32 -j DROP"),
-    ]
+    run(netns, f"iptables-{variant}", "-t", "filter", "-D", "NODEPORT-FILTER", "1")
+    first, second, third = proxier.verify(table, NODE)
+    assert (first.where, first.found) == ("chain PREROUTING of table nat", "no such rule")
+    assert first.wanted == '-m comment --comment "nodeport: Services" -j NODEPORT-SERVICES'
+    assert "in the kernel" in first.story
+    assert second.wanted == "-m conntrack --ctstate DNAT -j RETURN"
+    assert (third.wanted, third.found) == ("no such rule", "-s 10.9.9.9/32 -j DROP")
+    assert third.where == "chain NODEPORT-FILTER of table filter"
+    assert third.story == (
+        "10.9.9.9 (outside) to 10.96.255.254:9/TCP: is refused by the table, is dropped in the kernel"
+    )
 
 
+def test_verify_finds_a_packet_that_fares_differently(netns: Path, variant: Variant, opened: Opener) -> None:
+    table = scenario.table(NODE)
+    proxier = opened()
+    proxier.resync(table, NODE)
+    chain = list_chain(next(name for name in table if "cluster-local:tcp" in str(name)), "INT")
+    run(netns, f"iptables-{variant}", "-t", "nat", "-R", chain, "1", *REDIRECTED)
+    (missing, _) = proxier.verify(table, NODE)
+    assert missing.where == f"chain {chain} of table nat"
+    assert "suite/cluster-local:tcp" in missing.story
+    assert "reaches 10.244.1.2:8080 with its own address by the table" in missing.story
+    assert "reaches 10.244.9.9:8080" in missing.story
+
+
+REDIRECTED = ("-p", "tcp", "-j", "DNAT", "--to-destination", "10.244.9.9:8080")
 FOREIGN = """*mangle
 :THEIRS - [0:0]
 -A PREROUTING -m mark --mark 0x4000/0x4000 -j THEIRS

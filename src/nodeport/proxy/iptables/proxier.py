@@ -33,7 +33,6 @@ from nodeport.proxy.iptables.render import (
 from nodeport.proxy.iptables.restore import (
     Section,
     difference,
-    jump_difference,
     removal,
     restore_text,
     touched_section,
@@ -41,6 +40,7 @@ from nodeport.proxy.iptables.restore import (
 from nodeport.proxy.iptables.ruleset import Listing, Ruleset, Table
 from nodeport.proxy.iptables.slots import ChainSlots
 from nodeport.proxy.iptables.variants import choose_variant, listing
+from nodeport.proxy.iptables.verify import Comparison
 from nodeport.proxy.iptables.witness import Sight, Witness, open_witness
 from nodeport.proxy.options import ProxyOptions, Variant
 from nodeport.proxy.proxier import Discrepancy, Proxier, SlotMemory, UnsupportedMode
@@ -173,10 +173,10 @@ class IptablesProxier:
         return True
 
     def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
-        """Every chain in which the kernel and ``table`` differ, rule by rule."""
+        """Every chain in which the kernel and ``table`` differ, rule by rule, and who would notice."""
         wanted, _ = render(table.items(), node, self._options)
         there = self._programs.read()
-        return [found for kind in Table for found in _discrepancies(wanted, kind, there.get(kind, Listing()))]
+        return Comparison(wanted, there, table.items(), node, self._options).discrepancies()
 
     def remove(self) -> None:
         """Takes away every chain and jump of ours, whichever variant of the programs made them."""
@@ -190,34 +190,6 @@ def remove_iptables(family: Family, netns: Path | None, *, keep: Variant | None 
         sections = [] if variant is keep else removal(listing(family, netns, variant))
         if any(sections):
             Iptables(family, netns, variant).restore(restore_text(sections))
-
-
-def _discrepancies(wanted: Ruleset, table: Table, there: Listing) -> Iterator[Discrepancy]:
-    ours, theirs = wanted.chains[table].everything(), there.ours()
-    for name in sorted(ours.keys() | theirs.keys()):
-        where = f"chain {name} of table {table}"
-        if name not in theirs:
-            yield Discrepancy(where, f"{len(ours[name])} rules", "no such chain")
-        elif name not in ours:
-            yield Discrepancy(where, "no such chain", f"{len(theirs[name])} rules")
-        elif ours[name] != theirs[name]:
-            yield from _differing_rules(where, ours[name], theirs[name])
-    missing, extra = jump_difference(wanted.jumps, table, there)
-    for chain, rule in missing:
-        yield Discrepancy(f"chain {chain} of table {table}", rule, "no such rule")
-    for chain, rule in extra:
-        yield Discrepancy(f"chain {chain} of table {table}", "no such rule", rule)
-
-
-def _differing_rules(where: str, ours: Sequence[str], theirs: Sequence[str]) -> Iterator[Discrepancy]:
-    missing, extra = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
-    for rule in missing:
-        yield Discrepancy(where, rule, "no such rule")
-    for rule in extra:
-        yield Discrepancy(where, "no such rule", rule)
-    if not missing and not extra:
-        place = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        yield Discrepancy(f"{where}, rule {place + 1}", ours[place], theirs[place])
 
 
 @contextlib.contextmanager
