@@ -29,7 +29,7 @@ from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
-from nodeport.proxy.switch import remove_others
+from nodeport.proxy.switch import remove_others, warn_of_kube_proxy
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 _PATIENCE: Final = timedelta(seconds=60)
@@ -111,6 +111,7 @@ class ProxyRunner:
         await self.wait_until_programmed()
         options = self._options
         await asyncio.to_thread(remove_others, options.mode, options.families, self._netns, options)
+        await asyncio.to_thread(warn_of_kube_proxy, self._netns)
 
     async def _serve_health(self, host: str, port: int) -> None:
         try:

@@ -61,7 +61,7 @@ class IptablesProxier:
         self._options = options
         self._ruleset = Ruleset(JUMPS)
         self._local: Counter[IPAddress] = Counter()
-        self._lengths: dict[tuple[Table, str], int] = {}
+        self._lengths: dict[tuple[str, str], int] = {}
         self._seen: Sight | None = None
         self._alone = False
 
@@ -146,9 +146,9 @@ class IptablesProxier:
             self._seen = after
         return sum(section.size() for section in wanted)
 
-    def _grow(self, sections: Sequence[Section]) -> dict[Table, int]:
+    def _grow(self, sections: Sequence[Section]) -> dict[str, int]:
         """By how many entries the kernel's tables have grown, now that they have ``sections``."""
-        growth = dict.fromkeys(Table, 0)
+        growth: dict[str, int] = dict.fromkeys(Table, 0)
         for section in sections:
             table = section.table
             growth[table] += len(section.added) - len(section.removed)

@@ -6,7 +6,7 @@ come from many of them and are kept by key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -18,6 +18,10 @@ Rules = tuple[str, ...]
 """Rules without the leading ``-A CHAIN``."""
 Key = tuple[int, ...]
 """What orders the rules of a branch: a fresh start renders them as history did."""
+
+
+def is_ours(chain: str) -> bool:
+    return chain.startswith(PREFIX)
 
 
 class Table(StrEnum):
@@ -119,16 +123,16 @@ class Listing:
     chains: Mapping[str, Rules] = field(default_factory=dict)
 
     def ours(self) -> dict[str, Rules]:
-        return {name: rules for name, rules in self.chains.items() if name.startswith(PREFIX)}
+        return {name: rules for name, rules in self.chains.items() if is_ours(name)}
 
-    def jumps(self, prefix: str = PREFIX) -> list[tuple[str, str]]:
-        """Chain and rule, wherever a chain whose name does not begin with ``prefix`` leads into one that does."""
+    def jumps(self, into: Callable[[str], bool] = is_ours) -> list[tuple[str, str]]:
+        """Chain and rule, wherever a chain of which ``into`` is false leads to one of which it is true."""
         return [
             (name, rule)
             for name, rules in self.chains.items()
-            if not name.startswith(prefix)
+            if not into(name)
             for rule in rules
-            if (target_of(rule) or "").startswith(prefix)
+            if into(target_of(rule) or "")
         ]
 
 

@@ -23,7 +23,7 @@ Sight = tuple[int, ...]
 class Witness(Protocol):
     def look(self) -> Sight: ...
 
-    def explains(self, before: Sight, after: Sight, growth: Mapping[Table, int], commits: int) -> bool:
+    def explains(self, before: Sight, after: Sight, growth: Mapping[str, int], commits: int) -> bool:
         """Whether our ``commits`` alone lead from one sight to the other; ``growth``: entries that tables gained."""
 
     def close(self) -> None: ...
@@ -43,7 +43,7 @@ class LegacyWitness:
     def look(self) -> Sight:
         return tuple(number for table in Table for number in self._tables.entries(table))
 
-    def explains(self, before: Sight, after: Sight, growth: Mapping[Table, int], commits: int) -> bool:
+    def explains(self, before: Sight, after: Sight, growth: Mapping[str, int], commits: int) -> bool:
         grown = (before[2 * place] + growth.get(table, 0) for place, table in enumerate(Table))
         return tuple(grown) == after[::2]
 
@@ -60,7 +60,7 @@ class CommitWitness:
     def look(self) -> Sight:
         return (self._kernel.generation(),)
 
-    def explains(self, before: Sight, after: Sight, growth: Mapping[Table, int], commits: int) -> bool:
+    def explains(self, before: Sight, after: Sight, growth: Mapping[str, int], commits: int) -> bool:
         return after[0] == before[0] + commits
 
     def close(self) -> None:

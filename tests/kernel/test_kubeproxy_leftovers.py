@@ -1,0 +1,138 @@
+"""What kube-proxy leaves behind: named, removed when asked to, and nothing else with it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeport.forwarding.table import Family
+from nodeport.proxy.iptables.variants import legacy_tables
+from nodeport.proxy.kubeproxy import leftovers, remove_leftovers
+from nodeport.proxy.options import Variant
+from nodeport.proxy.switch import warn_of_kube_proxy
+
+OTHERS = """*mangle
+:KUBE-KUBELET-CANARY - [0:0]
+COMMIT
+*filter
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -j DROP
+COMMIT
+*nat
+:CNI-HOSTPORT-DNAT - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE
+COMMIT
+"""
+KUBE_PROXY = """*mangle
+:KUBE-PROXY-CANARY - [0:0]
+COMMIT
+*filter
+:KUBE-SERVICES - [0:0]
+:KUBE-FORWARD - [0:0]
+-I FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+-I OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES
+-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+COMMIT
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-SVC-NPX46M4PTMTKRN6Y - [0:0]
+:KUBE-SEP-5WTYSPJ46S3VMWUX - [0:0]
+-I PREROUTING -j KUBE-SERVICES
+-I OUTPUT -j KUBE-SERVICES
+-I POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m tcp --dport 443 -j KUBE-SVC-NPX46M4PTMTKRN6Y
+-A KUBE-SVC-NPX46M4PTMTKRN6Y -j KUBE-SEP-5WTYSPJ46S3VMWUX
+-A KUBE-SEP-5WTYSPJ46S3VMWUX -s 172.18.0.2/32 -j KUBE-MARK-MASQ
+-A KUBE-SEP-5WTYSPJ46S3VMWUX -p tcp -j DNAT --to-destination 172.18.0.2:6443
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE
+COMMIT
+"""
+
+
+@pytest.fixture
+def netns() -> Iterator[Path]:
+    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Path("/run/netns") / name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def run(netns: Path, *command: str, text: str = "") -> str:
+    done = subprocess.run(
+        ["ip", "netns", "exec", netns.name, *command], check=True, capture_output=True, text=True, input=text
+    )
+    return done.stdout
+
+
+def saved(netns: Path, variant: Variant) -> list[str]:
+    lines = run(netns, f"iptables-{variant}-save").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("variant", Variant, ids=str)
+def test_chains_of_kube_proxy_go_and_those_of_others_stay(netns: Path, variant: Variant) -> None:
+    run(netns, f"iptables-{variant}-restore", "--noflush", text=OTHERS)
+    before = saved(netns, variant)
+    run(netns, f"iptables-{variant}-restore", "--noflush", text=KUBE_PROXY)
+    assert sorted(leftovers(netns)) == [
+        f"1 chains of IPv4 iptables ({variant}), table mangle",
+        f"2 chains of IPv4 iptables ({variant}), table filter",
+        f"5 chains of IPv4 iptables ({variant}), table nat",
+    ]
+    remove_leftovers(netns)
+    assert leftovers(netns) == []
+    assert saved(netns, variant) == before
+
+
+@pytest.mark.parametrize("variant", Variant, ids=str)
+def test_a_chain_that_somebody_elses_rule_needs_stays(netns: Path, variant: Variant) -> None:
+    run(netns, f"iptables-{variant}-restore", "--noflush", text=OTHERS + KUBE_PROXY)
+    run(netns, f"iptables-{variant}", "-t", "nat", "-A", "CNI-HOSTPORT-DNAT", "-j", "KUBE-MARK-MASQ")
+    remove_leftovers(netns)
+    left = "\n".join(saved(netns, variant))
+    assert "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000" in left
+    assert "KUBE-SERVICES" not in left
+    assert leftovers(netns) == []
+
+
+def test_tables_of_kube_proxy_go_and_others_stay(netns: Path) -> None:
+    for family in ("ip", "ip6"):
+        run(netns, "nft", "add", "table", family, "kube-proxy")
+        run(netns, "nft", "add", "chain", family, "kube-proxy", "services")
+    run(netns, "nft", "add", "table", "inet", "kube-proxy")  # not one of its: those are of one family each
+    assert leftovers(netns) == ["nftables table ip kube-proxy", "nftables table ip6 kube-proxy"]
+    remove_leftovers(netns)
+    assert run(netns, "nft", "list", "tables") == "table inet kube-proxy\n"
+
+
+def test_its_link_for_ipvs_is_named(netns: Path) -> None:
+    run(netns, "ip", "link", "add", "kube-ipvs0", "type", "bridge")
+    assert leftovers(netns) == ["link kube-ipvs0 of mode ipvs"]
+
+
+def test_a_proxy_that_starts_beside_it_says_so_and_touches_nothing(
+    netns: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_kube_proxy(netns)
+    assert caplog.records == []
+    assert legacy_tables(Family.IPV4, netns) == frozenset()
+    run(netns, "iptables-legacy-restore", "--noflush", text=KUBE_PROXY)
+    before = saved(netns, Variant.LEGACY)
+    with caplog.at_level(logging.WARNING):
+        warn_of_kube_proxy(netns)
+    (record,) = caplog.records
+    assert "5 chains of IPv4 iptables (legacy), table nat" in record.getMessage()
+    assert "--also-kube-proxy" in record.getMessage()
+    assert saved(netns, Variant.LEGACY) == before
