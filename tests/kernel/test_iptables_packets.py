@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +22,13 @@ from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable
 from nodeport.netlink.conntrack import Asked, Conntrack
+from nodeport.netlink.namespace import open_in
 from nodeport.proxy.iptables.proxier import open_iptables
 from nodeport.proxy.options import ProxyOptions, Variant
 
 READY = {"ready": True}
 EVERYBODY = dict.fromkeys(("local", "other", "remote", "far"), READY)
+LOOPBACK = ip_address("127.0.0.1")
 OPTIONS = ForwardingOptions()
 ASKS = 12
 """Times a client asks to be believed: four endpoints leave one chance in four million that nothing binds it."""
@@ -78,13 +81,17 @@ class Site:
         assert self.proxier.is_undisturbed()
         assert self.proxier.verify(self.table, self.node) == []
 
+    @property
+    def node_port(self) -> int:
+        return int(self.item["spec"]["ports"][0]["nodePort"])
+
     def ask(
         self, sender: str, frontend: str = "", kind: int = socket.SOCK_STREAM, timeout: float = 2.0
     ) -> str:
         spec = self.item["spec"]
         address, port = {
             "": (ip_address(spec["clusterIP"]), 80),
-            "nodeport": (self.plan.nodes["n1"], spec["ports"][0]["nodePort"]),
+            "nodeport": (self.plan.nodes["n1"], self.node_port),
             "vip": (ip_address(self.item["status"]["loadBalancer"]["ingress"][0]["ip"]), 80),
         }[frontend]
         return ask(self.made.namespace(sender), socket.SocketKind(kind), address, port, timeout)
@@ -208,3 +215,25 @@ def test_marks_of_others_stay_as_they_are(site: Site) -> None:
     same, changed = counted
     assert "-c 0 0" not in same
     assert "-c 0 0" in changed
+
+
+def test_node_ports_answer_the_node_itself_on_loopback_where_they_are_asked_to(site: Site) -> None:
+    if site.family is Family.IPV6:
+        pytest.skip("the kernel has no way from ::1 to anywhere: the proxy relays those")
+    netns = site.made.namespace("n1")
+
+    def setting() -> str:
+        return open_in(netns, Path("/proc/sys/net/ipv4/conf/all/route_localnet").read_text).strip()
+
+    site.serve({"local": READY, "remote": READY}, externalTrafficPolicy="Local")
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        assert ask(netns, kind, LOOPBACK, site.node_port, 2.0) == "reject"
+    site.node = replace(site.node, localhost_nodeports=True)
+    site.restart()
+    assert site.proxier.verify(site.table, site.node) == []
+    assert setting() == "1"
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        answers = {ask(netns, kind, LOOPBACK, site.node_port, 2.0) for _ in range(ASKS)}
+        assert answers == {f"local {site.plan.nodes['n1']}", f"remote {site.plan.nodes['n1']}"}
+    site.proxier.remove()
+    assert setting() == "0"

@@ -136,7 +136,7 @@ def node_port_matches(node: NodeFacts) -> Iterable[str]:
     """What is addressed to a NodePort, its port aside."""
     for negated, network in _nodeport_networks(node):
         yield f"{negated}-d {network} {TO_NODE}"
-    if _answers_on_loopback(node):
+    if answers_on_loopback(node):
         loopback = LOOPBACK[node.family]
         yield f"-s {loopback} -d {loopback} {TO_NODE}"
 
@@ -155,23 +155,25 @@ def _bare(network: str) -> str:
     return network.removesuffix("/32" if "." in network else "/128")
 
 
-def _answers_on_loopback(node: NodeFacts) -> bool:
+def answers_on_loopback(node: NodeFacts) -> bool:
     """The kernel has no way from ``::1`` to anywhere else, so this is for IPv4."""
     return node.localhost_nodeports and node.family is Family.IPV4
 
 
 def _loopback(node: NodeFacts) -> Iterable[str]:
     """No other machine, and no pod, can reply to a loopback address, whatever the policies say."""
-    if _answers_on_loopback(node):
+    if answers_on_loopback(node):
         loopback = LOOPBACK[node.family]
         yield f"-s {loopback} -m conntrack --ctorigdst {loopback} -j {MASQUERADED_PORTS}"
 
 
-def _martians(node: NodeFacts) -> Iterable[str]:
+def _martians(node: NodeFacts) -> Rules:
+    return (martian_rule(node.family),) if answers_on_loopback(node) else ()
+
+
+def martian_rule(family: Family) -> str:
     """NodePorts on loopback need ``route_localnet``, which would let neighbours reach what listens on loopback."""
-    if _answers_on_loopback(node):
-        loopback = LOOPBACK[node.family]
-        yield f"! -s {loopback} -d {loopback} -j DROP"
+    return f"! -s {LOOPBACK[family]} -d {LOOPBACK[family]} -j DROP"
 
 
 def pod_matches(node: NodeFacts) -> Rules:

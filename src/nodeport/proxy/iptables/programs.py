@@ -129,3 +129,14 @@ class LegacyTables:
             raise OSError(error, f"cannot ask about table {table}: {os.strerror(error)}")
         entries, size = struct.unpack("=II", info.raw[76:84])
         return entries, size
+
+
+def set_route_localnet(netns: Path | None, *, on: bool) -> None:
+    """Whether IPv4 packets may go from and to loopback addresses over the wire. Raises OSError."""
+    setting, value = Path("/proc/sys/net/ipv4/conf/all/route_localnet"), "1" if on else "0"
+
+    def write() -> None:
+        if setting.read_text().strip() != value:
+            setting.write_text(value)
+
+    open_in(netns, write)

@@ -20,8 +20,8 @@ from nodeport.forwarding.table import (
     IPAddress,
     NodeFacts,
 )
-from nodeport.proxy.iptables.layout import JUMPS, Spot
-from nodeport.proxy.iptables.programs import Iptables
+from nodeport.proxy.iptables.layout import FILTER, JUMPS, Spot, answers_on_loopback, martian_rule
+from nodeport.proxy.iptables.programs import Iptables, set_route_localnet
 from nodeport.proxy.iptables.render import (
     Rendered,
     local_rules,
@@ -83,6 +83,10 @@ class IptablesProxier:
             for name, rules in there.get(kind, Listing()).ours().items()
         }
         sent = self._send(difference(ruleset, there))
+        if answers_on_loopback(node):
+            set_route_localnet(
+                self._programs.netns, on=True
+            )  # not before neighbours are kept off what listens there
         for chains in ruleset.chains.values():
             chains.touched.clear()
         self._ruleset, self._local = ruleset, local
@@ -185,9 +189,15 @@ class IptablesProxier:
 
 
 def remove_iptables(family: Family, netns: Path | None, *, keep: Variant | None = None) -> None:
-    """Takes our chains away from both variants, but not from ``keep``. Makes no table that was not there."""
+    """Takes our chains away from both variants, but not from ``keep``. Makes no table that was not there.
+
+    With the chain that keeps neighbours off loopback goes what lets the kernel route there.
+    """
     for variant in Variant:
-        sections = [] if variant is keep else removal(listing(family, netns, variant))
+        there = {} if variant is keep else listing(family, netns, variant)
+        if keep is None and martian_rule(family) in there.get(Table.FILTER, Listing()).chains.get(FILTER, ()):
+            set_route_localnet(netns, on=False)
+        sections = removal(there)
         if any(sections):
             Iptables(family, netns, variant).restore(restore_text(sections))
 
