@@ -17,8 +17,8 @@ READY := $(VENV)/.ready
 KUBECTL := .cache/kubectl/.ready
 ARGS ?=
 # The packet suite there only for mode ipvs: the others had real packets in `make test`.
-IPVS_TESTS := -k "ipvs or not test_packet_suite" \
-	$(addprefix tests/kernel/,test_ipvs.py test_ipvs_packets.py test_sctp.py test_packet_suite.py)
+IPVS_TESTS := -k "ipvs or not (test_packet_suite or test_proxy_switch)" \
+	$(addprefix tests/kernel/,test_ipvs.py test_ipvs_packets.py test_sctp.py test_packet_suite.py test_proxy_switch.py)
 
 .PHONY: demo test test-ipvs uml-kernel lint bench clients docs lock setup
 .DEFAULT_GOAL := setup

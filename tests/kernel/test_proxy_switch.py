@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from kernel import scenario
+from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
 from kernel.topology import NODES, EchoPods, Topology, ask, topology
 from nodeport.forwarding.table import Family
+from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.namespace import open_in
+from nodeport.proxy.iptables.variants import has_legacy
 from nodeport.proxy.modes import Mode, open_proxier, remove_mode
 from nodeport.proxy.options import ProxyOptions, Variant
 from nodeport.proxy.switch import remove_others
@@ -32,7 +35,9 @@ MODES = {
     "nftables": ProxyOptions(mode=Mode.NFTABLES, families=FAMILIES),
     "iptables-legacy": ProxyOptions(mode=Mode.IPTABLES, families=FAMILIES, iptables_variant=Variant.LEGACY),
     "iptables-nft": ProxyOptions(mode=Mode.IPTABLES, families=FAMILIES, iptables_variant=Variant.NFT),
+    "ipvs": ProxyOptions(mode=Mode.IPVS, families=FAMILIES),
 }
+PAIRS = list(itertools.permutations(MODES, 2))
 ROUNDS = 3
 
 
@@ -50,9 +55,23 @@ def made() -> Iterator[Topology]:
 def node(made: Topology) -> Iterator[Path]:
     netns = made.namespace("n1")
     yield netns
-    for mode in (Mode.NFTABLES, Mode.IPTABLES):
+    for mode in Mode:
         remove_mode(mode, Family.IPV4, netns, ProxyOptions())
     assert traces(netns) == {}
+
+
+def lacks(name: str, netns: Path) -> str:
+    """What this kernel misses for a mode."""
+    if name == "ipvs":
+        return lacks_ipvs()
+    if name == "iptables-legacy" and not has_legacy(Family.IPV4, netns):
+        return "this kernel has no legacy iptables"
+    return ""
+
+
+def skip_where_there_is_no(name: str, netns: Path) -> None:
+    if missing := lacks(name, netns):
+        pytest.skip(missing)
 
 
 def start(options: ProxyOptions, netns: Path) -> None:
@@ -74,8 +93,17 @@ def traces(netns: Path) -> dict[str, int]:
         done = subprocess.run(
             ["ip", "netns", "exec", netns.name, *command], check=True, capture_output=True, text=True
         )
-        found[name] = sum("nodeport" in line.lower() for line in done.stdout.splitlines())
+        lines = [line.lower() for line in done.stdout.splitlines()]
+        found[name] = sum("nodeport" in line and "nodeport-ipvs" not in line for line in lines)
+    found["ipvs"] = virtual_services(netns)
     return {name: count for name, count in found.items() if count}
+
+
+def virtual_services(netns: Path) -> int:
+    if lacks_ipvs():
+        return 0
+    with Ipvs(netns) as ipvs:
+        return len(list(ipvs.services()))
 
 
 @dataclass
@@ -116,11 +144,11 @@ def probing(made: Topology) -> Iterator[list[Prober]]:
 
 
 @contextmanager
-def kept_connections(made: Topology) -> Iterator[list[socket.socket]]:
+def kept_connections(made: Topology, number: int) -> Iterator[list[socket.socket]]:
     """Several, so that both endpoints, and masquerading, are among them."""
     opened: list[socket.socket] = []
     try:
-        for _ in range(8):
+        for _ in range(number):
             live = open_in(
                 made.namespace("client"), lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             )
@@ -138,10 +166,13 @@ def talk(live: socket.socket) -> str:
     return live.recv(100).decode().split()[0]
 
 
-@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(MODES, 2)), ids="-to-".join)
+@pytest.mark.parametrize(("old", "new"), PAIRS, ids=["-to-".join(pair) for pair in PAIRS])
 def test_nobody_notices_a_change_of_the_mode(old: str, new: str, made: Topology, node: Path) -> None:
+    for name in (old, new):
+        skip_where_there_is_no(name, node)
     start(MODES[old], node)
-    with kept_connections(made) as kept, probing(made) as probers:
+    lasting = 8 if old != "ipvs" else 0  # what IPVS carries is its own, and ends with it
+    with kept_connections(made, lasting) as kept, probing(made) as probers:
         before = [talk(live) for live in kept]
         for _ in range(ROUNDS):
             start(MODES[new], node)
@@ -157,12 +188,15 @@ def test_nobody_notices_a_change_of_the_mode(old: str, new: str, made: Topology,
 
 def test_a_restart_in_the_same_mode_takes_away_nothing(node: Path) -> None:
     for name, options in MODES.items():
+        if lacks(name, node):
+            continue
         start(options, node)
         start(options, node)
         assert set(traces(node)) == {name}
 
 
 def test_what_other_families_left_goes_and_what_is_in_use_stays(node: Path) -> None:
+    skip_where_there_is_no("iptables-legacy", node)
     options = MODES["iptables-legacy"]
     with open_proxier(options.mode, Family.IPV6, node, options) as proxier:
         proxier.resync(

@@ -70,10 +70,15 @@ def touched_section(ruleset: Ruleset, table: Table) -> Section:
 
 
 def difference(ruleset: Ruleset, there: Mapping[str, Listing]) -> list[Section]:
-    """What brings the kernel from ``there`` to the ruleset. Refusals come first: they bite nobody who is translated."""
-    return [
+    """What brings the kernel from ``there`` to the ruleset.
+
+    Refusals come first: they bite nobody who is translated. But where nothing of ours translates yet, translations do:
+    somebody else may be forwarding until then, another proxy mode for one.
+    """
+    refusals, translations = (
         _table_difference(ruleset, table, there.get(table, Listing())) for table in (Table.FILTER, Table.NAT)
-    ]
+    )
+    return [translations, refusals] if translations.added else [refusals, translations]
 
 
 def _table_difference(ruleset: Ruleset, table: Table, there: Listing) -> Section:
@@ -104,8 +109,12 @@ def jump_difference(
 
 
 def removal(there: Mapping[str, Listing], dead: Callable[[str], bool] = is_ours) -> list[Section]:
-    """What takes every chain of which ``dead`` is true away, and every rule that leads to one from another."""
+    """What takes every chain of which ``dead`` is true away, and every rule that leads to one from another.
+
+    Refusals go first: what they would refuse once nothing translates any more, somebody else may be forwarding.
+    """
+    ordered = sorted(there.items(), key=lambda item: item[0] != Table.FILTER)
     return [
         Section(table, dead=[name for name in listing.chains if dead(name)], removed=listing.jumps(dead))
-        for table, listing in there.items()
+        for table, listing in ordered
     ]

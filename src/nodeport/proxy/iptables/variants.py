@@ -41,7 +41,7 @@ def choose_variant(family: Family, netns: Path | None) -> Variant:
         if any(hint in listings[variant].get("mangle", Listing()).chains for hint in _HINTS):
             return variant
     counts = {variant: sum(map(_length, tables.values())) for variant, tables in listings.items()}
-    if counts[Variant.NFT] > counts[Variant.LEGACY] or not _has_legacy(family, netns):
+    if counts[Variant.NFT] > counts[Variant.LEGACY] or not has_legacy(family, netns):
         return Variant.NFT
     return Variant.LEGACY
 
@@ -75,7 +75,7 @@ def legacy_tables(family: Family, netns: Path | None) -> frozenset[str]:
     return open_in(netns, names)
 
 
-def _has_legacy(family: Family, netns: Path | None) -> bool:
+def has_legacy(family: Family, netns: Path | None) -> bool:
     """Whether the kernel has the legacy interface, and the programs are there. Makes the table that it asks about."""
     if not Iptables(family, netns, Variant.LEGACY).is_installed():
         return False
