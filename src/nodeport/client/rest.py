@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import aiohttp
 import msgspec
@@ -60,6 +60,16 @@ class WatchEvent(msgspec.Struct, frozen=True):
 _Objects = list[JsonObject]
 _Body = JsonObject | list[JsonObject]
 _Batch = list[WatchEvent]
+
+
+class WatchOptions(TypedDict, total=False):
+    """``timeout``: after which the server is to end the stream."""
+
+    resource_version: str
+    label_selector: str
+    field_selector: str
+    timeout: timedelta | None
+    send_initial_events: bool
 
 
 class RestClient:
@@ -155,36 +165,16 @@ class RestClient:
         return await self._send("GET", path)
 
     async def watch(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        resource_version: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
-        timeout: timedelta | None = None,  # noqa: ASYNC109  # the server's, in the query
-        send_initial_events: bool = False,
+        self, resource: Resource, namespace: str = "", **options: Unpack[WatchOptions]
     ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``, bookmarks included, until the server ends the stream."""
-        batches = self.watch_batches(
-            resource, namespace, resource_version=resource_version, label_selector=label_selector,
-            field_selector=field_selector, timeout=timeout, send_initial_events=send_initial_events,
-        )  # fmt: skip
-        async with aclosing(batches):
+        async with aclosing(self.watch_batches(resource, namespace, **options)) as batches:
             async for batch in batches:
                 for event in batch:
                     yield event
 
     async def watch_batches(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        resource_version: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
-        timeout: timedelta | None = None,  # noqa: ASYNC109  # the server's, in the query
-        send_initial_events: bool = False,
+        self, resource: Resource, namespace: str = "", **options: Unpack[WatchOptions]
     ) -> AsyncGenerator[_Batch, None]:
         """As ``watch``, by the handful in which events arrived.
 
@@ -192,16 +182,17 @@ class RestClient:
         later. An ERROR event is raised as the ``ApiError`` it carries; a stream cut in the middle raises
         ``TransportError``.
         """
+        timeout = options.get("timeout")
         seconds = int(timeout.total_seconds()) if timeout else 0
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "labelSelector": label_selector,
-            "fieldSelector": field_selector,
+            "resourceVersion": options.get("resource_version", ""),
+            "labelSelector": options.get("label_selector", ""),
+            "fieldSelector": options.get("field_selector", ""),
             "timeoutSeconds": str(seconds) if seconds else "",
         }
-        if send_initial_events:
+        if options.get("send_initial_events"):
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         limits = aiohttp.ClientTimeout(
             total=seconds + 30 if seconds else None, sock_connect=_CONNECT.total_seconds(), sock_read=None

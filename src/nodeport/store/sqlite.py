@@ -17,22 +17,10 @@ from types import TracebackType
 
 import msgspec
 
-from nodeport.store.base import (
-    Closed,
-    Event,
-    KeyValue,
-    Listing,
-    Operation,
-    Revision,
-    StoreError,
-    Unavailable,
-    Undecided,
-    Watch,
-)
-from nodeport.store.memory import HISTORY, WATCH_BUFFER
+from nodeport.store.base import Event, Operation, Revision, StoreError, Unavailable, Undecided
+from nodeport.store.held import HISTORY, WATCH_BUFFER, HeldStore
 from nodeport.store.sqlite_file import MAX_OPERATIONS, Compaction, SqliteFile, Synchronous, Write
 from nodeport.store.state import Commit, State
-from nodeport.store.watchers import Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -44,19 +32,16 @@ class _Queued(msgspec.Struct, frozen=True):
     done: asyncio.Future[Revision] | None
 
 
-class SqliteStore:
+class SqliteStore(HeldStore):
     """Made by ``open``; an async context manager that closes. Belongs to the event loop that opened it."""
 
     def __init__(
         self, file: SqliteFile, state: State, thread: ThreadPoolExecutor, history: int, buffer: int
     ) -> None:
+        super().__init__(state, history, buffer)
         self._file = file
-        self._state = state
         self._thread = thread
-        self._history = history
-        self._closed = False
         self._compacting = False
-        self._watchers = Watchers(state, buffer=buffer, is_closed=lambda: self._closed)
         self._queue: list[_Queued] = []
         self._wanted = asyncio.Event()
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,24 +82,6 @@ class SqliteStore:
     ) -> None:
         await self.close()
 
-    @property
-    def revision(self) -> Revision:
-        return self._state.revision
-
-    @property
-    def compacted_revision(self) -> Revision:
-        return self._state.compacted_revision
-
-    async def get(self, key: str, *, revision: Revision | None = None) -> KeyValue | None:
-        self._check_open()
-        return self._state.get(key, revision)
-
-    async def list(
-        self, prefix: str, *, start_after: str = "", limit: int = 0, revision: Revision | None = None
-    ) -> Listing:
-        self._check_open()
-        return self._state.list_prefix(prefix, start_after, limit, revision)
-
     async def commit(self, operations: Sequence[Operation]) -> Revision:
         while True:
             try:
@@ -127,9 +94,6 @@ class SqliteStore:
             raise ValueError(f"a commit takes at most {MAX_OPERATIONS} operations")
         self._check_open()
         return self._write(self._state.stage(operations))
-
-    def watch(self, prefix: str, after: Revision) -> Watch:
-        return self._watchers.watch(prefix, after)
 
     async def compact(self, revision: Revision) -> None:
         self._check_open()
@@ -194,7 +158,7 @@ class SqliteStore:
         self._compact_when_due()
 
     def _compact_when_due(self) -> None:
-        if not self._compacting and self._state.history > self._history + self._history // 4:
+        if not self._compacting and self._history_is_due:
             self._compacting = True
             self._queue.append(_Queued(Compaction(self._state.revision - self._history), None))
 
@@ -215,7 +179,6 @@ class SqliteStore:
         settled.set_result(None)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("the store is closed")
+        super()._check_open()
         if self._writer.done():
             raise Unavailable("the store's writer has failed") from self._writer.exception()
