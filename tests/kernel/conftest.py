@@ -1,15 +1,57 @@
-"""Clusters for kernel tests: real ones, under names and roots of their own, gone after each test."""
+"""Clusters for kernel tests: real ones, under names and roots of their own, gone after each test.
+
+And the outcomes of the packet suite, for the documentation.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from kernel.clusters import LocalCluster, local_cluster, traces
 from nodeport.node.local import Paths
+
+PACKET_RESULTS = os.environ.get("NODEPORT_PACKET_RESULTS", "")
+"""Where to write ``[{stage, mode, family, protocol, row, outcome}]``; ``tools/make_semantics.py`` reads it."""
+STAGES = {
+    "test_the_oracle_decides_as_the_row_says": "oracle",
+    "test_the_rendered_rules_do_as_the_row_says": "rules",
+    "test_real_packets_do_as_the_row_says": "packets",
+}
+_packet_results: list[dict[str, str]] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    stage = STAGES.get(getattr(item, "originalname", ""))
+    if PACKET_RESULTS and stage and (report.when == "call" or report.outcome == "failed"):
+        given = item.callspec.params  # type: ignore[attr-defined]
+        mode, family = given.get("programmed", (given.get("traced", ""), given.get("family")))
+        told = {
+            "stage": stage,
+            "mode": mode,
+            "family": family,
+            "protocol": given["protocol"].name,
+            "row": given["row"],
+        }
+        _packet_results.append(
+            {name: str(value) for name, value in told.items()} | {"outcome": report.outcome}
+        )
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    if PACKET_RESULTS:
+        Path(PACKET_RESULTS).parent.mkdir(parents=True, exist_ok=True)
+        Path(PACKET_RESULTS).write_text(json.dumps(_packet_results) + "\n")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The proxy modes that the packet suite holds against the oracle: one row each.
 
 A mode gets its rows by opening its proxier in a namespace; with a ``tracer`` what it rendered is followed as well,
-packet by packet, without a kernel.
+packet by packet, without a kernel. ``make semantics`` then brings the documentation up to date.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ class SuiteMode:
     open: Opener
     tracer: Callable[[ForwardingTable, NodeFacts, ForwardingOptions, LocalAddresses], Trace] | None = None
     lacks: Callable[[], str] = _always
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every machine that runs these tests can have the mode."""
+        return self.lacks is _always
 
     def __str__(self) -> str:
         return self.name
