@@ -25,7 +25,7 @@ def generator() -> ModuleType:
 
 def modes(page: str) -> list[SuiteMode]:
     """One that not every kernel has is on the page once results of such a kernel were given to the tool."""
-    return [mode for mode in MODES if mode.everywhere or f"mode {mode}" in page]
+    return [mode for mode in MODES if mode.everywhere or f"as packets, in mode {mode}" in page]
 
 
 def complete_run(tool: ModuleType) -> Iterator[dict[str, str]]:

@@ -71,8 +71,10 @@ class Questions:
                 place = (_address_of(frontend), frontend.port, name.protocol)
                 self._by_place.setdefault(place, []).append(name)
         self._version = int(node.family)
-        self._outsider = self._find_outsider()
+        self._outsider, someone = self._find_strangers()
         self._pods = [_last_host(network) for network in node.pod_networks]
+        if node.pod_interfaces:
+            self._pods = [someone]
 
     def fates(self, packet: Packet) -> frozenset[Fate]:
         """The oracle's answer, by looking at the Service ports that the packet can mean."""
@@ -169,7 +171,13 @@ class Questions:
         own = self._own_addresses()
         from_node = sender is None or sender in own
         source = own[0] if sender is None else sender
-        return Packet(source, address, protocol, port, from_node=from_node, to_node=address in own)
+        comes_by = "" if from_node or sender == self._outsider else self._pod_interface
+        return Packet(source, address, protocol, port, from_node, address in own, comes_by)
+
+    @property
+    def _pod_interface(self) -> str:
+        """One by which pods send, where that is how they are told."""
+        return self.node.pod_interfaces[0].replace("*", "0") if self.node.pod_interfaces else ""
 
     def _own_addresses(self) -> tuple[IPAddress, ...]:
         return (*self.node.addresses, LOOPBACK[self._version])
@@ -177,15 +185,18 @@ class Questions:
     def _destinations(self, frontend: Frontend) -> tuple[IPAddress, ...]:
         return self._own_addresses() if isinstance(frontend, NodePort) else (frontend.address,)
 
-    def _find_outsider(self) -> IPAddress:
+    def _find_strangers(self) -> list[IPAddress]:
+        """Two addresses that mean nothing to this node."""
         node = self.node
         taken = (*node.pod_networks, *node.service_networks)
         known = {address for address, _, _ in self._by_place}
-        for raw in STRANGERS[self._version]:
-            address = ip_address(raw)
-            if address not in known and not any(address in network for network in taken):
-                return address
-        return ip_address(STRANGERS[self._version][0])
+        every = [ip_address(raw) for raw in STRANGERS[self._version]]
+        free = [
+            address
+            for address in every
+            if address not in known and not any(address in network for network in taken)
+        ]
+        return (free + every)[:2]
 
 
 def _at(address: IPAddress, port: int) -> str:

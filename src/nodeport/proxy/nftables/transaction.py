@@ -71,8 +71,7 @@ class Transaction:
         when everything else is there.
         """
         yield from self._structure()
-        for name, (old, new) in self.replaced.items():
-            yield list(self._exchange(self.sets[name], old, new))
+        yield from self._exchanges(gone=False)
         for name in _ordered(self.added.keys() | self.changed.keys()):
             item = self.sets[name]
             yield from self._changes(item)
@@ -82,10 +81,19 @@ class Transaction:
         for name in reversed(_ordered(self.removed)):
             for payload in element_payloads(self.table, _keys_only(self.sets[name]), self.removed[name]):
                 yield [(MessageType.DELSETELEM, 0, payload)]
+        yield from self._exchanges(gone=True)
         for chain in self.changed_chains:
             if not chain.rules:
                 yield [(MessageType.DELRULE, 0, objects.rules_of_payload(self.table, chain.name))]
         yield from self._ruins()
+
+    def _exchanges(self, *, gone: bool) -> Iterator[Group]:
+        """Of interval sets; ``gone``: what nothing takes the place of, which goes after what asks for it."""
+        for name, (old, new) in self.replaced.items():
+            item = self.sets[name]
+            for before, after in _by_frontend(item, old, new):
+                if bool(after) is not gone:
+                    yield list(self._exchange(item, before, after))
 
     def _structure(self) -> Iterator[Group]:
         if self.new_table or self.rebuild:
@@ -210,6 +218,23 @@ def batches(transaction: Transaction, limit: int) -> Iterable[list[Request]]:
         size += length
     if batch:
         yield batch
+
+
+def _by_frontend(
+    item: Set, old: Mapping[bytes, Data], new: Mapping[bytes, Data]
+) -> Iterable[tuple[dict[bytes, Data], dict[bytes, Data]]]:
+    """What goes and what comes, in portions that must not be cut: all of it, or that of one frontend after the other.
+
+    Ranges overlap only where all fields before the last are the same.
+    """
+    if not item.fields:
+        return [(dict(old), dict(new))]
+    front = sum((length + 3) // 4 * 4 for length in item.fields[:-1])
+    portions: dict[bytes, tuple[dict[bytes, Data], dict[bytes, Data]]] = {}
+    for elements, which in ((old, 0), (new, 1)):
+        for key, data in elements.items():
+            portions.setdefault(key[:front], ({}, {}))[which][key] = data
+    return portions.values()
 
 
 def _put(elements: Elements, name: str, items: Mapping[bytes, Data]) -> None:
