@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
@@ -24,6 +24,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.api.status import ApiError, from_status
 from nodeport.client.config import ClientConfig
+from nodeport.client.connection import Connection, Reload
 
 __all__ = [
     "MERGE_PATCH",
@@ -44,6 +45,10 @@ PAGE_SIZE = 500
 _CONNECT = timedelta(seconds=10)
 _CONCURRENT_REQUESTS = 24
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
+
+
+Observer = Callable[[str, str, str, float], None]
+"""Told of every request: method, server, status code (``<error>`` without an answer), seconds to the answer's head."""
 
 
 class TransportError(Exception):
@@ -73,7 +78,10 @@ class WatchOptions(TypedDict, total=False):
 
 
 class RestClient:
-    """An async context manager; every method may be called concurrently. ``timeout`` bounds all but watches."""
+    """An async context manager; every method may be called concurrently. ``timeout`` bounds all but watches.
+
+    ``reload`` reads the configuration again: files that are replaced while we run are noticed.
+    """
 
     def __init__(
         self,
@@ -81,42 +89,29 @@ class RestClient:
         *,
         user_agent: str = "nodeport",
         timeout: timedelta = timedelta(seconds=60),
+        reload: Reload | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self.config = config
-        self._user_agent = user_agent
+        self._connection = Connection(config, user_agent, reload)
+        self._observer = observer
         self._timeout = aiohttp.ClientTimeout(
             total=timeout.total_seconds(), sock_connect=_CONNECT.total_seconds()
         )
         self._slots = asyncio.Semaphore(_CONCURRENT_REQUESTS)
-        self._session: aiohttp.ClientSession | None = None
         self._decode_frames = msgspec.json.Decoder(WatchEvent).decode_lines
 
+    @property
+    def config(self) -> ClientConfig:
+        return self._connection.config
+
     async def __aenter__(self) -> RestClient:
-        context = self.config.ssl_context()
-        connector = aiohttp.TCPConnector(
-            ssl=context if context is not None else False,
-            limit=0,  # requests are bounded by slots; watches hold a connection each for good
-            keepalive_timeout=60,
-            socket_factory=_keepalive_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": self._user_agent,
-                **self.config.headers(),
-            },
-            auto_decompress=False,
-        )
+        self._connection.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connection.close()
 
     # --- reading
 
@@ -343,24 +338,39 @@ class RestClient:
         content_type: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A successful response; every failure, also while the body is read, leaves as one of the two errors."""
-        if self._session is None:
+        if not self._connection.is_open:
             raise TransportError("the client is not open")
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type} if payload is not None else {}
+        started, answered = time.monotonic(), False
         try:
-            async with self._session.request(
+            session = await self._connection.session()
+            async with session.request(
                 method,
                 self.config.server + path,
                 params={key: value for key, value in (query or {}).items() if value},
                 data=payload,
-                headers={hdrs.CONTENT_TYPE: content_type} if payload is not None else None,
+                headers={**headers, **self.config.headers()},
                 timeout=timeout,
                 server_hostname=self.config.server_name or None,
                 allow_redirects=False,
             ) as response:
+                answered = True
+                self._observe(method, str(response.status), started)
                 if response.status >= 300:
+                    if response.status == 401:
+                        self._connection.doubt()
                     raise await _refusal(response)
                 yield response
         except _FAILURES as error:
+            self._connection.doubt()
+            if not answered:
+                self._observe(method, "<error>", started)
             raise TransportError(f"{method} {path}: {error or type(error).__name__}") from error
+
+    def _observe(self, method: str, code: str, started: float) -> None:
+        if self._observer is not None:
+            host = self.config.server.partition("://")[2]
+            self._observer(method, host, code, time.monotonic() - started)
 
 
 def _typed(resource: Resource, obj: JsonObject) -> JsonObject:
@@ -381,14 +391,3 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
     if not error.retry_after_seconds and after.isdecimal():
         error.retry_after_seconds = int(after)
     return error
-
-
-def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A peer that vanished without a word is noticed after about a minute, also on an idle watch."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    return made
