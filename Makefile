@@ -67,6 +67,8 @@ docs: $(READY)
 lock: $(READY)
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --extra dev --custom-compile-command "make lock" \
 		--no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes -c requirements.lock --custom-compile-command "make lock" \
+		--no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml -o requirements-runtime.lock
 
 $(READY): tools/setup requirements.lock requirements-uv.lock pyproject.toml
 	@tools/setup $(VENV)

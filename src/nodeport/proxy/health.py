@@ -1,87 +1,89 @@
 """``/healthz`` and ``/livez`` of the proxy, as kube-proxy answers them on port 10256.
 
-Healthy means that no change has waited longer than a minute for the kernel. ``/healthz`` says in addition whether
-load balancers should send traffic here: not to a node that is being deleted.
+Healthy means that no change has waited too long for the kernel. ``/healthz`` answers 503 also for a node to which load
+balancers should send nothing any more: it is being deleted, or tainted by the cluster autoscaler for that.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from nodeport.kit.clock import rfc3339
-from nodeport.netlink.namespace import open_in
+from nodeport.api.meta import JsonObject, is_being_deleted
+from nodeport.forwarding.table import Family
+from nodeport.proxy.http import NOT_FOUND, Handler, Request, Response
 
-_REQUEST_LIMIT: Final = 8192
-_REQUEST_SECONDS: Final = 5.0
+LEAVING_TAINT: Final = "ToBeDeletedByClusterAutoscaler"
+FAMILY_NAMES: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+_JSON: Final = "application/json"
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyHealth:
+    """``last_updated``: when the kernel last had everything we knew."""
+
+    healthy: bool
+    last_updated: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """``last_updated``: when the kernel last had everything we knew."""
-
-    healthy: bool
+    families: Mapping[Family, FamilyHealth]
     node_eligible: bool
-    last_updated: datetime
     now: datetime
 
-
-async def serve_health(host: str, port: int, netns: Path | None, read: Callable[[], Health]) -> None:
-    """Serves until cancelled. Raises OSError when the address cannot be bound."""
-    listener = open_in(netns, lambda: socket.create_server((host, port), reuse_port=False))
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_REQUEST_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(respond(head, read()))
-                await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, sock=listener, limit=_REQUEST_LIMIT)
-    async with server:
-        await server.serve_forever()
+    @property
+    def healthy(self) -> bool:
+        return all(family.healthy for family in self.families.values())
 
 
-def respond(head: bytes, health: Health) -> bytes:
-    """The whole answer to a request whose head is ``head``."""
-    words = head.split(b"\r\n", 1)[0].split(b" ")
-    path = words[1].split(b"?")[0] if len(words) == 3 else b""
-    if words[0] not in (b"GET", b"HEAD"):
-        return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"")
-    if path not in (b"/healthz", b"/livez"):
-        return _response(HTTPStatus.NOT_FOUND, b"")
-    good = health.healthy and (health.node_eligible or path == b"/livez")
-    updated = rfc3339(health.last_updated)
-    body = {
-        "lastUpdated": updated,
-        "currentTime": rfc3339(health.now),
-        "nodeEligible": health.node_eligible,
-        "healthy": good,
-        "status": {"IPv4": {"lastUpdated": updated, "healthy": health.healthy}},
+def is_eligible(node: JsonObject | None) -> bool:
+    """Whether load balancers should send traffic to this node."""
+    if node is None or is_being_deleted(node):
+        return False
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return all(taint.get("key") != LEAVING_TAINT for taint in taints)
+
+
+def health_handler(read: Callable[[], Health], counted: Callable[[str, int], None]) -> Handler:
+    """``counted`` is told of every answer: ``healthz`` or ``livez``, and its status."""
+
+    def answer(request: Request) -> Response:
+        name = request.path.removeprefix("/")
+        if name not in ("healthz", "livez"):
+            return NOT_FOUND
+        response = respond(read(), with_node=name == "healthz")
+        counted(name, response.status.value)
+        return response
+
+    return answer
+
+
+def respond(health: Health, *, with_node: bool) -> Response:
+    """The time of the last update is the present while all is well: kube-proxy's heritage from when it always wrote."""
+    good = health.healthy and (health.node_eligible or not with_node)
+    updated = max((family.last_updated for family in health.families.values()), default=_NEVER)
+    body: dict[str, Any] = {
+        "lastUpdated": _go_time(health.now if good else updated),
+        "currentTime": _go_time(health.now),
+    }
+    if with_node:
+        body["nodeEligible"] = health.node_eligible
+    body["healthy"] = health.healthy
+    body["status"] = {
+        FAMILY_NAMES[family]: {"lastUpdated": _go_time(found.last_updated), "healthy": found.healthy}
+        for family, found in sorted(health.families.items())
     }
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return _response(status, b"" if words[0] == b"HEAD" else json.dumps(body).encode())
+    return Response(status, json.dumps(body, separators=(",", ":")).encode(), _JSON)
 
 
-def _response(status: HTTPStatus, body: bytes) -> bytes:
-    lines = (
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        "Content-Type: application/json",
-        "X-Content-Type-Options: nosniff",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        "",
-        "",
-    )
-    return "\r\n".join(lines).encode() + body
+def _go_time(moment: datetime) -> str:
+    """RFC 3339 with as many decimals as are not zero, as Go marshals a time."""
+    whole = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rjust(26, "0")
+    return f"{whole.rstrip('0').rstrip('.')}Z"

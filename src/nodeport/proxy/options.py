@@ -8,7 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network
 from typing import Final
 
-from nodeport.forwarding.table import Family, ForwardingOptions, IPNetwork
+from nodeport.forwarding.table import Family, ForwardingOptions, IPAddress, IPNetwork
 from nodeport.netlink.ipvs.messages import Timeouts
 
 
@@ -58,6 +58,11 @@ class ProxyOptions:
     the kernel is asked whether somebody else touched its nf_tables, and so how long a flushed table stays away.
     ``audit_interval``: how often all of the kernel is compared with all of the table although nobody seems to have
     touched it. ``health``: (host, port), ``None``: off.
+
+    ``node_address`` is the node's primary address in place of what its Node object says. ``pods_from_node``: its
+    podCIDRs tell where pods live, when nothing else does. ``sync_period``: a change that waits twice as long for the
+    kernel makes the proxy unhealthy. ``min_sync_period``: the least time between two rounds of commits.
+    ``hard_fail``: an address that cannot be bound ends the proxy.
     """
 
     mode: Mode = Mode.NFTABLES
@@ -75,6 +80,11 @@ class ProxyOptions:
     """Of the programs that mode iptables runs; ``None``: the one that is in use on the node."""
     health: tuple[str, int] | None = ("0.0.0.0", 10256)
     ipvs: IpvsOptions = IpvsOptions()
+    node_address: IPAddress | None = None
+    pods_from_node: bool = True
+    sync_period: timedelta = timedelta(seconds=30)
+    min_sync_period: timedelta = timedelta(0)
+    hard_fail: bool = False
 
     @property
     def forwarding(self) -> ForwardingOptions:

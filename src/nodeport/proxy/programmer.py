@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,8 @@ from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import AuditSchedule
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.localhost import LocalhostPorts
+from nodeport.proxy.nodeview import as_told, service_networks
+from nodeport.proxy.observer import Observer
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.proxier import FAILURES, Discrepancy, NoSlots, Proxier, SlotMemory
 
@@ -44,12 +47,16 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """The informers that a node's proxy reads, and the node's name."""
+    """The informers that a node's proxy reads, and the node's name.
+
+    ``service_cidrs``: what ClusterIPs come from; ``None``: as the options have it.
+    """
 
     node: NamespacedName
     services: Informer
     slices: Informer
     nodes: Informer
+    service_cidrs: Informer | None = None
 
 
 _Settle = Callable[[ServicePortName, Forwarding], Forwarding]
@@ -60,13 +67,16 @@ Audit = Callable[[ForwardingTable, NodeFacts], list[Discrepancy]]
 class Programmer:
     """Keeps the kernel's part for ``family`` as the caches want it. ``follow`` and ``guard`` run side by side."""
 
-    def __init__(self, family: Family, caches: Caches, options: ProxyOptions, clock: Clock) -> None:
+    def __init__(
+        self, family: Family, caches: Caches, options: ProxyOptions, clock: Clock, observer: Observer
+    ) -> None:
         self.family = family
         self._caches = caches
         self._options = options
         self._clock = clock
+        self._observer = observer
         self.table = ForwardingTable()
-        self.node = self._facts()
+        self.node = self.facts()
         self.waiting_since: float | None = clock.monotonic()
         """When (monotonic seconds) the oldest change began to wait for the kernel; ``None``: none waits."""
         self.last_updated = clock.now()
@@ -87,17 +97,18 @@ class Programmer:
             self._wake.set()
 
     def node_changed(self) -> None:
-        if self._facts() != self.node:
+        if self.facts() != self.node:
             self._resync_due = True
             self._wake.set()
 
-    def _facts(self) -> NodeFacts:
+    def facts(self) -> NodeFacts:
+        """What the caches and the options say of the node now."""
         return node_facts(
             self._caches.node.name,
-            self._caches.nodes.get(self._caches.node),
+            as_told(self._caches.nodes.get(self._caches.node), self._options),
             family=self.family,
             nodeport_addresses=self._options.nodeport_addresses,
-            service_networks=self._options.service_networks,
+            service_networks=service_networks(self._caches.service_cidrs, self._options),
             pod_networks=self._options.pod_networks,
             pod_interfaces=self._options.pod_interfaces,
             localhost_nodeports=self._options.localhost_nodeports,
@@ -109,7 +120,7 @@ class Programmer:
         self._wake.set()
         if len(self.table):
             return
-        self.node = self._facts()
+        self.node = self.facts()
         with _without_collection():
             settle = self._slots(proxier).settle
             for service in self._caches.services.list():
@@ -130,6 +141,8 @@ class Programmer:
             self._wake.clear()
             if self.waiting_since is None:
                 self.waiting_since = self._clock.monotonic()
+            self._observer.queued(self.family, self._clock.now())
+            started, full = time.perf_counter(), self._resync_due
             try:
                 if self._resync_due:
                     self._resync(proxier)
@@ -139,6 +152,7 @@ class Programmer:
                 self._forget_stale(cleaner)
             except FAILURES as error:
                 self._resync_due = True
+                self._observer.failed(self.family)
                 _log.warning("programming the kernel for %s failed: %s", self.family, error)
                 await self._clock.sleep(self._backoff.next().total_seconds())
                 self._wake.set()
@@ -146,7 +160,12 @@ class Programmer:
             self._backoff.reset()
             self.waiting_since = None
             self.last_updated = self._clock.now()
+            self._observer.programmed(
+                self.family, time.perf_counter() - started, self.last_updated, full=full
+            )
             self.programmed.set()
+            if self._options.min_sync_period:
+                await self._clock.sleep(self._options.min_sync_period.total_seconds())
 
     def _program(self, proxier: Proxier) -> None:
         """Builds up to a burst of dirty Services and commits what changed."""
@@ -163,7 +182,9 @@ class Programmer:
             self._remember_stale(wanted)
             self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
             self._commits += 1
+            started = time.perf_counter()
             proxier.apply(wanted, self.node)
+            self._observer.committed(self.family, time.perf_counter() - started)
             self._resync_due = False
 
     def _remember_stale(self, changes: Iterable[Change]) -> None:
@@ -173,14 +194,16 @@ class Programmer:
             self._stale[change.name] = Change(change.name, before.old if before else change.old, change.new)
 
     def _forget_stale(self, cleaner: ConntrackCleaner) -> None:
-        cleaner.clean(self._stale.values(), self.node)
+        started = time.perf_counter()
+        entries = cleaner.clean(self._stale.values(), self.node)
+        self._observer.forgot(self.family, time.perf_counter() - started, entries)
         if self.localhost is not None:
             self.localhost.changed(self._stale)
         self._stale.clear()
 
     def _resync(self, proxier: Proxier) -> None:
         """Compares all of the kernel's table with all of ours."""
-        facts = self._facts()
+        facts = self.facts()
         if facts != self.node:
             self.node = facts
             for service in list(self.table.services()):
@@ -196,9 +219,12 @@ class Programmer:
         before = self.table.wanted(service)
         settle = settle or (lambda name, forwarding: settle_forwarding(before.get(name), forwarding))
         built = self._build(service)
-        return self.table.replace(
+        changes = self.table.replace(
             service, {name: settle(name, forwarding) for name, forwarding in built.items()}
         )
+        for change in changes:
+            self._observer.settled(self.family, change)
+        return changes
 
     def _build(self, service: NamespacedName) -> dict[ServicePortName, Forwarding]:
         current = self._caches.services.get(service)

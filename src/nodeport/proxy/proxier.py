@@ -8,9 +8,9 @@ A mode may raise NetlinkError and OSError as well, where it is the kernel that r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import Change, Forwarding, ForwardingTable, NodeFacts, ServicePortName
@@ -59,6 +59,14 @@ class NoSlots:
 
     def settle(self, name: ServicePortName, forwarding: Forwarding) -> Forwarding:
         return forwarding
+
+
+@runtime_checkable
+class CountsElements(Protocol):
+    """A proxier that knows, without asking the kernel, how much it has there."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """By set, chain or table: what the mode calls its parts."""
 
 
 class Proxier(Protocol):

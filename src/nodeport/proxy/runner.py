@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
+from nodeport.api.meta import JsonObject, NamespacedName, labels
 from nodeport.client.informer import Change as ObjectChange
 from nodeport.client.informer import Informer
 from nodeport.forwarding.table import Family, ForwardingTable, NodeFacts
@@ -24,15 +23,20 @@ from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import audit
 from nodeport.proxy.conntrack import ConntrackCleaner
-from nodeport.proxy.health import Health, serve_health
+from nodeport.proxy.health import FamilyHealth, Health, health_handler, is_eligible
+from nodeport.proxy.http import listen, serve
 from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
+from nodeport.proxy.observer import Observer, Unobserved
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
+from nodeport.proxy.proxier import CountsElements, Discrepancy, Proxier
+from nodeport.proxy.servicehealth import ServiceHealth, Warn, wanted_server
 from nodeport.proxy.switch import remove_others, warn_of_kube_proxy
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
-_PATIENCE: Final = timedelta(seconds=60)
+_HEALTH_RETRY: Final = 5.0
+"""Seconds after which an address that could not be bound is tried again."""
 _log = get_logger(__name__)
 
 
@@ -40,8 +44,8 @@ class ProxyRunner:
     """Programs the network namespace ``netns`` (``None``: the current one) for the node ``node_name``.
 
     The informers may be shared with other runners; somebody else runs them. ``nodes`` must at least follow the node
-    itself. ``run`` returns only when cancelled, leaves the kernel's part in place (traffic goes on), and may be run
-    again.
+    itself. ``warn`` is told what goes wrong with a Service. ``run`` returns only when cancelled, leaves the kernel's
+    part in place (traffic goes on), and may be run again.
     """
 
     def __init__(
@@ -54,16 +58,25 @@ class ProxyRunner:
         netns: Path | None,
         options: ProxyOptions,
         clock: Clock,
+        service_cidrs: Informer | None = None,
+        observer: Observer | None = None,
+        warn: Warn = lambda service, reason, message: None,
     ) -> None:
-        self._caches = Caches(NamespacedName("", node_name), services, slices, nodes)
+        self._caches = Caches(NamespacedName("", node_name), services, slices, nodes, service_cidrs)
+        self._observer = observer or Unobserved()
         self._netns = netns
         self._options = options
         self._clock = clock
         self._programmers = {
-            family: Programmer(family, self._caches, options, clock)
+            family: Programmer(family, self._caches, options, clock, self._observer)
             for family in options.families
             if _kernel_knows(family)
         }
+        self._service_health = {
+            family: ServiceHealth(node_name, family, netns, lambda: self.health().healthy, warn, clock)
+            for family in self._programmers
+        }
+        self._proxiers: dict[Family, Proxier] = {}
         self._subscribed = False
 
     def table(self, family: Family) -> ForwardingTable:
@@ -78,8 +91,33 @@ class ProxyRunner:
         for programmer in self._programmers.values():
             await programmer.programmed.wait()
 
-    async def run(self) -> None:
+    def sizes(self) -> dict[Family, Mapping[str, int]]:
+        """How much of each kind the proxiers that count it have in the kernel."""
+        counted = {
+            family: proxier.sizes()
+            for family, proxier in self._proxiers.items()
+            if isinstance(proxier, CountsElements)
+        }
+        return {**counted}
+
+    async def verify(self) -> dict[Family, list[Discrepancy]]:
+        """Where the kernel is not what the caches want; reads only. Not while ``run`` runs."""
+        found: dict[Family, list[Discrepancy]] = {}
+        await self._wait_until_synced()
+        self._subscribe()
+        for family, programmer in self._programmers.items():
+            with open_proxier(self._options.mode, family, self._netns, self._options) as proxier:
+                programmer.start_over(proxier)
+                found[family] = proxier.verify(programmer.table, programmer.node)
+        return found
+
+    async def _wait_until_synced(self) -> None:
         caches = self._caches
+        for informer in (caches.services, caches.slices, caches.nodes, caches.service_cidrs):
+            if informer is not None:
+                await informer.wait_until_synced()
+
+    async def run(self) -> None:
         with ExitStack() as opened:
             cleaner = opened.enter_context(ConntrackCleaner(self._netns))
             proxiers = {
@@ -88,8 +126,8 @@ class ProxyRunner:
                 )
                 for family in self._programmers
             }
-            for informer in (caches.services, caches.slices, caches.nodes):
-                await informer.wait_until_synced()
+            self._proxiers = proxiers
+            await self._wait_until_synced()
             self._subscribe()
             compare = partial(audit, netns=self._netns, options=self._options)
             async with asyncio.TaskGroup() as tasks:
@@ -102,6 +140,9 @@ class ProxyRunner:
                         ports = LocalhostPorts(family, self._netns, programmer.table, self._clock, Random())
                         programmer.localhost = ports
                         tasks.create_task(ports.run(), name=f"proxy-localhost-{family}")
+                    servers = self._service_health[family]
+                    servers.set_networks(programmer.node.nodeport_networks)
+                    tasks.create_task(servers.run(), name=f"proxy-service-health-{family}")
                 tasks.create_task(self._remove_others(), name="proxy-switch")
                 if self._options.health is not None:
                     tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
@@ -114,19 +155,29 @@ class ProxyRunner:
         await asyncio.to_thread(warn_of_kube_proxy, self._netns)
 
     async def _serve_health(self, host: str, port: int) -> None:
-        try:
-            await serve_health(host, port, self._netns, self.health)
-        except OSError as error:
-            _log.error("cannot serve /healthz on %s:%d: %s", host, port, error)
+        handler = health_handler(self.health, self._observer.health_answered)
+        while True:
+            try:
+                listener = listen(host, port, self._netns)
+            except OSError as error:
+                if self._options.hard_fail:
+                    raise
+                _log.error("cannot serve /healthz on %s:%d: %s", host, port, error)
+                await self._clock.sleep(_HEALTH_RETRY)
+            else:
+                await serve([listener], handler)
 
     def health(self) -> Health:
         """What ``/healthz`` says: unhealthy while a change has waited too long for the kernel."""
-        programmers = self._programmers.values()
-        since = min((it.waiting_since for it in programmers if it.waiting_since is not None), default=None)
-        patient = since is None or self._clock.monotonic() - since < _PATIENCE.total_seconds()
+        patience, now = 2 * self._options.sync_period.total_seconds(), self._clock.monotonic()
+        families = {
+            family: FamilyHealth(
+                it.waiting_since is None or now - it.waiting_since < patience, it.last_updated
+            )
+            for family, it in self._programmers.items()
+        }
         node = self._caches.nodes.get(self._caches.node)
-        eligible = node is not None and not is_being_deleted(node)
-        return Health(patient, eligible, min(it.last_updated for it in programmers), self._clock.now())
+        return Health(families, is_eligible(node), self._clock.now())
 
     def _subscribe(self) -> None:
         if self._subscribed:
@@ -134,11 +185,18 @@ class ProxyRunner:
         self._subscribed = True
         with contextlib.suppress(ValueError):  # another runner on the same informer made it
             self._caches.slices.add_index(SLICE_INDEX, _service_names)
-        self._caches.services.subscribe(lambda change: self._mark([NamespacedName.of(change.object)]))
+        self._caches.services.subscribe(self._service_changed)
         self._caches.slices.subscribe(self._slice_changed)
         self._caches.nodes.subscribe(self._node_changed)
+        if self._caches.service_cidrs is not None:
+            self._caches.service_cidrs.subscribe(lambda _: self._facts_changed())
+
+    def _service_changed(self, change: ObjectChange) -> None:
+        self._observer.service_changed()
+        self._mark([NamespacedName.of(change.object)])
 
     def _slice_changed(self, change: ObjectChange) -> None:
+        self._observer.slice_changed(change.new)
         for item in (change.old, change.new):
             if item is not None:
                 namespace = item["metadata"].get("namespace") or ""
@@ -148,13 +206,27 @@ class ProxyRunner:
 
     def _node_changed(self, change: ObjectChange) -> None:
         if NamespacedName.of(change.object) == self._caches.node:
-            for programmer in self._programmers.values():
-                programmer.node_changed()
+            self._facts_changed()
+
+    def _facts_changed(self) -> None:
+        for family, programmer in self._programmers.items():
+            programmer.node_changed()
+            self._service_health[family].set_networks(programmer.facts().nodeport_networks)
 
     def _mark(self, services: Iterable[NamespacedName]) -> None:
         marked = list(services)
         for programmer in self._programmers.values():
             programmer.mark(marked)
+        for service in marked:
+            self._look_at_health(service)
+
+    def _look_at_health(self, service: NamespacedName) -> None:
+        current = self._caches.services.get(service)
+        asks = current is not None and (current.get("spec") or {}).get("healthCheckNodePort")
+        slices = self._caches.slices.by_index(SLICE_INDEX, str(service)) if asks else ()
+        for family, servers in self._service_health.items():
+            wanted = wanted_server(current, slices, self._caches.node.name, family) if asks else None
+            servers.set(service, wanted)
 
 
 def _kernel_knows(family: Family) -> bool:

@@ -27,13 +27,13 @@ _IGNORED, _OURS = Treatment.IGNORED, Treatment.OURS
 _JSON: Final = "this proxy always speaks JSON"
 _AT_ONCE: Final = "in nftables mode a change is committed at once, at any number of Services"
 _MARKS: Final = "this proxy sets no packet marks: masquerading is decided from the connection itself"
-_BY_ADDRESS: Final = "pods are told by their addresses: use ClusterCIDR or NodeCIDR"
 _FILE: Final = "A KubeProxyConfiguration file. All other flags are then ignored but for those that say so."
 _KUBECONFIG: Final = (
     "How to reach the API; read again when it or a file that it names changes.  [default: in-cluster]"
 )
 _HOSTNAME: Final = "The name of this node's Node object. Counts beside --config.  [default: the host name]"
 _BIND: Final = "The node's primary address in place of the Node object's. Nothing is bound to it."
+_LOCAL: Final = "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix"
 _SYNC: Final = "A change that waits for the kernel twice as long makes the proxy unhealthy"
 
 _HONOURED: Final = (
@@ -53,7 +53,9 @@ _HONOURED: Final = (
     ("show-hidden-metrics-for-version", TEXT, "showHiddenMetricsForVersion", "", "Checked; no metric is hidden."),
     ("proxy-mode", TEXT, "mode", "nftables", "nftables, iptables or ipvs."),
     ("nodeport-addresses", TEXTS, "nodePortAddresses", "", "Where NodePorts answer: CIDRs, or primary."),
-    ("detect-local-mode", TEXT, "detectLocalMode", "ClusterCIDR", "How to tell pods: ClusterCIDR or NodeCIDR."),
+    ("detect-local-mode", TEXT, "detectLocalMode", "ClusterCIDR", f"How to tell pods: {_LOCAL}."),
+    ("pod-bridge-interface", TEXT, "detectLocal.bridgeInterface", "", "The bridge of the pods, for BridgeInterface."),
+    ("pod-interface-name-prefix", TEXT, "detectLocal.interfaceNamePrefix", "", "For InterfaceNamePrefix."),
     ("cluster-cidr", TEXT, "clusterCIDR", "", "The addresses of the cluster's pods; a pair for dual-stack."),
     ("masquerade-all", BOOL, "section.masqueradeAll", "false", "Masquerade all traffic to ClusterIPs."),
     ("oom-score-adj", INT, "oomScoreAdj", "-999", "This process' score for the out-of-memory killer."),
@@ -88,10 +90,6 @@ _UNHEEDED: Final = (
     )),
     ("/debug/pprof is the Go runtime's", (("profiling", BOOL, "enableProfiling", "false"),)),
     ("there are no feature gates: what is there is on", (("feature-gates", GATES, "featureGates", ""),)),
-    (_BY_ADDRESS, (
-        ("pod-bridge-interface", TEXT, "detectLocal.bridgeInterface", ""),
-        ("pod-interface-name-prefix", TEXT, "detectLocal.interfaceNamePrefix", ""),
-    )),
     ("watches resume, and lists are compared when there is doubt; nothing is read again by the clock", (
         ("config-sync-period", DURATION, "configSyncPeriod", "15m0s"),
     )),
@@ -125,7 +123,6 @@ _OWN: Final = (
 _NOTES: Final = {
     "proxy-mode": "kube-proxy's default is iptables",
     "nodeport-addresses": "unset: primary in nftables mode, all local addresses in the others, as in kube-proxy",
-    "detect-local-mode": f"BridgeInterface and InterfaceNamePrefix are refused: {_BY_ADDRESS}",
     "iptables-min-sync-period": f"counts in iptables mode: {_AT_ONCE}",
 }
 _BESIDE_FILE: Final = frozenset((

@@ -7,7 +7,7 @@ else committed anything in this namespace: the kernel counts commits, we count o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -184,6 +184,10 @@ class NftablesProxier:
                 transaction.old_chains.append(name)
             else:
                 transaction.new_chains.append(size_chain(self._words, lookup, size, timeout))
+
+    def sizes(self) -> Mapping[str, int]:
+        """The elements of each set."""
+        return self._counts
 
     def is_undisturbed(self) -> bool:
         """Whether only we have committed anything since the last look: one small request."""

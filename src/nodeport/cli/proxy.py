@@ -1,0 +1,226 @@
+"""``nodeport proxy``: the service proxy of one node of any cluster, in place of kube-proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodeport import KUBERNETES_VERSION, __version__
+from nodeport.api.kubeproxy.defaults import for_this_proxy, with_defaults
+from nodeport.api.kubeproxy.flags import Flag, apply_flags, with_old_ports
+from nodeport.api.kubeproxy.flagtable import BY_NAME, FLAGS, unheeded
+from nodeport.api.kubeproxy.forms import BOOL
+from nodeport.api.kubeproxy.text import ConfigurationError, read, write
+from nodeport.api.kubeproxy.types import KubeProxyConfiguration
+from nodeport.api.kubeproxy.validation import aggregate, validate
+from nodeport.cli.errors import UserError
+from nodeport.cli.pflag import PflagGroup
+
+if TYPE_CHECKING:
+    from nodeport.proxy.server import ProxyServer
+    from nodeport.proxy.settings import ProxySettings
+
+_EPILOG = "Logs go to standard error. Rules stay when the proxy ends, and are taken over by the next one."
+
+
+class _FlagType(click.ParamType[Any]):
+    """A flag's text, read by its own form."""
+
+    def __init__(self, flag: Flag) -> None:
+        self._flag = flag
+        self.name = flag.form.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._flag.form.read(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise UserError(f'invalid argument "{value}" for "--{self._flag.name}" flag: {error}') from error
+
+
+class _ProxyGroup(PflagGroup):
+    booleans = frozenset(flag.name for flag in FLAGS if flag.form is BOOL) | {"version"}
+
+
+def _options() -> list[click.Parameter]:
+    made: list[click.Parameter] = []
+    for flag in FLAGS:
+        text = f"{flag.help}  [default: {flag.default}]" if flag.default else flag.help
+        made.append(click.Option([f"--{flag.name}"], type=_FlagType(flag), metavar=flag.form.name, help=text))
+    return made
+
+
+@click.group(
+    cls=_ProxyGroup, invoke_without_command=True, params=_options(), epilog=_EPILOG,
+    short_help="Run the service proxy of one node of any cluster, in place of kube-proxy.",
+)  # fmt: skip
+@click.option("--version", metavar="BOOLEAN", help="Print the version and exit.")
+@click.pass_context
+def command(ctx: click.Context, /, version: str | None, **options: Any) -> None:
+    """Run the service proxy of one node of any Kubernetes cluster, with kube-proxy's flags, file, ports and metrics.
+
+    The API is found by --kubeconfig, by --master, or as pods find it. What each flag does here, and what it does not,
+    is in the reference of the proxy's flags.
+    """
+    if version and version != "false":
+        click.echo(f"Kubernetes {KUBERNETES_VERSION} (nodeport {__version__})")
+        ctx.exit()
+    given = {BY_NAME[name.replace("_", "-")]: value for name, value in options.items() if value is not None}
+    ctx.obj = given
+    if ctx.invoked_subcommand is None:
+        _run(given)
+
+
+@command.command("verify", short_help="Say where the kernel is not what the cluster wants.")
+@click.pass_obj
+def verify(given: dict[Flag, Any]) -> None:
+    """Compare this node's kernel with what the cluster wants of it now, and change nothing.
+
+    Prints one line for each difference and ends with 1 if there is any. Flags stand before the word verify.
+    """
+    server = _server(_settings(given, configured(given)), None)
+    found = asyncio.run(_or_sentence(server.verify()))
+    for family, discrepancies in found.items():
+        for it in discrepancies:
+            click.echo(f"IPv{int(family)}: {it}")
+    if any(found.values()):
+        raise SystemExit(1)
+    click.echo("the kernel is what the cluster wants")
+
+
+def configured(given: dict[Flag, Any]) -> KubeProxyConfiguration:
+    """The configuration that file and flags make, valid and complete. Says what has no effect."""
+    path = given.get(BY_NAME["config"], "")
+    config = _from_file(Path(path)) if path else with_defaults(KubeProxyConfiguration())
+    config = apply_flags(config, given, beside_file=bool(path))
+    if not path:
+        ports = (given.get(BY_NAME[name]) for name in ("healthz-port", "metrics-port"))
+        config = with_old_ports(config, *ports)
+    minor = int(KUBERNETES_VERSION.split(".")[1])
+    if errors := validate(config, minor=minor):
+        raise UserError(f"failed validate: {aggregate(errors)}")
+    for warning in unheeded(config, given):
+        click.echo(f"warning: {warning}", err=True)
+    return for_this_proxy(config)
+
+
+def _from_file(path: Path) -> KubeProxyConfiguration:
+    try:
+        found = read(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"failed complete: open {path}: {error.strerror}") from error
+    except ConfigurationError as error:
+        raise UserError(f"failed complete: {path}: {error}") from error
+    if found.complaints:
+        problems = ", ".join(found.complaints)
+        click.echo(
+            f"warning: {path}: using lenient decoding as strict decoding failed: strict decoding error: {problems}",
+            err=True,
+        )
+    return with_defaults(found.config)
+
+
+def _run(given: dict[Flag, Any]) -> None:
+    config = configured(given)
+    if target := given.get(BY_NAME["write-config-to"]):
+        _write(Path(target), config)
+        return
+    if given.get(BY_NAME["cleanup"]):
+        _clean_up(given)
+        return
+    if given.get(BY_NAME["init-only"]):
+        _initialize(_settings(given, config))
+        return
+    from nodeport.cli.daemons import until_terminated
+    from nodeport.kit.logs import configure
+
+    configure("DEBUG" if config.logging.verbosity >= 4 else "INFO", json=config.logging.format == "json")
+    path = given.get(BY_NAME["config"], "")
+    server = _server(_settings(given, config), Path(path) if path else None)
+    asyncio.run(until_terminated(lambda: _or_sentence(server.run())))
+
+
+def _write(target: Path, config: KubeProxyConfiguration) -> None:
+    try:
+        target.write_text(write(config))
+    except OSError as error:
+        raise UserError(f"open {target}: {error.strerror}") from error
+
+
+def _settings(given: dict[Flag, Any], config: KubeProxyConfiguration) -> ProxySettings:
+    from nodeport.proxy.settings import ProxySettings
+
+    netns = given.get(BY_NAME["network-namespace"])
+    if netns and not Path(netns).exists():
+        raise UserError(f"--network-namespace: {netns} does not exist")
+    name = config.hostnameOverride or socket.gethostname().strip().lower()
+    return ProxySettings(
+        config=config,
+        node_name=name,
+        master=given.get(BY_NAME["master"], ""),
+        netns=Path(netns) if netns else None,
+        keep_client_address=given.get(BY_NAME["keep-client-address"], True),
+        service_counters=given.get(BY_NAME["service-counters"], False),
+    )
+
+
+def _server(settings: ProxySettings, watched: Path | None) -> ProxyServer:
+    from nodeport.client.incluster import NotInCluster
+    from nodeport.client.kubeconfig import KubeconfigError
+    from nodeport.kit.clock import SystemClock
+    from nodeport.proxy.server import ProxyServer
+    from nodeport.proxy.settings import connection_loader
+
+    try:
+        return ProxyServer(settings, connection_loader(settings, os.environ), SystemClock(), watched)
+    except (KubeconfigError, NotInCluster, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+async def _or_sentence(work: Any) -> Any:
+    """What ends the proxy on purpose becomes one line and exit code 1; a bug keeps its traceback."""
+    from nodeport.netlink.codec import NetlinkError
+    from nodeport.proxy.proxier import ProxierError
+    from nodeport.proxy.server import ProxyError
+
+    try:
+        return await work
+    except (ProxyError, ProxierError, NetlinkError, OSError) as error:
+        raise UserError(str(error)) from error
+    except BaseExceptionGroup as group:
+        known = group.subgroup((ProxyError, ProxierError, NetlinkError, OSError))
+        if known is None or group.split((ProxyError, ProxierError, NetlinkError, OSError))[1] is not None:
+            raise
+        raise UserError("; ".join(dict.fromkeys(map(str, _leaves(known))))) from group
+
+
+def _leaves(group: BaseException) -> list[BaseException]:
+    if not isinstance(group, BaseExceptionGroup):
+        return [group]
+    return [leaf for error in group.exceptions for leaf in _leaves(error)]
+
+
+def _initialize(settings: ProxySettings) -> None:
+    """What needs full root privileges; afterwards CAP_NET_ADMIN will do."""
+    from nodeport.proxy import conntracksettings
+
+    wanted = conntracksettings.settings(settings.config.conntrack, os.cpu_count() or 1)
+    if problems := conntracksettings.apply(wanted, settings.netns):
+        raise UserError("; ".join(problems))
+
+
+def _clean_up(given: dict[Flag, Any]) -> None:
+    """Takes away what any mode left, in both families."""
+    from nodeport.netlink.codec import NetlinkError
+    from nodeport.proxy.cleanup import remove_all
+    from nodeport.proxy.proxier import ProxierError
+
+    netns = given.get(BY_NAME["network-namespace"])
+    try:
+        remove_all(Path(netns) if netns else None)
+    except (NetlinkError, ProxierError, OSError) as error:
+        raise UserError(f"cannot remove the rules: {error}") from error

@@ -1,0 +1,142 @@
+"""The small HTTP server behind the proxy's ports: one request a connection, few bytes, little patience.
+
+Health checks and scrapes come from anywhere, so nobody may hold a connection for long or send much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import inspect
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from nodeport.netlink.namespace import open_in
+
+_HEAD_LIMIT: Final = 8192
+_BODY_LIMIT: Final = 65536
+_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 30.0
+_CONNECTIONS: Final = 256
+_WORTH_PACKING: Final = 1024
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``path`` without the query; header names in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
+
+
+Handler = Callable[[Request], Response | Awaitable[Response]]
+NOT_FOUND: Final = Response(HTTPStatus.NOT_FOUND, b"404 page not found\n")
+"""As Go's mux says it."""
+_BAD: Final = Response(HTTPStatus.BAD_REQUEST, b"400 Bad Request")
+
+
+def listen(host: str, port: int, netns: Path | None) -> socket.socket:
+    """A listening socket in ``netns``; ``::`` takes IPv4 as well. Raises OSError."""
+    is_ipv6 = ":" in host
+    return open_in(
+        netns,
+        lambda: socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        ),
+    )
+
+
+async def serve(listeners: Sequence[socket.socket], handler: Handler) -> None:
+    """Serves until cancelled, and then closes ``listeners``. Errors of ``handler`` end its connection only."""
+    serving = _Serving(handler)
+    servers = [
+        await asyncio.start_server(serving.connected, sock=listener, limit=_HEAD_LIMIT)
+        for listener in listeners
+    ]
+    try:
+        await asyncio.gather(*(server.serve_forever() for server in servers))
+    finally:
+        for server in servers:
+            server.close()
+
+
+class _Serving:
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._open = 0
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            if self._open <= _CONNECTIONS:
+                await self._converse(reader, writer)
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_SECONDS):
+            request = parse(await reader.readuntil(b"\r\n\r\n"))
+            await _drain_body(reader, request)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answer = _BAD if request is None else self._handler(request)
+            response = await answer if inspect.isawaitable(answer) else answer
+            writer.write(render(request, response))
+            await writer.drain()
+
+
+async def _drain_body(reader: asyncio.StreamReader, request: Request | None) -> None:
+    """Unread bytes would turn the end of the connection into a reset, which can overtake the answer."""
+    length = request.headers.get("content-length", "") if request else ""
+    if length.isdecimal() and len(length) < 9:
+        remaining = min(int(length), _BODY_LIMIT)
+        while remaining and (chunk := await reader.read(remaining)):
+            remaining -= len(chunk)
+
+
+def parse(head: bytes) -> Request | None:
+    """``None`` for what is no HTTP/1 request."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
+        return None
+    path, _, query = words[1].partition("?")
+    pairs = (line.partition(":") for line in lines if line)
+    return Request(words[0], path, query, {name.strip().lower(): value.strip() for name, _, value in pairs})
+
+
+def render(request: Request | None, response: Response) -> bytes:
+    """The whole answer; packed for those who take it so."""
+    body, headers = response.body, list(response.headers)
+    accepted = request.headers.get("accept-encoding", "") if request else ""
+    if "gzip" in accepted and len(body) >= _WORTH_PACKING:
+        body = gzip.compress(body, compresslevel=1)
+        headers.append(("Content-Encoding", "gzip"))
+    lines = [
+        f"HTTP/1.1 {response.status.value} {response.status.phrase}",
+        f"Content-Type: {response.content_type}",
+        *(f"{name}: {value}" for name, value in headers),
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+    return head if request is not None and request.method == "HEAD" else head + body

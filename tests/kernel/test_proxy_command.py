@@ -1,0 +1,389 @@
+"""``nodeport proxy`` for real: its flags, ports, events and life, against our API server and the real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from kernel import scenario
+from kernel.packets import Policy, Situation
+from kernel.proxycommand import NODE, ProxyCommand
+from kernel.topology import CLIENT, NODES, EchoPods, Topology, ask, topology
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    ENDPOINT_SLICES,
+    EVENTS,
+    NAMESPACES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)  # fmt: skip
+from nodeport.api.resources import NODES as NODE_RESOURCE
+from nodeport.client.rest import RestClient
+from nodeport.netlink.namespace import open_in
+from nodeport.store.memory import MemoryStore
+from nodeport.testing.apiserver import RunningApiServer, running_apiserver
+from nodeport.testing.controlplane import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
+HEALTH_PORT = 32100
+IN_CLUSTER = """
+set -e
+mount --make-rprivate /
+mkdir -p "$WORK/run"
+mount --rbind /run "$WORK/run"
+mount -t tmpfs tmpfs /run
+mkdir -p /run/netns /run/secrets/kubernetes.io/serviceaccount
+mount --rbind "$WORK/run/netns" /run/netns
+mount --bind "$WORK/account" /run/secrets/kubernetes.io/serviceaccount
+exec "$@"
+"""
+"""A pod's view: the ServiceAccount's files where the kubelet mounts them, in a mount namespace of its own."""
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Topology]:
+    with topology() as built:
+        pods = EchoPods(built)
+        try:
+            yield built
+        finally:
+            pods.close()
+
+
+@dataclass
+class Site:
+    server: RunningApiServer
+    client: RestClient
+    made: Topology
+    work: Path
+
+    def command(self, *flags: str, **options: Any) -> ProxyCommand:
+        return ProxyCommand(self.made.namespace(NODE), self.work / "proxy.log", flags, **options)
+
+    def with_kubeconfig(self, *flags: str) -> ProxyCommand:
+        path = self.server.write_kubeconfig(self.work / "kubeconfig")
+        return self.command(f"--kubeconfig={path}", *flags)
+
+    async def serve(self, item: JsonObject, pods: dict[str, dict[str, bool]]) -> JsonObject:
+        created = await self.client.create(SERVICES, item)
+        for slice_ in scenario.slices(item, pods):
+            await self.client.create(ENDPOINT_SLICES, slice_)
+        return created
+
+    async def is_served(self, port: int) -> bool:
+        sender = self.made.namespace("client")
+        return (
+            await asyncio.to_thread(ask, sender, socket.SOCK_STREAM, NODES[NODE], port, 2.0)
+            == f"local {CLIENT}"
+        )
+
+    async def events(self, reason: str) -> list[JsonObject]:
+        listed = await self.client.list(EVENTS)
+        return [event for event in listed["items"] if event["reason"] == reason]
+
+    def ruleset(self) -> str:
+        return self.made.nft(NODE, "list", "ruleset")
+
+
+@contextlib.asynccontextmanager
+async def site_of(
+    made: Topology, work: Path, store: MemoryStore, *, fresh: bool = True
+) -> AsyncIterator[Site]:
+    async with (
+        running_apiserver(store) as server,
+        RestClient(server.admin_config, user_agent="test") as client,
+    ):
+        if fresh:
+            await client.create(NAMESPACES, {"metadata": {"name": scenario.NAMESPACE}})
+            node = await client.create(
+                NODE_RESOURCE, {key: scenario.NODE[key] for key in ("metadata", "spec")}
+            )
+            await client.update(
+                NODE_RESOURCE, {**node, "status": scenario.NODE["status"]}, subresource="status"
+            )
+        yield Site(server, client, made, work)
+
+
+@pytest_asyncio.fixture
+async def site(made: Topology, tmp_path: Path) -> AsyncIterator[Site]:
+    async with site_of(made, tmp_path, MemoryStore()) as built:
+        yield built
+    subprocess.run(["ip", "netns", "exec", made.namespace(NODE).name, "nft", "flush", "ruleset"], check=True)
+
+
+def a_service(policy: Policy = Policy.CLUSTER) -> JsonObject:
+    return scenario.without_external(scenario.service(policy, Situation.BOTH))
+
+
+def a_load_balancer() -> JsonObject:
+    item = a_service(Policy.LOCAL)
+    return {**item, "spec": {**item["spec"], "type": "LoadBalancer", "healthCheckNodePort": HEALTH_PORT}}
+
+
+def port_of(item: JsonObject) -> int:
+    return int(item["spec"]["ports"][0]["nodePort"])
+
+
+async def test_every_endpoint_answers_as_kube_proxys(site: Site) -> None:
+    proxy = site.with_kubeconfig("--nodeport-addresses=primary", "--cluster-cidr=10.244.0.0/16", "--v=4")
+    async with proxy.running():
+        healthz, livez = proxy.ask(10256, "/healthz"), proxy.ask(10256, "/livez")
+        assert (healthz.status, livez.status) == (200, 200)
+        assert list(healthz.json) == ["lastUpdated", "currentTime", "nodeEligible", "healthy", "status"]
+        assert list(livez.json) == ["lastUpdated", "currentTime", "healthy", "status"]
+        assert healthz.json["nodeEligible"] is True
+        assert healthz.headers["X-Content-Type-Options"] == "nosniff"
+        assert healthz.headers["Content-Type"] == "application/json"
+        assert proxy.ask(10249, "/proxyMode").body == b"nftables"
+        assert proxy.ask(10249, "/healthz").body == b"ok"
+        shown = proxy.ask(10249, "/configz").json["kubeproxy.config.k8s.io"]
+        assert (shown["Mode"], shown["NodePortAddresses"]) == ("nftables", ["primary"])
+        assert proxy.ask(10249, "/nothing").status == 404
+        packed = proxy.ask(10249, "/metrics", Accept_Encoding="gzip")
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert len(packed.body) < len(proxy.ask(10249, "/metrics").body) / 4
+        for address in (str(NODES[NODE]), "127.0.0.1"):
+            assert proxy.ask(10256, "/healthz", host=address, method="POST").status == 200
+        with pytest.raises(OSError, match="refused"):
+            proxy.ask(10249, "/metrics", host=str(NODES[NODE]))
+
+
+async def test_metrics_count_what_happened_under_kube_proxys_names(site: Site) -> None:
+    proxy = site.with_kubeconfig("--detect-local-mode=NodeCIDR")
+    async with proxy.running():
+        before = samples(proxy)
+        await site.serve(a_service(Policy.LOCAL), {"remote": READY})
+
+        def programmed() -> bool:
+            found = samples(proxy)
+            name = 'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"}'
+            return found[name] == 2
+
+        await proxy.until(programmed, "both ports of the Service have nowhere to go on this node")
+        after = samples(proxy)
+        assert (
+            after["kubeproxy_sync_proxy_rules_service_changes_total"]
+            > before["kubeproxy_sync_proxy_rules_service_changes_total"]
+        )
+        assert after["kubeproxy_sync_proxy_rules_endpoint_changes_total"] == 1
+        assert after["kubeproxy_sync_proxy_rules_endpoint_changes_pending"] == 0
+        count = 'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
+        assert after[count] > before[count]
+        assert after['nodeport_proxy_commit_duration_seconds_count{ip_family="IPv4"}'] >= 1
+        assert after['nodeport_proxy_service_ports{ip_family="IPv4"}'] == 3  # and default/kubernetes
+        assert after['kubeproxy_proxy_healthz_total{code="200"}'] >= 1
+        assert any(name.startswith("nodeport_proxy_elements{") and value for name, value in after.items())
+        assert any(
+            name.startswith('rest_client_requests_total{code="200",host="127.0.0.1:') for name in after
+        )
+        for name in (
+            "process_resident_memory_bytes",
+            "process_cpu_seconds_total",
+            "process_start_time_seconds",
+        ):
+            assert after[name] > 0
+        assert not [name for name in after if name.endswith("_created")]
+
+
+def samples(proxy: ProxyCommand) -> dict[str, float]:
+    lines = proxy.ask(10249, "/metrics").body.decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
+async def test_a_node_that_is_leaving_is_not_healthy_but_alive(site: Site) -> None:
+    proxy = site.with_kubeconfig()
+    async with proxy.running():
+        taint = {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule", "value": "1"}
+        await site.client.patch(NODE_RESOURCE, NODE, {"spec": {"taints": [taint]}})
+        await proxy.until(lambda: proxy.ask(10256, "/healthz").status == 503, "load balancers are sent away")
+        answer = proxy.ask(10256, "/healthz")
+        assert (answer.json["nodeEligible"], answer.json["healthy"]) == (False, True)
+        assert proxy.ask(10256, "/livez").status == 200
+        await site.client.patch(NODE_RESOURCE, NODE, {"spec": {"taints": None}})
+        await proxy.until(lambda: proxy.ask(10256, "/healthz").status == 200, "the node stays")
+
+
+async def test_rules_outlive_the_proxy_and_the_next_one_changes_nothing(site: Site) -> None:
+    proxy = site.with_kubeconfig()
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+        kept = site.ruleset()
+        assert proxy.stop() == 0
+    assert site.ruleset() == kept
+    assert await site.is_served(port_of(item))
+    proxy.start()
+    await proxy.until_healthy()
+    assert site.ruleset() == kept
+    proxy.stop(signal.SIGKILL)
+    assert await site.is_served(port_of(item))
+    async with proxy.running():
+        assert site.ruleset() == kept
+
+
+async def test_verify_finds_what_is_missing_and_cleanup_leaves_nothing(site: Site) -> None:
+    proxy = site.with_kubeconfig()
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+    good = await asyncio.to_thread(proxy.run, "verify")
+    assert (good.returncode, good.stdout) == (0, "the kernel is what the cluster wants\n"), good.stderr
+    site.made.nft(NODE, "flush", "map", "ip", "nodeport", "nodeports")
+    bad = await asyncio.to_thread(proxy.run, "verify")
+    assert bad.returncode == 1
+    assert "IPv4: " in bad.stdout, bad.stderr
+    assert "nodeport" in site.ruleset()
+    cleaned = await asyncio.to_thread(proxy.run, "--cleanup")
+    assert (cleaned.returncode, cleaned.stderr) == (0, "")
+    assert site.ruleset() == ""
+
+
+async def test_load_balancers_are_told_how_many_endpoints_this_node_has(site: Site) -> None:
+    proxy = site.with_kubeconfig()
+    async with proxy.running():
+        item = await site.serve(a_load_balancer(), {"local": READY, "other": READY, "remote": READY})
+        name = item["metadata"]["name"]
+        address = str(NODES[NODE])
+        await proxy.until(
+            lambda: proxy.ask(HEALTH_PORT, "/any/path", host=address).status == 200, "the server is open"
+        )
+        answer = proxy.ask(HEALTH_PORT, "/", host=address)
+        assert answer.headers["X-Load-Balancing-Endpoint-Weight"] == "2"
+        assert answer.body.decode() == (
+            f'{{\n\t"service": {{\n\t\t"namespace": "{scenario.NAMESPACE}",\n\t\t"name": "{name}"\n\t}},\n'
+            '\t"localEndpoints": 2,\n\t"serviceProxyHealthy": true\n}'
+        )
+        with pytest.raises(OSError, match="refused"):
+            proxy.ask(HEALTH_PORT, "/")  # NodePorts are for the primary address alone, and so is this
+        for pod in ("local", "other"):
+            await site.client.delete(ENDPOINT_SLICES, f"{name}-{pod}", scenario.NAMESPACE)
+        await proxy.until(
+            lambda: proxy.ask(HEALTH_PORT, "/", host=address).status == 503, "nothing is local any more"
+        )
+        await site.client.delete(SERVICES, name, scenario.NAMESPACE)
+        with pytest.raises(AssertionError, match="still open"):  # closed with its Service
+            await proxy.until(lambda: proxy.ask(HEALTH_PORT, "/", host=address) is None, "still open", 2)
+        with pytest.raises(OSError, match="refused"):
+            proxy.ask(HEALTH_PORT, "/", host=address)
+
+
+async def test_events_tell_the_start_and_a_port_in_use(site: Site) -> None:
+    taken = open_in(site.made.namespace(NODE), lambda: socket.create_server((str(NODES[NODE]), HEALTH_PORT)))
+    proxy = site.with_kubeconfig()
+    with taken:
+        async with proxy.running():
+            item = await site.serve(a_load_balancer(), {"local": READY})
+            (event,) = await eventually(lambda: site.events("FailedToStartServiceHealthcheck"), deadline=20)
+            assert event["type"] == "Warning"
+            assert event["involvedObject"]["uid"] == item["metadata"]["uid"]
+            assert re.search(
+                rf"failed to start healthcheck .* on port {HEALTH_PORT}: .*in use", event["message"]
+            )
+            (started,) = await site.events("Starting")
+            assert (started["involvedObject"]["kind"], started["involvedObject"]["uid"]) == ("Node", NODE)
+            assert started["source"]["component"] == "kube-proxy"
+
+
+async def test_hard_fail_ends_the_proxy_with_an_event(site: Site) -> None:
+    taken = open_in(site.made.namespace(NODE), lambda: socket.create_server(("127.0.0.1", 10256)))
+    proxy = site.with_kubeconfig("--bind-address-hard-fail", "--healthz-bind-address=127.0.0.1:10256")
+    with taken:
+        proxy.start()
+        await proxy.until(lambda: proxy.ended() is not None, "it gives up")
+    assert proxy.ended() == 1
+    assert "error: " in proxy.log.read_text()
+    assert await site.events("FailedToStartProxierHealthcheck")
+
+
+async def test_service_networks_come_from_the_cluster(site: Site) -> None:
+    """An address of no Service within the ServiceCIDR is refused at once, without a flag that says what that is."""
+    proxy = site.with_kubeconfig()
+    async with proxy.running():
+        await proxy.until(lambda: "10.96.0.0/16" in site.ruleset(), "the range is in the rules")
+
+
+async def test_a_changed_kubeconfig_leads_to_the_new_server(made: Topology, tmp_path: Path) -> None:
+    """The old server is gone, and with it its authority: only the file says where to go on."""
+    store = MemoryStore()
+    async with site_of(made, tmp_path, store) as first:
+        proxy = first.with_kubeconfig()
+        proxy.start()
+        await proxy.until_healthy()
+    try:
+        async with site_of(made, tmp_path, store, fresh=False) as second:
+            second.with_kubeconfig()  # writes the file
+            item = await second.serve(a_service(), {"local": READY})
+            await eventually(lambda: second.is_served(port_of(item)), deadline=30)
+    finally:
+        proxy.stop()
+        made.nft(NODE, "flush", "ruleset")
+
+
+async def test_in_a_pod_the_mounted_account_is_enough(site: Site) -> None:
+    """With the manifest's own rights, and nothing but the environment and the mount."""
+    manifest = list(yaml.safe_load_all((ROOT / "deploy" / "nodeport-proxy.yaml").read_text()))
+    for resource, kind in (
+        (SERVICE_ACCOUNTS, "ServiceAccount"),
+        (CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding"),
+    ):
+        (item,) = (found for found in manifest if found["kind"] == kind)
+        await site.client.create(resource, item)
+    account = site.work / "account"
+    account.mkdir()
+    asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {}}
+    granted = await site.client.create_subresource(
+        SERVICE_ACCOUNTS, "nodeport-proxy", "kube-system", "token", asked
+    )
+    (account / "token").write_text(granted["status"]["token"])
+    (account / "ca.crt").write_bytes(site.server.ca_pem)
+    (account / "namespace").write_text("kube-system")
+    host, _, port = site.server.url.removeprefix("https://").rpartition(":")
+    proxy = site.command(
+        wrapper=["unshare", "-m", "sh", "-c", IN_CLUSTER, "sh"],
+        environment={
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": port,
+            "WORK": str(site.work),
+        },
+    )
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+        assert await eventually(lambda: site.events("Starting"))
+    assert "orbidden" not in proxy.log.read_text()
+
+
+async def test_a_file_that_changes_ends_the_proxy_so_that_it_starts_with_the_new_one(site: Site) -> None:
+    config = site.work / "config.yaml"
+    kubeconfig = site.server.write_kubeconfig(site.work / "kubeconfig")
+    document = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "colour": "blue",
+        "clientConnection": {"kubeconfig": str(kubeconfig)}, "nodePortAddresses": ["172.31.0.0/16"],
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }  # fmt: skip
+    config.write_text(json.dumps(document))
+    proxy = site.command(f"--config={config}")
+    proxy.start()
+    await proxy.until_healthy()
+    assert 'unknown field "colour"' in proxy.log.read_text()
+    config.write_text(json.dumps({**document, "mode": "nftables"}))
+    await proxy.until(lambda: proxy.ended() is not None, "it ends")
+    assert proxy.ended() == 1
+    assert "configuration file was updated" in proxy.log.read_text()
