@@ -177,7 +177,7 @@ def _server(settings: ProxySettings, watched: Path | None) -> ProxyServer:
 
     try:
         return ProxyServer(settings, connection_loader(settings, os.environ), SystemClock(), watched)
-    except (KubeconfigError, NotInCluster, OSError) as error:
+    except (KubeconfigError, NotInCluster, ValueError, OSError) as error:
         raise UserError(str(error)) from error
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from nodeport.forwarding.table import Family
 from nodeport.proxy.modes import open_proxier
+from nodeport.proxy.nftables.counters import remove_counters
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import UnsupportedMode
 
 
 def remove_all(netns: Path | None) -> None:
     """Raises what a proxier may raise; what was removed before that stays removed."""
+    for family in Family:
+        remove_counters(family, netns)
     for mode in Mode:
         for family in Family:
             try:

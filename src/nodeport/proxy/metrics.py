@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api import meta
 from nodeport.api.meta import JsonObject
-from nodeport.forwarding.table import Change, Family, Forwarding, Verdict
+from nodeport.forwarding.table import Change, Family, Forwarding, ServicePortName, Verdict
 from nodeport.kit.clock import parse_rfc3339
 from nodeport.proxy.health import FAMILY_NAMES
 from nodeport.proxy.options import Mode
+from nodeport.proxy.proxier import Traffic
 
 TRIGGER_TIME: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,6 +36,23 @@ _POLICIES: Final = ("internal", "external")
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # kube-proxy has no ``_created`` series
 
 
+@dataclass(frozen=True, slots=True)
+class _FamilySeries:
+    """The series of one family, found once: to look up a label costs more than to count."""
+
+    duration: Histogram
+    full: Histogram
+    partial: Histogram
+    latency: Histogram
+    updated: Gauge
+    queued: Gauge
+    conntrack: Histogram
+    forgotten: Counter
+    failures: Counter
+    commit: Histogram
+    ports: Gauge
+
+
 class ProxyMetrics:
     """An ``Observer`` that counts. ``registry`` is its own: several proxies may live in one process."""
 
@@ -39,13 +61,16 @@ class ProxyMetrics:
         self._started = started
         self._triggers: dict[Family, list[datetime]] = {family: [] for family in families}
         self._no_local: dict[Family, Tally[str]] = {family: Tally() for family in self._triggers}
+        self._of: dict[Family, _FamilySeries] = {}
         self._make_sync()
         self._make_counts(mode)
         self._make_own()
         self._make_client()
+        self._traffic = _TrafficCollector()
+        self.registry.register(self._traffic)
         ProcessCollector(registry=self.registry)
         for family in self._triggers:
-            self._touch(family, mode)
+            self._touch(family)
 
     # --- making
 
@@ -154,18 +179,17 @@ class ProxyMetrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"{_SYNC}_{name}", text, labels, registry=self.registry)
 
-    def _touch(self, family: Family, mode: Mode) -> None:
+    def _touch(self, family: Family) -> None:
         """Series that are there from the start, at zero."""
         name = FAMILY_NAMES[family]
-        labelled: list[Counter | Gauge | Histogram] = [
-            self._duration, self._latency, self._conntrack, self._forgotten, self._failures, self._commit
-        ]  # fmt: skip
-        if mode is Mode.IPTABLES:
-            labelled += [self._full, self._partial]
+        self._of[family] = _FamilySeries(
+            self._duration.labels(name), self._full.labels(name), self._partial.labels(name),
+            self._latency.labels(name), self._updated.labels(name), self._queued.labels(name),
+            self._conntrack.labels(name), self._forgotten.labels(name), self._failures.labels(name),
+            self._commit.labels(name), self._ports.labels(name),
+        )  # fmt: skip
         if self._cleanup_failures is not None:
-            labelled.append(self._cleanup_failures)
-        for metric in labelled:
-            metric.labels(name)
+            self._cleanup_failures.labels(name)
         for policy in _POLICIES:
             self._no_local_endpoints.labels(name, policy).set(0)
 
@@ -195,7 +219,7 @@ class ProxyMetrics:
             self._triggers[family].append(moment)
 
     def queued(self, family: Family, now: datetime) -> None:
-        self._queued.labels(FAMILY_NAMES[family]).set(now.timestamp())
+        self._of[family].queued.set(now.timestamp())
 
     def settled(self, family: Family, change: Change) -> None:
         counts = self._no_local[family]
@@ -203,28 +227,28 @@ class ProxyMetrics:
             for policy in _without_local(forwarding):
                 counts[policy] += step
         if (change.old is None) != (change.new is None):
-            self._ports.labels(FAMILY_NAMES[family]).inc(1 if change.old is None else -1)
+            self._of[family].ports.inc(1 if change.old is None else -1)
 
     def committed(self, family: Family, seconds: float) -> None:
-        self._commit.labels(FAMILY_NAMES[family]).observe(seconds)
+        self._of[family].commit.observe(seconds)
 
     def programmed(self, family: Family, seconds: float, now: datetime, *, full: bool) -> None:
-        name = FAMILY_NAMES[family]
-        self._duration.labels(name).observe(seconds)
-        (self._full if full else self._partial).labels(name).observe(seconds)
-        self._updated.labels(name).set(now.timestamp())
+        series = self._of[family]
+        series.duration.observe(seconds)
+        (series.full if full else series.partial).observe(seconds)
+        series.updated.set(now.timestamp())
         triggers, self._triggers[family] = self._triggers[family], []
         for moment in triggers:
-            self._latency.labels(name).observe(max(0.0, (now - moment).total_seconds()))
+            series.latency.observe(max(0.0, (now - moment).total_seconds()))
         self._slices_pending.set(0)
         self._services_pending.set(0)
 
     def failed(self, family: Family) -> None:
-        self._failures.labels(FAMILY_NAMES[family]).inc()
+        self._of[family].failures.inc()
 
     def forgot(self, family: Family, seconds: float, entries: int) -> None:
-        self._conntrack.labels(FAMILY_NAMES[family]).observe(seconds)
-        self._forgotten.labels(FAMILY_NAMES[family]).inc(entries)
+        self._of[family].conntrack.observe(seconds)
+        self._of[family].forgotten.inc(entries)
 
     def health_answered(self, endpoint: str, status: int) -> None:
         self._answers[endpoint].labels(str(status)).inc()
@@ -241,12 +265,47 @@ class ProxyMetrics:
         for name, size in sizes.items():
             self._elements.labels(FAMILY_NAMES[family], name).set(size)
 
+    def set_traffic(self, traffic: Mapping[Family, Mapping[ServicePortName, Traffic]]) -> None:
+        """What was counted of each Service port, if anything was."""
+        self._traffic.found = traffic
+
     def render(self) -> bytes:
         """All of it as text. Slow enough for a thread: half a millisecond a hundred series."""
         for family, counts in self._no_local.items():
             for policy in _POLICIES:
                 self._no_local_endpoints.labels(FAMILY_NAMES[family], policy).set(counts[policy])
         return generate_latest(self.registry)
+
+
+class _TrafficCollector(Collector):
+    """The Services' packets and bytes as they were last read."""
+
+    def __init__(self) -> None:
+        self.found: Mapping[Family, Mapping[ServicePortName, Traffic]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        if not self.found:
+            return
+        labels = ("ip_family", "namespace", "service", "port", "protocol", "direction")
+        packets = CounterMetricFamily(
+            "nodeport_proxy_service_packets", "Packets to and from each Service port", labels=labels
+        )
+        sizes = CounterMetricFamily(
+            "nodeport_proxy_service_bytes",
+            "Bytes of the packets to and from each Service port",
+            labels=labels,
+        )
+        for family, counted in self.found.items():
+            for name, traffic in counted.items():
+                key = (
+                    FAMILY_NAMES[family], name.service.namespace, name.service.name, name.port, name.protocol.name
+                )  # fmt: skip
+                packets.add_metric((*key, "to"), traffic.packets_to)
+                packets.add_metric((*key, "from"), traffic.packets_from)
+                sizes.add_metric((*key, "to"), traffic.bytes_to)
+                sizes.add_metric((*key, "from"), traffic.bytes_from)
+        yield packets
+        yield sizes
 
 
 def _without_local(forwarding: Forwarding | None) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from nodeport.forwarding.table import Family
 from nodeport.proxy.iptables.proxier import open_iptables, remove_iptables
 from nodeport.proxy.ipvs.proxier import open_ipvs
+from nodeport.proxy.nftables.counters import counting
 from nodeport.proxy.nftables.proxier import open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier, UnsupportedMode
@@ -36,14 +37,18 @@ _REMOVERS: Final[Mapping[Mode, Remover]] = {
 """Modes that can do that without being opened."""
 
 
-def open_proxier(
-    mode: Mode, family: Family, netns: Path | None, options: ProxyOptions
-) -> AbstractContextManager[Proxier]:
+@contextlib.contextmanager
+def open_proxier(mode: Mode, family: Family, netns: Path | None, options: ProxyOptions) -> Iterator[Proxier]:
     """The proxier of a mode; leaving the ``with`` leaves the kernel as it is. Raises UnsupportedMode, OSError."""
     opener = _OPENERS.get(mode)
     if opener is None:
         raise UnsupportedMode(f"proxy mode {mode} is not available here; there are: {', '.join(_OPENERS)}")
-    return opener(family, netns, options)
+    with opener(family, netns, options) as proxier:
+        if not options.service_counters:
+            yield proxier
+            return
+        with counting(proxier, family, netns) as counted:
+            yield counted
 
 
 def remove_mode(mode: Mode, family: Family, netns: Path | None, options: ProxyOptions) -> None:

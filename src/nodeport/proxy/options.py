@@ -63,6 +63,7 @@ class ProxyOptions:
     podCIDRs tell where pods live, when nothing else does. ``sync_period``: a change that waits twice as long for the
     kernel makes the proxy unhealthy. ``min_sync_period``: the least time between two rounds of commits.
     ``hard_fail``: an address that cannot be bound ends the proxy.
+    ``service_counters``: count each Service's packets and bytes, at the price of a lookup a packet.
     """
 
     mode: Mode = Mode.NFTABLES
@@ -85,6 +86,7 @@ class ProxyOptions:
     sync_period: timedelta = timedelta(seconds=30)
     min_sync_period: timedelta = timedelta(0)
     hard_fail: bool = False
+    service_counters: bool = False
 
     @property
     def forwarding(self) -> ForwardingOptions:

@@ -69,6 +69,24 @@ class CountsElements(Protocol):
         """By set, chain or table: what the mode calls its parts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Of one Service port: what clients sent to it, and what it answered."""
+
+    packets_to: int = 0
+    bytes_to: int = 0
+    packets_from: int = 0
+    bytes_from: int = 0
+
+
+@runtime_checkable
+class CountsTraffic(Protocol):
+    """A proxier that counts packets and bytes."""
+
+    def traffic(self) -> Mapping[ServicePortName, Traffic]:
+        """Asks the kernel: a listing. Raises ``FAILURES``."""
+
+
 class Proxier(Protocol):
     """``resync`` first; then ``apply`` for every change. All methods are synchronous and raise ``FAILURES``."""
 

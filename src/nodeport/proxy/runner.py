@@ -18,10 +18,10 @@ from typing import Final
 from nodeport.api.meta import JsonObject, NamespacedName, labels
 from nodeport.client.informer import Change as ObjectChange
 from nodeport.client.informer import Informer
-from nodeport.forwarding.table import Family, ForwardingTable, NodeFacts
+from nodeport.forwarding.table import Family, ForwardingTable, NodeFacts, ServicePortName
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
-from nodeport.proxy.audit import audit
+from nodeport.proxy.audit import audit, verify_node
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.health import FamilyHealth, Health, health_handler, is_eligible
 from nodeport.proxy.http import listen, serve
@@ -30,7 +30,7 @@ from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.observer import Observer, Unobserved
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
-from nodeport.proxy.proxier import CountsElements, Discrepancy, Proxier
+from nodeport.proxy.proxier import FAILURES, CountsElements, CountsTraffic, Discrepancy, Proxier, Traffic
 from nodeport.proxy.servicehealth import ServiceHealth, Warn, wanted_server
 from nodeport.proxy.switch import remove_others, warn_of_kube_proxy
 
@@ -94,22 +94,34 @@ class ProxyRunner:
     def sizes(self) -> dict[Family, Mapping[str, int]]:
         """How much of each kind the proxiers that count it have in the kernel."""
         counted = {
-            family: proxier.sizes()
+            family: dict(proxier.sizes())
             for family, proxier in self._proxiers.items()
             if isinstance(proxier, CountsElements)
         }
         return {**counted}
 
-    async def verify(self) -> dict[Family, list[Discrepancy]]:
-        """Where the kernel is not what the caches want; reads only. Not while ``run`` runs."""
-        found: dict[Family, list[Discrepancy]] = {}
-        await self._wait_until_synced()
-        self._subscribe()
-        for family, programmer in self._programmers.items():
-            with open_proxier(self._options.mode, family, self._netns, self._options) as proxier:
-                programmer.start_over(proxier)
-                found[family] = proxier.verify(programmer.table, programmer.node)
+    def traffic(self) -> dict[Family, Mapping[ServicePortName, Traffic]]:
+        """What the proxiers that count it have counted of each Service port; a listing of the kernel's."""
+        found: dict[Family, Mapping[ServicePortName, Traffic]] = {}
+        for family, proxier in self._proxiers.items():
+            if isinstance(proxier, CountsTraffic):
+                try:
+                    found[family] = proxier.traffic()
+                except FAILURES as error:
+                    _log.warning("cannot read the counters of Services: %s", error)
         return found
+
+    async def verify(self) -> dict[Family, list[Discrepancy]]:
+        """Where the kernel is not what the caches want; reads only, whoever programs it."""
+        await self._wait_until_synced()
+        self._index_slices()
+        slices = self._caches.slices
+        given = [
+            (service, slices.by_index(SLICE_INDEX, str(NamespacedName.of(service))))
+            for service in self._caches.services.list()
+        ]
+        nodes = {family: programmer.facts() for family, programmer in self._programmers.items()}
+        return await asyncio.to_thread(verify_node, given, nodes, self._netns, self._options)
 
     async def _wait_until_synced(self) -> None:
         caches = self._caches
@@ -183,13 +195,16 @@ class ProxyRunner:
         if self._subscribed:
             return
         self._subscribed = True
-        with contextlib.suppress(ValueError):  # another runner on the same informer made it
-            self._caches.slices.add_index(SLICE_INDEX, _service_names)
+        self._index_slices()
         self._caches.services.subscribe(self._service_changed)
         self._caches.slices.subscribe(self._slice_changed)
         self._caches.nodes.subscribe(self._node_changed)
         if self._caches.service_cidrs is not None:
             self._caches.service_cidrs.subscribe(lambda _: self._facts_changed())
+
+    def _index_slices(self) -> None:
+        with contextlib.suppress(ValueError):  # another runner on the same informer made it
+            self._caches.slices.add_index(SLICE_INDEX, _service_names)
 
     def _service_changed(self, change: ObjectChange) -> None:
         self._observer.service_changed()

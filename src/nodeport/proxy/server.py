@@ -229,6 +229,7 @@ class ProxyServer:
     def _render(self, runner: ProxyRunner) -> bytes:
         for family, sizes in runner.sizes().items():
             self._metrics.set_sizes(family, sizes)
+        self._metrics.set_traffic(runner.traffic())
         return self._metrics.render()
 
     async def _watch_file(self) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from nodeport.api.ip import sloppy_ip
-from nodeport.api.kubeproxy.types import KubeProxyConfiguration
+from nodeport.api.kubeproxy.types import IPVS, KubeProxyConfiguration
 from nodeport.client import incluster, kubeconfig
 from nodeport.client.config import ClientConfig
 from nodeport.forwarding.table import Family, IPAddress
-from nodeport.proxy.options import Mode, ProxyOptions
+from nodeport.netlink.ipvs.messages import Timeouts
+from nodeport.proxy.options import IpvsOptions, Mode, ProxyOptions
 
 _IF_INET6: Final = Path("/proc/net/if_inet6")
 
@@ -57,12 +58,26 @@ def proxy_options(settings: ProxySettings) -> ProxyOptions:
         sync_period=config.section.syncPeriod,
         min_sync_period=timedelta(0) if mode is Mode.NFTABLES else config.section.minSyncPeriod,
         hard_fail=config.bindAddressHardFail,
+        service_counters=settings.service_counters,
+        ipvs=_ipvs_options(config.ipvs),
     )
 
 
 def supported_families() -> tuple[Family, ...]:
     """Both, unless the kernel was booted without IPv6."""
     return (Family.IPV4, Family.IPV6) if _IF_INET6.exists() else (Family.IPV4,)
+
+
+def _ipvs_options(wanted: IPVS) -> IpvsOptions:
+    """Timeouts that are not given stay what they are by default. Raises ValueError for an unknown scheduler."""
+    standard = IpvsOptions()
+    second = timedelta(seconds=1)
+    timeouts = Timeouts(
+        tcp=wanted.tcpTimeout // second or standard.timeouts.tcp,
+        tcp_fin=wanted.tcpFinTimeout // second or standard.timeouts.tcp_fin,
+        udp=wanted.udpTimeout // second or standard.timeouts.udp,
+    )
+    return IpvsOptions(scheduler=wanted.scheduler or standard.scheduler, timeouts=timeouts)
 
 
 def host_port(address: str) -> tuple[str, int] | None:

@@ -72,9 +72,7 @@ _HONOURED: Final = (
     ("ipvs-sync-period", DURATION, "section.syncPeriod", "30s", f"{_SYNC}, in ipvs mode."),
     ("ipvs-min-sync-period", DURATION, "section.minSyncPeriod", "0s", "The same in ipvs mode."),
     ("ipvs-scheduler", TEXT, "ipvs.scheduler", "", "The scheduler of ipvs mode.  [default: rr]"),
-    ("ipvs-exclude-cidrs", TEXTS, "ipvs.excludeCIDRs", "", "Virtual servers that ipvs mode leaves alone."),
-    ("ipvs-strict-arp", BOOL, "ipvs.strictARP", "false", "Set arp_ignore to 1 and arp_announce to 2."),
-    ("ipvs-tcp-timeout", DURATION, "ipvs.tcpTimeout", "0s", "Of idle TCP connections; 0: leave it."),
+    ("ipvs-tcp-timeout", DURATION, "ipvs.tcpTimeout", "0s", "Of idle TCP connections; 0: a day."),
     ("ipvs-tcpfin-timeout", DURATION, "ipvs.tcpFinTimeout", "0s", "Of TCP connections after a FIN; 0: leave it."),
     ("ipvs-udp-timeout", DURATION, "ipvs.udpTimeout", "0s", "Of UDP packets; 0: leave it."),
     ("v", INT, "logging.verbosity", "0", "Verbosity: 4 and above tell every commit. Counts beside --config."),
@@ -92,6 +90,12 @@ _UNHEEDED: Final = (
     ("there are no feature gates: what is there is on", (("feature-gates", GATES, "featureGates", ""),)),
     ("watches resume, and lists are compared when there is doubt; nothing is read again by the clock", (
         ("config-sync-period", DURATION, "configSyncPeriod", "15m0s"),
+    )),
+    ("virtual services of others are left alone wherever they are, but at the addresses of Services", (
+        ("ipvs-exclude-cidrs", TEXTS, "ipvs.excludeCIDRs", ""),
+    )),
+    ("ipvs mode never answers ARP for addresses of Services: a table of family arp sees to it", (
+        ("ipvs-strict-arp", BOOL, "ipvs.strictARP", "false"),
     )),
     (_MARKS, (("iptables-masquerade-bit", INT, "iptables.masqueradeBit", "14"),)),
     ("there are no source files of Go", (("vmodule", VMODULES, "logging.vmodule", ""),)),

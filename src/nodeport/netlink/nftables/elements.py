@@ -21,6 +21,10 @@ _KEY: Final = 1
 _DATA: Final = 2
 _FLAGS: Final = 3
 _KEY_END: Final = 10
+_EXPRESSION: Final = 7
+_EXPRESSION_DATA: Final = 2
+_BYTES: Final = 1
+_PACKETS: Final = 2
 _ELEMENTS_SET: Final = 2
 _ELEMENTS: Final = 3
 _INTERVAL_END: Final = 1
@@ -126,6 +130,22 @@ def decode_elements(item: Set, payloads: Iterable[bytes]) -> dict[bytes, Data]:
             else:
                 elements[key] = decode_data(parts[_DATA]) if _DATA in parts else b""
     return elements or _joined(edges)
+
+
+def decode_counts(payloads: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Packets and bytes by key, out of the listing of a set whose elements count."""
+    counts: dict[bytes, tuple[int, int]] = {}
+    for payload in payloads:
+        listed = codec.parse(payload[4:]).get(_ELEMENTS)
+        for _, raw in codec.attributes(listed) if listed else ():
+            parts = codec.parse(raw)
+            key = decode_data(parts[_KEY])
+            counter = codec.parse(codec.parse(parts.get(_EXPRESSION, b"")).get(_EXPRESSION_DATA, b""))
+            if isinstance(key, bytes):
+                counts[key] = tuple(  # type: ignore[assignment]  # always two
+                    int.from_bytes(counter.get(kind, b""), "big") for kind in (_PACKETS, _BYTES)
+                )
+    return counts
 
 
 def _bytes(key: Data, item: Set) -> bytes:

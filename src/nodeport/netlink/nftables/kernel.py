@@ -9,7 +9,7 @@ from typing import Final
 
 from nodeport.netlink import codec
 from nodeport.netlink.nftables import objects
-from nodeport.netlink.nftables.elements import decode_elements
+from nodeport.netlink.nftables.elements import decode_counts, decode_elements
 from nodeport.netlink.nftables.expressions import Data
 from nodeport.netlink.nftables.objects import Chain, ListedRule, ListedSet, MessageType, Rule, Table
 from nodeport.netlink.socket import (
@@ -163,6 +163,10 @@ class Nftables(Connection):
     def list_elements(self, table: Table, listed: ListedSet) -> dict[bytes, Data]:
         address = objects.set_name_payload(table, listed.set.name)
         return decode_elements(listed.set, self._dump(MessageType.GETSETELEM, address))
+
+    def list_counts(self, table: Table, name: str) -> dict[bytes, tuple[int, int]]:
+        """Packets and bytes of each element of a set that counts. KernelRefused (ENOENT) when there is none."""
+        return decode_counts(self._dump(MessageType.GETSETELEM, objects.set_name_payload(table, name)))
 
     def _dump(self, kind: MessageType, payload: bytes) -> Iterable[bytes]:
         return [answer.payload for answer in self._socket.dump(kind.number, payload)]

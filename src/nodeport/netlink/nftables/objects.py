@@ -111,7 +111,7 @@ class SetFlag(IntEnum):
 class Set:
     """A set, or (with a data type) a map. Types are nft's numbers, lengths bytes; ``userdata`` is what nft needs to
     print it in its own syntax, and nothing to the kernel. ``size``: how many elements at most, 0: any number.
-    ``fields``: the lengths of what a CONCAT set's key consists of.
+    ``fields``: the lengths of what a CONCAT set's key consists of. ``counts``: each element counts its matches.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Set:
     userdata: bytes = b""
     size: int = 0
     fields: tuple[int, ...] = ()
+    counts: bool = False
 
     @property
     def is_dynamic(self) -> bool:
@@ -169,6 +170,7 @@ _DESCRIPTION_FIELDS: Final = 2
 _SET_ID: Final = 10
 _SET_USERDATA: Final = 13
 _SET_HANDLE: Final = 16
+_SET_EXPRESSION: Final = 17
 _SET_COUNT: Final = 20
 _POLICY_ACCEPT: Final = 1
 _VERDICT_TYPE: Final = 0xFFFFFF00
@@ -251,6 +253,8 @@ def set_payload(table: Table, item: Set, identity: int) -> bytes:
     if item.size or item.fields:
         parts.append(codec.nested(_SET_DESCRIPTION, *_description(item)))
     parts.append(codec.u32be(_SET_ID, identity))
+    if item.counts:
+        parts.append(codec.nested(_SET_EXPRESSION, codec.string(1, "counter")))
     if item.userdata:
         parts.append(codec.attribute(_SET_USERDATA, item.userdata))
     return b"".join(parts)
@@ -279,6 +283,7 @@ def decode_set(payload: bytes) -> ListedSet:
         parts.get(_SET_USERDATA, b""),
         _number(description, _DESCRIPTION_SIZE),
         tuple(_number(codec.parse(field), 1) for _, field in fields),
+        _SET_EXPRESSION in parts,
     )
     count = _number(parts, _SET_COUNT) if _SET_COUNT in parts else None
     return ListedSet(item, _number(parts, _SET_HANDLE), count)
