@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.client.config import ClientConfig
+from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
@@ -20,6 +21,7 @@ from nodeport.node.runtime import OciRuntime
 from nodeport.node.server import server_tls
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
+from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
 
 class LocalNodes:
@@ -40,6 +42,7 @@ class LocalNodes:
         )
         self._informers = [self._nodes, self._services, self._slices]
         self._clients = [shared]
+        self._recorders: list[EventRecorder] = []
         self._runtime = OciRuntime(self._clock, Runc.found())
         self._images = node_images(paths.images, config.images)
         self._machine = this_machine()
@@ -73,10 +76,12 @@ class LocalNodes:
             nodeport_addresses=self._config.nodeport_addresses,
             service_networks=self._config.service_networks,
         )
-        netns = local.surroundings(self._paths, self._plan, number).netns
+        netns, name = local.surroundings(self._paths, self._plan, number).netns, self._plan.node(number).name
+        recorder = EventRecorder(self._clients[0], COMPONENT, name, clock=self._clock)
+        self._recorders.append(recorder)
         return ProxyRunner(
-            node_name=self._plan.node(number).name, services=self._services, slices=self._slices,
-            nodes=self._nodes, netns=netns, options=options, clock=self._clock,
+            node_name=name, services=self._services, slices=self._slices, nodes=self._nodes, netns=netns,
+            options=options, clock=self._clock, warn=ServiceWarnings(recorder, self._services),
         )  # fmt: skip
 
     async def wait_until_ready(self) -> None:
@@ -93,6 +98,8 @@ class LocalNodes:
             async with asyncio.TaskGroup() as group:
                 for informer in self._informers:
                     group.create_task(informer.run())
+                for recorder in self._recorders:
+                    group.create_task(recorder.run())
                 for agent in self._agents:
                     group.create_task(agent.run())
                 for proxy in self._proxies:

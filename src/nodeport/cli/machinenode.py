@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.kubeconfig import load
 from nodeport.client.rest import RestClient
@@ -22,6 +24,7 @@ from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
+from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class MachineNode:
         namespaces.prepare_netns_root()
         network.allow_forwarding()
         clock, images = SystemClock(), node_images(self.paths.images, self.images)
-        async with RestClient(load(self.kubeconfig), user_agent="nodeport-agent") as client:
+        credentials = partial(load, self.kubeconfig)
+        async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
             nodes, services, slices = (
                 Informer(client, row, clock=clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
@@ -53,14 +57,16 @@ class MachineNode:
                 runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
                 cluster_dns=self.cluster_dns,
             )  # fmt: skip
+            recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
             proxy = ProxyRunner(
                 node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
-                options=ProxyOptions(), clock=clock,
+                options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
             )  # fmt: skip
             async with asyncio.TaskGroup() as group:
                 for informer in (pods, nodes, services, slices):
                     group.create_task(informer.run())
                 group.create_task(agent.run())
+                group.create_task(recorder.run())
                 group.create_task(proxy.run())
 
     def _surroundings(self) -> NodeSurroundings:

@@ -7,6 +7,7 @@ what it has when this ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,9 +35,8 @@ from nodeport.proxy.proxier import Discrepancy
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.proxy.settings import ProxySettings, host_port, proxy_options
 from nodeport.proxy.statuspage import status_handler
+from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
-COMPONENT: Final = "kube-proxy"
-"""Who speaks in events: the name that people and tools look for."""
 ADDRESS_PATIENCE: Final = timedelta(seconds=30)
 POD_CIDR_PATIENCE: Final = timedelta(minutes=5)
 _POLL: Final = 0.2
@@ -110,6 +110,7 @@ class ProxyServer:
         runner = self._runner(cidrs)
         self._tell_node(NORMAL, "Starting", "")
         tasks.create_task(self._serve_status(runner), name="status")
+        tasks.create_task(_settle(runner), name="settle")
         try:
             await runner.run()
         except* OSError as group:
@@ -121,7 +122,7 @@ class ProxyServer:
         return ProxyRunner(
             node_name=self._settings.node_name, services=self._services, slices=self._slices, nodes=self._nodes,
             service_cidrs=cidrs, netns=self._settings.netns, options=self._options, clock=self._clock,
-            observer=self._metrics, warn=self._warn,
+            observer=self._metrics, warn=ServiceWarnings(self._events, self._services),
         )  # fmt: skip
 
     async def _wait_for_node(self) -> None:
@@ -257,19 +258,19 @@ class ProxyServer:
     def _tell_node(self, kind: str, reason: str, message: str) -> None:
         self._events.event(self._node_reference(), kind, reason, message)
 
-    def _warn(self, service: NamespacedName, reason: str, message: str) -> None:
-        found = self._services.get(service) or {}
-        about = {
-            "kind": "Service", "apiVersion": "v1", "namespace": service.namespace, "name": service.name,
-            "uid": (found.get("metadata") or {}).get("uid") or str(service),
-        }  # fmt: skip
-        self._events.event(about, WARNING, reason, message)
-
     async def _say_last(self, reason: str, message: str) -> None:
         self._tell_node(WARNING, reason, message)
         with suppress(TimeoutError):
             async with asyncio.timeout(_BIND_RETRY):
                 await self._events.wait_until_written()
+
+
+async def _settle(runner: ProxyRunner) -> None:
+    """What is there once the kernel has everything stays: the collector need not look at it again."""
+    await runner.wait_until_programmed()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
