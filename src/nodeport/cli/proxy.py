@@ -221,6 +221,7 @@ def _clean_up(given: dict[Flag, Any]) -> None:
 
     netns = given.get(BY_NAME["network-namespace"])
     try:
-        remove_all(Path(netns) if netns else None)
+        also = given.get(BY_NAME["also-kube-proxy"], False)
+        remove_all(Path(netns) if netns else None, also_kube_proxy=also)
     except (NetlinkError, ProxierError, OSError) as error:
         raise UserError(f"cannot remove the rules: {error}") from error

@@ -27,6 +27,7 @@ from nodeport.proxy.health import FamilyHealth, Health, health_handler, is_eligi
 from nodeport.proxy.http import listen, serve
 from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
+from nodeport.proxy.nftables.counters import remove_counters
 from nodeport.proxy.observer import Observer, Unobserved
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
@@ -164,7 +165,17 @@ class ProxyRunner:
         await self.wait_until_programmed()
         options = self._options
         await asyncio.to_thread(remove_others, options.mode, options.families, self._netns, options)
+        if not options.service_counters:
+            await asyncio.to_thread(self._remove_counters)
         await asyncio.to_thread(warn_of_kube_proxy, self._netns)
+
+    def _remove_counters(self) -> None:
+        """Those of a proxy that counted; they would cost every packet a lookup for nobody."""
+        for family in self._programmers:
+            try:
+                remove_counters(family, self._netns)
+            except FAILURES as error:
+                _log.warning("cannot take away the counters of Services: %s", error)
 
     async def _serve_health(self, host: str, port: int) -> None:
         handler = health_handler(self.health, self._observer.health_answered)

@@ -119,6 +119,7 @@ _UNHEEDED: Final = (
 """Why nothing comes of it, and the flags: name, form, path, default."""
 
 _OWN: Final = (
+    ("also-kube-proxy", BOOL, "false", "With --cleanup: remove what kube-proxy has left on this node, too."),
     ("keep-client-address", BOOL, "true", "Do not masquerade towards endpoints on this node; false: kube-proxy's way."),
     ("service-counters", BOOL, "false", "Count each Service's packets and bytes for /metrics: a lookup a packet."),
     ("network-namespace", TEXT, "", "Program this network namespace (a path) and serve in it."),

@@ -204,8 +204,8 @@ class CountingProxier:
         return not self._due and self._inner.is_intact() and self._counters.is_there()
 
     def remove(self) -> None:
+        """The mode's part; counters are not of any mode (``remove_counters``)."""
         self._inner.remove()
-        self._counters.remove()
 
     def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
         return self._inner.verify(table, node)
