@@ -19,6 +19,7 @@ from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, NodeFacts
 from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.proxier import NftablesProxier
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -190,5 +191,21 @@ def test_a_service_without_affinity_has_nothing_of_it_in_the_kernel(
         assert "sticky" not in listing
         assert "@affinity" not in listing
         assert {made.ask("client", "tcp") for _ in range(6 * ASKS)} == set(EVERYBODY)
+    finally:
+        made.close()
+
+
+@both_families
+def test_when_no_more_clients_can_be_remembered_the_others_go_to_any_endpoint(
+    cluster: Topology, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "AFFINITY_SIZE", 1)
+    made = Site(cluster, family)
+    try:
+        made.serve(EVERYBODY)
+        bound = made.answers("client", "tcp")
+        assert len(bound) == 1
+        assert len({made.ask("n1", "tcp") for _ in range(6 * ASKS)}) > 1
+        assert made.answers("client", "tcp") == bound
     finally:
         made.close()

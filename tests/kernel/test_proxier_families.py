@@ -1,0 +1,148 @@
+"""The nftables mode against the real kernel in both families, with all that a Service can ask for, and the real nft."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel import scenario
+from kernel.packets import Policy, Situation
+from nodeport.api.meta import JsonObject, NamespacedName
+from nodeport.forwarding.build import build_service
+from nodeport.forwarding.diff import settle_forwarding
+from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
+from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable
+from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.proxier import NftablesProxier
+
+OPTIONS = ForwardingOptions()
+RANGES = {
+    Family.IPV4: ["10.0.0.0/8", "10.1.0.0/16", "198.51.100.0/24", "172.31.7.0/24", "0.0.0.0/0"],
+    Family.IPV6: ["fd00::/8", "fd00:1::/32", "2001:db8:7::/48", "fd00:31:7::/64", "::/0"],
+}
+NFT_FAMILIES = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+both_families = pytest.mark.parametrize("family", Family, ids=str)
+
+
+@pytest.fixture
+def netns() -> Iterator[Path]:
+    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Path("/run/netns") / name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture
+def kernel(netns: Path) -> Iterator[Nftables]:
+    with Nftables(netns) as opened:
+        yield opened
+
+
+def nft(netns: Path, *arguments: str) -> str:
+    command = ["ip", "netns", "exec", netns.name, "nft", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def random_service(rng: random.Random, family: Family) -> JsonObject:
+    item = scenario.service(rng.choice(list(Policy)), rng.choice(list(Situation)), family=family.value)
+    seconds = rng.choice([1, 10800, 86400])
+    item["spec"] |= {
+        "sessionAffinity": rng.choice(["None", "ClientIP"]),
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}},
+        "loadBalancerSourceRanges": rng.sample(RANGES[family], rng.randint(0, 3)),
+    }
+    if rng.random() < 0.5:
+        ranges = ",".join(rng.sample(RANGES[family], rng.randint(0, 3)))
+        item["metadata"]["annotations"] = {NODEPORT_SOURCE_RANGES: ranges}
+    return item
+
+
+def put(
+    table: ForwardingTable, item: JsonObject, pods: dict[str, dict[str, bool]], family: Family
+) -> list[Change]:
+    identity = NamespacedName.of(item)
+    found = scenario.slices(item, pods, family=family.value)
+    built = build_service(item, found, scenario.facts(family=family.value), OPTIONS) if pods else {}
+    before = table.wanted(identity)
+    return table.replace(
+        identity, {name: settle_forwarding(before.get(name), new) for name, new in built.items()}
+    )
+
+
+@both_families
+def test_random_changes_leave_the_kernel_as_a_fresh_start_would_make_it(
+    kernel: Nftables, family: Family
+) -> None:
+    rng = random.Random(11)
+    node = scenario.facts(family=family.value)
+    table = ForwardingTable()
+    proxier = NftablesProxier(kernel, OPTIONS, family)
+    proxier.resync(table, node)
+    for _ in range(150):
+        changes = put(
+            table, random_service(rng, family), rng.choice(list(scenario.ENDPOINTS.values())), family
+        )
+        if changes:
+            proxier.apply(changes, node)
+        assert proxier.is_undisturbed()
+        assert proxier.is_intact()
+    assert NftablesProxier(kernel, OPTIONS, family).resync(table, node) == 0
+    assert proxier.verify(table, node) == []
+
+
+def test_the_families_do_not_touch_each_other(netns: Path, kernel: Nftables) -> None:
+    proxiers = {family: NftablesProxier(kernel, OPTIONS, family) for family in Family}
+    for family, proxier in proxiers.items():
+        node = scenario.facts(family=family.value)
+        proxier.resync(scenario.table(node), node)
+    before = nft(netns, "-a", "list", "table", "ip6", layout.TABLE)
+    proxiers[Family.IPV4].remove()
+    assert nft(netns, "-a", "list", "table", "ip6", layout.TABLE) == before
+    assert proxiers[Family.IPV6].is_intact()
+    proxiers[Family.IPV6].remove()
+    assert nft(netns, "list", "tables") == ""
+
+
+@both_families
+def test_the_real_nft_lists_everything_that_can_be_there(
+    netns: Path, kernel: Nftables, family: Family
+) -> None:
+    node = scenario.facts(family=family.value)
+    table = ForwardingTable()
+    item = scenario.service(Policy.LOCAL, Situation.BOTH, family=family.value)
+    item["spec"] |= {"sessionAffinity": "ClientIP", "loadBalancerSourceRanges": RANGES[family][:1]}
+    item["metadata"]["annotations"] = {NODEPORT_SOURCE_RANGES: RANGES[family][2]}
+    put(table, item, scenario.ENDPOINTS[Situation.BOTH], family)
+    NftablesProxier(kernel, OPTIONS, family).resync(table, node)
+    address = NFT_FAMILIES[family]
+    listing = nft(netns, "list", "ruleset")
+    assert (
+        f"update @affinity {{ {address} saddr . meta priority & f:ffff timeout 3h : meta priority }}"
+        in listing
+    )
+    assert f"tcp . 301{scenario.index(Policy.LOCAL, Situation.BOTH):02} . {RANGES[family][2]}" in listing
+
+
+@both_families
+def test_the_real_nft_reads_back_what_it_lists_of_plain_services(
+    netns: Path, kernel: Nftables, family: Family, tmp_path: Path
+) -> None:
+    node = scenario.facts(family=family.value)
+    table = ForwardingTable()
+    for policy in Policy:
+        item = scenario.without_external(scenario.service(policy, Situation.BOTH, family=family.value))
+        put(table, item, scenario.ENDPOINTS[Situation.BOTH], family)
+    NftablesProxier(kernel, OPTIONS, family).resync(table, node)
+    listing = nft(netns, "list", "ruleset")
+    saved = tmp_path / "ruleset.nft"
+    saved.write_text(listing)
+    nft(netns, "flush", "ruleset")
+    nft(netns, "-f", str(saved))
+    assert nft(netns, "list", "ruleset") == listing
