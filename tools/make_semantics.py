@@ -142,8 +142,6 @@ def _counts(checks: list[Result]) -> Iterator[str]:
     for family, stage, mode in places:
         done = passed[stage, mode, family]
         yield f"| {family} | {stages[stage].format(mode)} | {done} of {every} |"
-    yield ""
-    yield "What a mode's rules do is not followed where the kernel decides by more than rules (IPVS)."
 
 
 if __name__ == "__main__":
