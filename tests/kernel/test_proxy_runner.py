@@ -234,6 +234,7 @@ DAMAGE = {
         "delete element ip nodeport nodeports {{ tcp . {port} }}; "
         "add element ip nodeport nodeports {{ tcp . {port} : 0:7ffe }}"
     ),
+    "put the table out of action": "add table ip nodeport {{ flags dormant; }}",
     "insert a rule": "insert rule ip nodeport services drop",
     "add a chain that drops": (
         "add chain ip nodeport foreign {{ type filter hook prerouting priority -300; }}; "

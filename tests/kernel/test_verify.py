@@ -59,6 +59,8 @@ DAMAGE = {
     "add chain ip nodeport alien { type filter hook forward priority 0; }; "
     "add rule ip nodeport alien drop": "is dropped in the kernel",
     "add chain ip nodeport idle": "",
+    "add table ip nodeport { flags dormant; }": "passes untouched in the kernel",
+    "chain ip nodeport prerouting { policy drop; }": "is dropped in the kernel",
 }
 
 

@@ -52,6 +52,8 @@ def _of_chain(ruleset: Ruleset, chain: Chain) -> Iterator[Mutation]:
         yield f"{chain.name} removed", Ruleset(chains, ruleset.sets, ruleset.elements)
         moved = replace(chain, hook=replace(chain.hook, hook=Hook.INPUT))
         yield f"{chain.name} moved to another hook", _with_chain(ruleset, moved)
+        strict = replace(chain, hook=replace(chain.hook, policy=Code.DROP))
+        yield f"{chain.name} with policy drop", _with_chain(ruleset, strict)
 
 
 def _altered(rule: Rule) -> Iterator[tuple[str, Rule]]:
@@ -120,4 +122,5 @@ def _additions(ruleset: Ruleset) -> Iterator[Mutation]:
     for hook, priority in hooks.items():
         chain = Chain("somebody", (Rule((_verdict(Code.DROP),)),), BaseHook("filter", hook, priority))
         yield f"a chain at {hook.name} that drops", _with_chain(ruleset, chain)
+    yield "dormant", Ruleset(ruleset.chains, ruleset.sets, ruleset.elements, dormant=True)
     yield "a chain that nothing leads to", _with_chain(ruleset, Chain("idle"))

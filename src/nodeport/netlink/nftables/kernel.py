@@ -44,6 +44,7 @@ class ListedTable:
     rules: dict[str, list[ListedRule]]
     sets: dict[str, ListedSet]
     elements: dict[str, dict[bytes, Data]] = field(default_factory=dict)
+    dormant: bool = False
 
 
 class Nftables(Connection):
@@ -106,13 +107,16 @@ class Nftables(Connection):
 
     def table_handle(self, table: Table) -> int | None:
         """The number the kernel gave the table when it was made; ``None`` when there is no such table."""
+        there = self._table(table)
+        return objects.table_handle(there) if there is not None else None
+
+    def _table(self, table: Table) -> bytes | None:
         try:
-            answers = self._socket.request(MessageType.GETTABLE.number, table.address)
+            return self._socket.request(MessageType.GETTABLE.number, table.address)[0].payload
         except KernelRefused as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
-        return objects.table_handle(answers[0].payload)
 
     def list_table(self, table: Table, *, elements: bool = True) -> tuple[ListedTable | None, int]:
         """The table (``None``: there is none) and the generation it was listed in: a consistent picture of both.
@@ -134,8 +138,8 @@ class Nftables(Connection):
         raise DumpInterrupted(f"table {table.name} kept changing while it was listed")
 
     def _list(self, table: Table, *, elements: bool) -> ListedTable | None:
-        handle = self.table_handle(table)
-        if handle is None:
+        there = self._table(table)
+        if there is None:
             return None
         address = table.address
         chains = [
@@ -149,7 +153,7 @@ class Nftables(Connection):
             rules.setdefault(listed.chain, []).append(listed)
         sets = [objects.decode_set(payload) for payload in self._dump(MessageType.GETSET, address)]
         return ListedTable(
-            handle,
+            objects.table_handle(there),
             {chain.name: _with_rules(chain, rules.get(chain.name, ())) for chain in chains},
             rules,
             {item.set.name: item for item in sets},
@@ -158,6 +162,7 @@ class Nftables(Connection):
                 for item in sets
                 if elements and not item.set.is_dynamic
             },
+            objects.is_dormant(there),
         )
 
     def list_elements(self, table: Table, listed: ListedSet) -> dict[bytes, Data]:

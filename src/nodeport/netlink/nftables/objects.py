@@ -10,6 +10,7 @@ from typing import Final
 
 from nodeport.netlink import codec
 from nodeport.netlink.nftables.expressions import (
+    Code,
     Expression,
     decode_expressions,
     encode_expressions,
@@ -73,11 +74,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class BaseHook:
-    """Where a base chain hangs: chain type ("nat", "filter"), hook, priority."""
+    """Where a base chain hangs: chain type ("nat", "filter"), hook, priority; and what it does when no rule did."""
 
     type: str
     hook: Hook
     priority: int
+    policy: Code = Code.ACCEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class ListedSet:
 
 
 _TABLE_NAME: Final = 1
+_TABLE_FLAGS: Final = 2
+_DORMANT: Final = 1
 _TABLE_HANDLE: Final = 4
 _CHAIN_NAME: Final = 3
 _CHAIN_HOOK: Final = 4
@@ -172,13 +176,17 @@ _SET_USERDATA: Final = 13
 _SET_HANDLE: Final = 16
 _SET_EXPRESSION: Final = 17
 _SET_COUNT: Final = 20
-_POLICY_ACCEPT: Final = 1
 _VERDICT_TYPE: Final = 0xFFFFFF00
 _USERDATA_COMMENT: Final = 0
 
 
 def table_name(payload: bytes) -> str:
     return codec.text(codec.parse(payload[4:]).get(_TABLE_NAME, b""))
+
+
+def is_dormant(payload: bytes) -> bool:
+    """Whether a listed table has been put out of action as a whole."""
+    return bool(_number(codec.parse(payload[4:]), _TABLE_FLAGS) & _DORMANT)
 
 
 def table_handle(payload: bytes) -> int:
@@ -191,7 +199,7 @@ def chain_payload(table: Table, chain: Chain) -> bytes:
     if chain.hook is not None:
         place = codec.u32be(1, chain.hook.hook) + codec.attribute(2, struct.pack(">i", chain.hook.priority))
         parts.append(codec.nested(_CHAIN_HOOK, place))
-        parts.append(codec.u32be(_CHAIN_POLICY, _POLICY_ACCEPT))
+        parts.append(codec.u32be(_CHAIN_POLICY, chain.hook.policy))
         parts.append(codec.string(_CHAIN_TYPE, chain.hook.type))
     return b"".join(parts)
 
@@ -207,6 +215,7 @@ def decode_chain(payload: bytes) -> Chain:
         codec.text(parts.get(_CHAIN_TYPE, b"")),
         Hook(int.from_bytes(place[1], "big")),
         int.from_bytes(place[2], "big", signed=True),
+        Code(int.from_bytes(parts.get(_CHAIN_POLICY, b"\0\0\0\1"), "big")),
     )
     return Chain(name, hook=hook)
 

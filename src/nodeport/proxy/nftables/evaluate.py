@@ -106,6 +106,8 @@ class _Machine:
             if translated and chain.hook is not None and chain.hook.type == "nat":
                 continue
             outcome = self._chain(chain.name)
+            if outcome is None and chain.hook is not None:
+                outcome = chain.hook.policy
             if outcome in (_REJECT, Code.DROP):
                 return outcome
             translated = translated or outcome in (_TRANSLATED, _MASQUERADED)
@@ -284,6 +286,8 @@ class _Machine:
 
 
 def _base_chains(ruleset: Ruleset, hook: Hook) -> list[Chain]:
+    if ruleset.dormant:
+        return []
     there = [chain for chain in ruleset.chains.values() if chain.hook is not None and chain.hook.hook is hook]
     return sorted(there, key=lambda chain: chain.hook.priority if chain.hook else 0)
 

@@ -202,7 +202,7 @@ class NftablesProxier:
         if listed is None:
             return False
         there = Ruleset.of_listing(listed)
-        if (there.sets, there.chains) != (self._sets, self._chains):
+        if there.dormant or (there.sets, there.chains) != (self._sets, self._chains):
             return False
         for name, item in listed.sets.items():
             if item.set.is_dynamic:

@@ -15,16 +15,18 @@ Elements = dict[str, dict[bytes, Data]]
 
 @dataclass(slots=True)
 class Ruleset:
-    """Chains with their rules, sets and maps, and their elements, by name."""
+    """Chains with their rules, sets and maps, and their elements, by name; ``dormant``: all of it is out of action."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     elements: Elements = field(default_factory=dict)
+    dormant: bool = False
 
     @classmethod
     def of_listing(cls, listed: ListedTable) -> Ruleset:
         sets = {name: item.set for name, item in listed.sets.items()}
-        return cls(dict(listed.chains), sets, {name: dict(items) for name, items in listed.elements.items()})
+        elements = {name: dict(items) for name, items in listed.elements.items()}
+        return cls(dict(listed.chains), sets, elements, listed.dormant)
 
     def elements_of(self, name: str) -> Mapping[bytes, Data]:
         return self.elements.get(name, {})

@@ -244,7 +244,7 @@ def _put(elements: Elements, name: str, items: Mapping[bytes, Data]) -> None:
 
 def _is_other_make(old: Ruleset, new: Ruleset) -> bool:
     """Whether a set or a base chain would have to change its nature, which only a new table can do."""
-    if any(name in old.sets and old.sets[name] != item for name, item in new.sets.items()):
+    if old.dormant or any(name in old.sets and old.sets[name] != item for name, item in new.sets.items()):
         return True
     return any(
         name in old.chains and old.chains[name].hook != chain.hook for name, chain in new.chains.items()

@@ -80,6 +80,8 @@ class _Comparison:
         return Questions(self.table, self.node)
 
     def differences(self) -> Iterator[_Difference]:
+        if self.there.dormant:
+            yield _Difference("the table", "in action", "dormant", self.questions.samples())
         yield from self._objects("chain", self.wanted.chains, self.there.chains, chain_words)
         yield from self._objects("set", self.wanted.sets, self.there.sets, _set_words)
         for name in sorted(self.wanted.sets.keys() & self.there.sets.keys()):

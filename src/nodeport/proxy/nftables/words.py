@@ -79,7 +79,8 @@ def data_words(item: Set, data: Data) -> str:
 def chain_words(chain: Chain) -> str:
     hook = ""
     if chain.hook is not None:
-        hook = f"{chain.hook.type} {chain.hook.hook.name.lower()} {chain.hook.priority}: "
+        hook = f"{chain.hook.type} {chain.hook.hook.name.lower()} {chain.hook.priority}, "
+        hook += f"policy {chain.hook.policy.name.lower()}: "
     rules = "; ".join(" ".join(map(_expression_words, rule.expressions)) for rule in chain.rules)
     return hook + (rules or "no rule")
 
