@@ -7,9 +7,8 @@ import contextlib
 import itertools
 import json
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from ipaddress import IPv4Address, ip_network
@@ -19,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from kernel import scenario
+from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
 from kernel.topology import CLIENT, NODES, PLANS, EchoPods, Topology, ask, topology
 from nodeport.api.meta import JsonObject
@@ -26,9 +26,11 @@ from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
+from nodeport.forwarding.table import Family
 from nodeport.kit.clock import SystemClock
 from nodeport.netlink.namespace import open_in
-from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.modes import open_proxier
+from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.testing.apiserver import running_apiserver
 from nodeport.testing.controlplane import eventually
@@ -40,6 +42,9 @@ OPTIONS = ProxyOptions(
     health=("0.0.0.0", 10256),
     localhost_nodeports=True,
 )
+MODES = [Mode.NFTABLES, *([] if lacks_ipvs() else [Mode.IPVS])]
+"""Those that need a kernel of their own join where there is one: ``make test-ipvs``."""
+TABLES = {Mode.NFTABLES: "nodeport", Mode.IPVS: "nodeport-ipvs"}
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 
 
@@ -61,6 +66,7 @@ class Site:
     made: Topology
     informers: dict[str, Informer]
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    mode: Mode = Mode.NFTABLES
 
     def runner(self) -> ProxyRunner:
         return ProxyRunner(
@@ -69,7 +75,7 @@ class Site:
             slices=self.informers["slices"],
             nodes=self.informers["nodes"],
             netns=self.made.namespace("n1"),
-            options=OPTIONS,
+            options=replace(OPTIONS, mode=self.mode),
             clock=SystemClock(),
         )
 
@@ -101,8 +107,8 @@ class Site:
         return await self.ask("client", kind, address, port) == wanted
 
 
-@pytest_asyncio.fixture
-async def site(made: Topology) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(params=MODES, ids=str)
+async def site(made: Topology, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with (
         running_apiserver(service_cidrs=SERVICE_CIDRS) as server,
         RestClient(server.admin_config, user_agent="proxy-test") as client,
@@ -121,14 +127,15 @@ async def site(made: Topology) -> AsyncIterator[Site]:
         }
         tasks = [asyncio.create_task(informer.run()) for informer in informers.values()]
         try:
-            yield Site(client, made, informers, tasks)
+            yield Site(client, made, informers, tasks, request.param)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            subprocess.run(
-                ["ip", "netns", "exec", made.namespace("n1").name, "nft", "flush", "ruleset"], check=True
-            )
+            for family in Family:
+                with open_proxier(request.param, family, made.namespace("n1"), OPTIONS) as proxier:
+                    proxier.remove()
+            made.nft("n1", "flush", "ruleset")
 
 
 def node_port(item: JsonObject) -> int:
@@ -222,23 +229,23 @@ async def test_a_restart_of_the_proxy_changes_nothing_and_drops_nothing(site: Si
 
 DAMAGE = {
     "flush ruleset": "flush ruleset",
-    "delete the table": "delete table ip nodeport",
-    "flush a map": "flush map ip nodeport nodeports",
-    "flush a chain": "flush chain ip nodeport services",
-    "delete one element": "delete element ip nodeport nodeports {{ tcp . {port} }}",
+    "delete the table": "delete table ip {table}",
+    "flush a map": "flush map ip {table} nodeports",
+    "flush a chain": "flush chain ip {table} services",
+    "delete one element": "delete element ip {table} nodeports {{ tcp . {port} }}",
     "exchange one element for another": (
-        "delete element ip nodeport nodeports {{ tcp . {port} }}; "
-        "add element ip nodeport nodeports {{ tcp . 4 : 0:1 }}"
+        "delete element ip {table} nodeports {{ tcp . {port} }}; "
+        "add element ip {table} nodeports {{ tcp . 4 : 0:1 }}"
     ),
     "exchange the data of one element": (
-        "delete element ip nodeport nodeports {{ tcp . {port} }}; "
-        "add element ip nodeport nodeports {{ tcp . {port} : 0:7ffe }}"
+        "delete element ip {table} nodeports {{ tcp . {port} }}; "
+        "add element ip {table} nodeports {{ tcp . {port} : 0:7ffe }}"
     ),
-    "put the table out of action": "add table ip nodeport {{ flags dormant; }}",
-    "insert a rule": "insert rule ip nodeport services drop",
+    "put the table out of action": "add table ip {table} {{ flags dormant; }}",
+    "insert a rule": "insert rule ip {table} services drop",
     "add a chain that drops": (
-        "add chain ip nodeport foreign {{ type filter hook prerouting priority -300; }}; "
-        "add rule ip nodeport foreign tcp dport {port} drop"
+        "add chain ip {table} foreign {{ type filter hook prerouting priority -300; }}; "
+        "add rule ip {table} foreign tcp dport {port} drop"
     ),
 }
 
@@ -257,7 +264,7 @@ async def test_what_others_do_to_our_table_is_mended_and_packets_flow_again(site
                 "n1", "add table inet theirs; add chain inet theirs c; add rule inet theirs c counter"
             )
         else:
-            site.made.nft("n1", damage.format(port=port))
+            site.made.nft("n1", damage.format(port=port, table=TABLES[site.mode]))
         await eventually(
             lambda: sorted_tables(site.made.nft("n1", "list", "ruleset")) == sorted_tables(before)
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 from nodeport.forwarding.table import Family
 from nodeport.proxy.iptables.proxier import open_iptables, remove_iptables
-from nodeport.proxy.ipvs.proxier import open_ipvs
+from nodeport.proxy.ipvs.proxier import open_ipvs, remove_ipvs
 from nodeport.proxy.nftables.counters import counting
 from nodeport.proxy.nftables.proxier import open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
@@ -33,6 +33,7 @@ Remover = Callable[[Family, Path | None], None]
 
 _REMOVERS: Final[Mapping[Mode, Remover]] = {
     Mode.IPTABLES: remove_iptables,
+    Mode.IPVS: remove_ipvs,
 }
 """Modes that can do that without being opened."""
 

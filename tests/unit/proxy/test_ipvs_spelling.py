@@ -28,7 +28,6 @@ from nodeport.netlink.ipvs.messages import (
     Command,
     Destination,
     DestinationKey,
-    ServiceFlag,
     ServiceKey,
     VirtualService,
     decode_destination,
@@ -103,13 +102,14 @@ def test_what_policy_local_says_to_outsiders_is_not_the_business_of_ipvs() -> No
     }
 
 
-def test_affinity_is_persistence_of_whole_seconds() -> None:
-    plain = Forwarding(FRONTENDS[:1], routes(forward(LOCAL)), routes(REFUSED))
-    for given_time, seconds in ((timedelta(hours=3), 10800), (timedelta(milliseconds=1), 1)):
-        rendered = render_forwarding(WEB, replace(plain, affinity=given_time), SPELLING)
-        (spelled,) = rendered.exact.values()
-        assert spelled.service.flags == SIGNATURE | ServiceFlag.PERSISTENT
-        assert spelled.service.timeout == seconds
+def test_session_affinity_is_the_business_of_the_table_beside() -> None:
+    """Persistence of IPVS would be each frontend's own; a client's endpoint is the Service port's."""
+    reached = routes(forward(LOCAL))
+    rendered = render_forwarding(
+        WEB, Forwarding(FRONTENDS, reached, reached, (), timedelta(hours=3)), SPELLING
+    )
+    assert rendered.exact == rendered.by_port == {}
+    assert len(rendered.addresses) == 2
 
 
 def test_an_address_is_held_as_long_as_one_port_wants_it() -> None:
@@ -239,7 +239,7 @@ def test_widening_can_be_undone(protocol: int, first: set[int], second: set[int]
     step = Step()
     widen(present, replace(wish(key, second), service=VirtualService(key, "wlc")), step)
     model.run(step)
-    model.run(Step(step.undo))
+    model.run(Step(step.undo()))
     assert model.is_as(present)
 
 

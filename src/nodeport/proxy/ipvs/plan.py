@@ -10,8 +10,9 @@ no end to wait for, so its destinations go at once, and their connections with t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from nodeport.forwarding.table import Protocol
@@ -45,14 +46,18 @@ class Present:
 
 @dataclass(slots=True)
 class Step:
-    """Requests, and those that undo them, in the order to send them in."""
+    """Requests in the order to send them in, and how each is undone."""
 
     requests: list[Request] = field(default_factory=list)
-    undo: list[Request] = field(default_factory=list)
+    _inverses: list[Callable[[], Request]] = field(default_factory=list)
 
-    def add(self, request: Request, undo: Request) -> None:
+    def add(self, request: Request, inverse: Callable[[], Request]) -> None:
         self.requests.append(request)
-        self.undo.insert(0, undo)
+        self._inverses.append(inverse)
+
+    def undo(self) -> list[Request]:
+        """What takes back all that ``add`` added, last things first."""
+        return [inverse() for inverse in reversed(self._inverses)]
 
 
 def widen(there: Present | None, wanted: Spelled, step: Step) -> Present:
@@ -60,20 +65,22 @@ def widen(there: Present | None, wanted: Spelled, step: Step) -> Present:
     key = wanted.service.key
     if there is None:
         present = Present(wanted.service)
-        step.add(kernel.new_service(wanted.service), kernel.delete_service(key))
+        step.add(kernel.new_service(wanted.service), partial(kernel.delete_service, key))
     else:
         present = there.copy()
         if there.service != wanted.service:
-            step.add(kernel.set_service(wanted.service), kernel.set_service(there.service))
+            step.add(kernel.set_service(wanted.service), partial(kernel.set_service, there.service))
             present.service = wanted.service
     for destination in sorted(wanted.destinations):
         weight = present.weights.get(destination)
         serving = Destination(destination, _SERVING)
         if weight is None:
-            step.add(kernel.new_destination(key, serving), kernel.delete_destination(key, destination))
+            step.add(
+                kernel.new_destination(key, serving), partial(kernel.delete_destination, key, destination)
+            )
         elif weight != _SERVING:
             before = Destination(destination, weight)
-            step.add(kernel.set_destination(key, serving), kernel.set_destination(key, before))
+            step.add(kernel.set_destination(key, serving), partial(kernel.set_destination, key, before))
         present.weights[destination] = _SERVING
     return present
 

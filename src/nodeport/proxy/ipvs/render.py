@@ -1,8 +1,9 @@
 """Forwardings spelled as virtual services. Pure.
 
 A frontend that forwards is a virtual service, a NodePort one on each of the node's addresses it answers on. Who comes
-from outside to a frontend with policy Local, and who is refused or dropped, never gets as far as IPVS: the table beside
-it has decided (``nftables.layout.Role.BESIDE_IPVS``). So what is spelled here is the route of pods and of the node.
+from outside to a frontend with policy Local, who must come back to one endpoint, and who is refused or dropped, never
+gets as far as IPVS: the table beside it has decided (``nftables.layout.Role.BESIDE_IPVS``). So what is spelled here is
+the route of pods and of the node, where there is no session affinity.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: S
             if not any(frontend.address in network for network in spelling.networks):
                 rendered.addresses.update(addresses)
         route = forwarding.routes(frontend).node
-        if route.verdict is not Verdict.FORWARD:
+        if route.verdict is not Verdict.FORWARD or forwarding.affinity is not None:
             continue
         destinations = spelled.get(id(route.endpoints))
         if destinations is None:
@@ -73,15 +74,8 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: S
             )
         for address in addresses:
             key = ServiceKey(name.protocol.value, address, frontend.port)
-            where[key] = Spelled(_virtual_service(key, forwarding, spelling.scheduler), destinations)
+            where[key] = Spelled(VirtualService(key, spelling.scheduler, SIGNATURE), destinations)
     return rendered
-
-
-def _virtual_service(key: ServiceKey, forwarding: Forwarding, scheduler: str) -> VirtualService:
-    if forwarding.affinity is None:
-        return VirtualService(key, scheduler, SIGNATURE)
-    seconds = max(1, int(forwarding.affinity.total_seconds()))
-    return VirtualService(key, scheduler, SIGNATURE | ServiceFlag.PERSISTENT, seconds)
 
 
 class Wanted:

@@ -7,7 +7,7 @@ node answers only for addresses of the very link that is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from nodeport.forwarding.table import Family, IPNetwork
@@ -56,10 +56,14 @@ def _field(offset: int, length: int) -> tuple[Expression, ...]:
 
 
 class Silence:
-    """Keeps that table in the namespace of ``kernel``. Raises KernelRefused, DumpInterrupted, OSError."""
+    """Keeps that table in the namespace of ``kernel``. Raises KernelRefused, DumpInterrupted, OSError.
 
-    def __init__(self, kernel: Nftables) -> None:
+    ``committed`` is told of every commit: who counts them must not take ours for somebody else's.
+    """
+
+    def __init__(self, kernel: Nftables, committed: Callable[[], None]) -> None:
         self._kernel = kernel
+        self._committed = committed
         self._wanted = Ruleset()
 
     def resync(self, networks: Iterable[IPNetwork], addresses: Iterable[bytes]) -> int:
@@ -103,5 +107,6 @@ class Silence:
         done = 0
         for batch in batches(transaction, self._kernel.send_limit()):
             self._kernel.commit(batch)
+            self._committed()
             done += len(batch)
         return done

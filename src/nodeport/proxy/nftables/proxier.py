@@ -193,6 +193,10 @@ class NftablesProxier:
         """Whether only we have committed anything since the last look: one small request."""
         return self._kernel.generation() == self._generation
 
+    def expect_commit(self) -> None:
+        """One of ours has committed to another table."""
+        self._generation = _next(self._generation)
+
     def is_intact(self) -> bool:
         """Whether our table still has our chains, rules and sets, and each set as many elements as we gave it.
 

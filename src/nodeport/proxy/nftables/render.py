@@ -66,7 +66,7 @@ def render_forwarding(
         key = _frontend_key(frontend, protocol)
         by_address = not isinstance(frontend, NodePort)
         inside = layout.IPS if by_address else layout.NODEPORTS
-        spread = role is Role.ALONE or routes.node.verdict is not Verdict.FORWARD
+        spread = role is Role.ALONE or sticky or routes.node.verdict is not Verdict.FORWARD
         if spread:
             _add_route(rendered, inside, key, routes.node, spelled)
         else:
