@@ -28,6 +28,7 @@ KINDS = (
     *(APPS + kind for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "ControllerRevision")),
     "io.k8s.api.discovery.v1.EndpointSlice",
     "io.k8s.api.coordination.v1.Lease",
+    "io.k8s.api.certificates.v1.CertificateSigningRequest",
     "io.k8s.api.batch.v1.Job",
     "io.k8s.api.events.v1.Event",
     "io.k8s.api.policy.v1.PodDisruptionBudget",

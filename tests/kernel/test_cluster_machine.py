@@ -1,4 +1,4 @@
-"""``nodeport agent``: a node that is a machine of its own, here a namespace on the nodes' network."""
+"""``nodeport agent``: a node that is a machine of its own, here a namespace on the nodes' network, let in by a token."""
 
 from __future__ import annotations
 
@@ -50,15 +50,29 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
     path, address = machine
     config = local.load(cluster.paths)
     assert config is not None
-    kubeconfig = tmp_path / "machine.kubeconfig"
-    kubeconfig.write_text(
-        cluster.kubeconfig.read_text().replace("127.0.0.1", str(config.plan(cluster.paths.name).host))
-    )
+    kubeconfig, bootstrap = tmp_path / "machine.kubeconfig", tmp_path / "bootstrap.kubeconfig"
+    server = config.url.replace("127.0.0.1", str(config.plan(cluster.paths.name).host))
+    made = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("nodeport")), "token", "create", "--kubeconfig", str(cluster.kubeconfig),
+            "--write-kubeconfig", str(bootstrap), "--server", server,
+        ], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert made.stdout.strip() in bootstrap.read_text()
     command = [
         str(Path(sys.executable).with_name("nodeport")), "agent", "--node-name", "machine",
         "--data-root", str(tmp_path / "agent-data"), "--run-root", str(tmp_path / "agent-run"),
     ]  # fmt: skip
-    options = ["--kubeconfig", str(kubeconfig), "--node-ip", str(address), "--pod-cidr", POD_CIDR]
+    options = [
+        "--bootstrap-kubeconfig",
+        str(bootstrap),
+        "--kubeconfig",
+        str(kubeconfig),
+        "--node-ip",
+        str(address),
+        "--pod-cidr",
+        POD_CIDR,
+    ]
     log = tmp_path / "agent.log"
     with namespaces.entered([NamespaceFile("net", path)]), log.open("w") as output:
         process = subprocess.Popen([*command, *options], stdout=output, stderr=output)

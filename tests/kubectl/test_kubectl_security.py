@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from nodeport.cli.joining import request_for
+
 
 def minor(kubectl: Any) -> int:
     return int(kubectl.version.split(".")[1])
@@ -108,3 +112,20 @@ async def test_access_reviews_are_made_from_files(kubectl: Any) -> None:
     }  # fmt: skip
     made = await kubectl("create", "--validate=false", "-f", "-", "-o", "json", stdin=json.dumps(review))
     assert made.json["status"] == {"allowed": False}
+
+
+async def test_certificates_are_approved_and_denied(kubectl: Any, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        made = request_for("n1", ec.generate_private_key(ec.SECP256R1()))
+        kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        (tmp_path / name).write_text(json.dumps({**kind, **made, "metadata": {"name": name}}))
+        await kubectl("create", "-f", str(tmp_path / name))
+    assert "good approved" in (await kubectl("certificate", "approve", "good")).out
+    assert "bad denied" in (await kubectl("certificate", "deny", "bad")).out
+    rows = {line.split()[0]: line.split() for line in (await kubectl("get", "csr")).lines}
+    assert rows["NAME"][2:] == ["SIGNERNAME", "REQUESTOR", "REQUESTEDDURATION", "CONDITION"]
+    assert rows["good"][2] == "kubernetes.io/kube-apiserver-client-kubelet"
+    assert (rows["good"][-1], rows["bad"][-1]) == ("Approved", "Denied")
+    refused = await kubectl("certificate", "approve", "good", "--as=ann", fails=True)
+    assert "forbidden" in refused.err.lower()
+    assert "system:node:n1" in (await kubectl("describe", "csr", "good")).out

@@ -28,6 +28,7 @@ _DEEPEST = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CORE, _META = "io.k8s.api.core.v1", "io.k8s.apimachinery.pkg.apis.meta.v1"
 _GROUPS = {
+    "certificates.k8s.io": "certificates",
     "rbac.authorization.k8s.io": "rbac", "networking.k8s.io": "networking", "discovery.k8s.io": "discovery",
     "coordination.k8s.io": "coordination", "authentication.k8s.io": "authentication",
     "authorization.k8s.io": "authorization", "events.k8s.io": "events",
@@ -35,7 +36,7 @@ _GROUPS = {
 }  # fmt: skip
 _WRAPPERS = frozenset((
     "io.k8s.api.authentication.v1.ExtraValue", "io.k8s.api.authorization.v1.ExtraValue",
-    "io.k8s.api.authentication.v1.AttestationValue", f"{_META}.Verbs",
+    "io.k8s.api.authentication.v1.AttestationValue", "io.k8s.api.certificates.v1.ExtraValue", f"{_META}.Verbs",
 ))  # fmt: skip
 """Messages that are a bare list in JSON."""
 

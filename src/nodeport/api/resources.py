@@ -267,6 +267,11 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
     has_generation=True,
 )  # fmt: skip
 """Served so that clients find that there are none: old ones look before they validate. Making one is refused."""
+CERTIFICATE_SIGNING_REQUESTS = _row(
+    "certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", "certificates",
+    namespaced=False, short_names=("csr",), subresources=(Subresource("approval"), STATUS),
+    field_selectors=("spec.signerName",),
+)  # fmt: skip
 
 
 def _review(group: str, kind: str, *, namespaced: bool = False) -> Resource:
@@ -297,8 +302,9 @@ RESOURCES: tuple[Resource, ...] = (
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_DISRUPTION_BUDGETS,
-    PRIORITY_CLASSES, RUNTIME_CLASSES, CUSTOM_RESOURCE_DEFINITIONS, NEW_EVENTS, TOKEN_REVIEWS,
-    SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS, LOCAL_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_ACCESS_REVIEWS,
+    PRIORITY_CLASSES, RUNTIME_CLASSES, CUSTOM_RESOURCE_DEFINITIONS, NEW_EVENTS, CERTIFICATE_SIGNING_REQUESTS,
+    TOKEN_REVIEWS, SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS, LOCAL_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_RULES_REVIEWS,
 )  # fmt: skip
 

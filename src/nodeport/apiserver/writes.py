@@ -25,7 +25,13 @@ from nodeport.api.status import (
     invalid_object,
     not_found,
 )
-from nodeport.api.validation import validate_create, validate_status_update, validate_update, warnings
+from nodeport.api.validation import (
+    validate_approval_update,
+    validate_create,
+    validate_status_update,
+    validate_update,
+    warnings,
+)
 from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.encoding import key_of
 from nodeport.apiserver.fieldmanagers import FieldManagers, is_unchanged, put_entries
@@ -272,6 +278,9 @@ class Writer:
             case "status":
                 strategy.prepare_status_update(new, old, context)
                 return validate_status_update(strategy.resource, new, old)
+            case "approval":
+                strategy.prepare_approval_update(new, old, context)
+                return validate_approval_update(strategy.resource, new, old)
             case _:
                 return []
 

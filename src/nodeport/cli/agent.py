@@ -6,6 +6,7 @@ import asyncio
 import socket
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,18 @@ from nodeport.cli.errors import UserError
 from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 
+if TYPE_CHECKING:
+    from nodeport.cli.machinenode import MachineNode
+
 
 @click.command(short_help="Run this machine as one node of a cluster.")
-@click.option("--kubeconfig", type=click.Path(path_type=Path, exists=True), help="How to reach the API.")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), help="How to reach the API, as the node itself."
+)
+@click.option(
+    "--bootstrap-kubeconfig", type=click.Path(path_type=Path, exists=True),
+    help="How to ask for the node's certificate while there is no --kubeconfig; that file is written then.",
+)  # fmt: skip
 @click.option("--node-name", default="", help="The node's name.  [default: the host name]")
 @click.option("--node-ip", default="", help="The address by which other nodes and clients reach this one.")
 @click.option("--pod-cidr", default="", help="The addresses of this node's pods, such as 10.244.7.0/24.")
@@ -37,6 +47,7 @@ from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 )
 def command(
     kubeconfig: Path | None,
+    bootstrap_kubeconfig: Path | None,
     node_name: str,
     node_ip: str,
     pod_cidr: str,
@@ -72,13 +83,35 @@ def command(
         dns = tuple(str(ip_address(text)) for text in cluster_dns)
     except ValueError as error:
         raise UserError(f"--cluster-dns: {error}") from error
-    from nodeport.cli.daemons import until_terminated
+    if not kubeconfig.exists() and bootstrap_kubeconfig is None:
+        raise UserError(
+            f"--kubeconfig {kubeconfig}: there is no such file, and no --bootstrap-kubeconfig to get it by"
+        )
     from nodeport.cli.machinenode import MachineNode
     from nodeport.kit.logs import configure
 
     configure("INFO")
-    node = MachineNode(kubeconfig, name, address, cidr, paths, checked, dns)
-    asyncio.run(until_terminated(node.run))
+    _run(MachineNode(kubeconfig, name, address, cidr, paths, checked, dns), bootstrap_kubeconfig)
+
+
+def _run(node: MachineNode, bootstrap: Path | None) -> None:
+    """Until terminated; a machine without a certificate of its own gets one first."""
+    from nodeport.cli.daemons import until_terminated
+    from nodeport.cli.joining import JoinError, join
+    from nodeport.client.kubeconfig import KubeconfigError
+    from nodeport.kit.clock import SystemClock
+
+    joins = bootstrap is not None and not node.kubeconfig.exists()
+
+    async def run() -> None:
+        if bootstrap is not None and joins:
+            await join(bootstrap, node.kubeconfig, node.name, SystemClock())
+        await node.run()
+
+    try:
+        asyncio.run(until_terminated(run))
+    except (JoinError, KubeconfigError) as error:
+        raise UserError(str(error)) from error
 
 
 def _remove_rules() -> None:

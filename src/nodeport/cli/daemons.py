@@ -106,6 +106,7 @@ async def serve(paths: Paths, ranges: Ranges) -> None:
                 manager = ControllerManager(
                     client,
                     ca_pem=authority.read_bytes(),
+                    ca_key_pem=paths.key("ca").read_bytes(),
                     max_endpoints_per_slice=config.max_endpoints_per_slice,
                 )
                 settled = group.create_task(_settle(manager.wait_until_synced))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from nodeport.api.resources import (
+    CERTIFICATE_SIGNING_REQUESTS,
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
     DAEMON_SETS,
@@ -34,6 +35,8 @@ from nodeport.api.resources import (
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
+from nodeport.controllers.certificates.controller import CertificateController
+from nodeport.controllers.certificates.signing import Authority
 from nodeport.controllers.daemonset.controller import DaemonSetController
 from nodeport.controllers.deployment.controller import DeploymentController
 from nodeport.controllers.disruption.controller import DisruptionController, DisruptionInformers
@@ -85,8 +88,8 @@ class Controller(Protocol):
 
 
 class ControllerManager:
-    """``ca_pem`` is what pods verify the API server with; ``node_monitor_grace`` how long a node may be
-    silent.
+    """``ca_pem`` is what pods verify the API server with, and with ``ca_key_pem`` what signs certificates (None: not
+    here); ``node_monitor_grace`` how long a node may be silent.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ControllerManager:
         clock: Clock | None = None,
         *,
         ca_pem: bytes,
+        ca_key_pem: bytes | None = None,
         node_monitor_grace: timedelta = timedelta(seconds=40),
         pod_quarantine: timedelta = QUARANTINE,
         max_endpoints_per_slice: int = DEFAULT_MAX_ENDPOINTS,
@@ -114,6 +118,9 @@ class ControllerManager:
             **self._service_controllers(max_endpoints_per_slice, endpoint_updates_batch_period),
             **self._workload_controllers(),
             **self._cluster_controllers(ca_pem, node_monitor_grace, pod_quarantine),
+            "certificates": self._certificate_controller(
+                Authority(ca_pem, ca_key_pem) if ca_key_pem else None
+            ),
         }
 
     async def run(self) -> None:
@@ -208,6 +215,10 @@ class ControllerManager:
         owners = {row.kind: self._informer(row) for row in scaled}
         informers = DisruptionInformers(self._informer(POD_DISRUPTION_BUDGETS), self._informer(PODS), owners)
         return DisruptionController(self._client, informers, clock=self._clock)
+
+    def _certificate_controller(self, authority: Authority | None) -> CertificateController:
+        requests = self._informer(CERTIFICATE_SIGNING_REQUESTS)
+        return CertificateController(self._client, requests=requests, authority=authority, clock=self._clock)
 
     def _cluster_controllers(
         self, ca_pem: bytes, grace: timedelta, quarantine: timedelta

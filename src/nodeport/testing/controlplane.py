@@ -161,7 +161,8 @@ async def controlled_cluster(
         RestClient(api.admin_config, user_agent="test") as client,
         RestClient(api.controllers_config, user_agent="controllers") as controllers,
     ):
-        manager = ControllerManager(controllers, ca_pem=api.ca_pem, **options)
+        authority = api.pki.ca.key.read_bytes()
+        manager = ControllerManager(controllers, ca_pem=api.ca_pem, ca_key_pem=authority, **options)
         puppets = PuppetNodes(client)
         async with asyncio.TaskGroup() as group:
             cluster = ControlledCluster(api, client, controllers, manager, puppets, group)

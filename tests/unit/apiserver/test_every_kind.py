@@ -19,6 +19,14 @@ TEMPLATE: Json = {
 }
 SELECTOR = {"matchLabels": {"app": "x"}}
 ROLE_REF = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+REQUEST = (
+    "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIRk1HNENBUUF3RERFS01BZ0dBMVVFQXd3QmVEQlpNQk1HQnlx"
+    "R1NNNDlBZ0VHQ0NxR1NNNDlBd0VIQTBJQQpCSUZZTk8wcm9ZN0VEOWNsNG92SXg0VGs1U1hicC8rbFMxSURYZGRSTUxNNjVMUmpF"
+    "M3NibHVIdnJ2MDA4VVAwCmZLekdrbzRPMVhwbXpNNmZSajVzekZDZ0FEQUtCZ2dxaGtqT1BRUURBZ05IQURCRUFoOXljN0g4YzZG"
+    "Rm43Rk0KVUM3U2VQVzhOL1graFYyMXBOS1ZwclpZdi80WkFpRUFrZXVZQWx1QklzZUM3REk5aUUvaTdYQm80akhacUJMTgpGc2Z5"
+    "M0RQSUVVWT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg=="
+)
+"""A certificate request of nobody in particular."""
 MINIMAL: dict[str, Json] = {
     "pods": {"spec": TEMPLATE["spec"]},
     "services": {"spec": {"ports": [{"port": 80}]}},
@@ -47,6 +55,9 @@ MINIMAL: dict[str, Json] = {
     "poddisruptionbudgets.policy": {"spec": {"minAvailable": 1, "selector": SELECTOR}},
     "priorityclasses.scheduling.k8s.io": {"value": 5},
     "runtimeclasses.node.k8s.io": {"handler": "h"},
+    "certificatesigningrequests.certificates.k8s.io": {
+        "spec": {"request": REQUEST, "signerName": "example.com/s", "usages": ["client auth"]}
+    },
 }  # fmt: skip
 HELD = ("namespaces",)
 """What somebody must let go of first."""

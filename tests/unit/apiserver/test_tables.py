@@ -63,6 +63,7 @@ COLUMNS = {
     "priorityclasses": "Name, Value, Global-Default, Age, PreemptionPolicy",
     "runtimeclasses": "Name, Handler, Age",
     "customresourcedefinitions": "Name, Created At",
+    "certificatesigningrequests": "Name, Age, SignerName, Requestor, RequestedDuration, Condition",
     "roles": "Name, Created At",
     "clusterroles": "Name, Created At",
     "rolebindings": "Name, Role, Age, Users*, Groups*, ServiceAccounts*",

@@ -4,7 +4,14 @@ Decides whether a defaulted object may be stored, from the object (and its prede
 existence of other objects, permissions.
 """
 
-from nodeport.api.validation.table import validate_create, validate_status_update, validate_update
+from nodeport.api.validation.table import (
+    validate_approval_update,
+    validate_create,
+    validate_status_update,
+    validate_update,
+)
 from nodeport.api.validation.warnings import warnings
 
-__all__ = ["validate_create", "validate_status_update", "validate_update", "warnings"]
+__all__ = [
+    "validate_approval_update", "validate_create", "validate_status_update", "validate_update", "warnings",
+]  # fmt: skip

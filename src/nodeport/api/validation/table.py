@@ -13,6 +13,7 @@ from nodeport.api.status import FieldError
 from nodeport.api.validation import (
     addressing,
     apps,
+    certificates,
     daemonsets,
     endpoints,
     events,
@@ -43,12 +44,13 @@ def _no_comparison(_new: JsonObject, _old: JsonObject) -> Iterable[FieldError]:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """``create`` judges a new object's content; ``update`` a new object against its predecessor (content included);
-    ``status`` the same for the status subresource."""
+    ``status`` and ``approval`` the same for the subresources of that name."""
 
     name: NameRule = names.dns_subdomain
     create: Check = _nothing
     update: Comparison = _no_comparison
     status: Comparison = _no_comparison
+    approval: Comparison = _no_comparison
 
 
 _PLAIN = Rules(name=names.path_segment)
@@ -151,6 +153,13 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("coordination.k8s.io", "Lease"): Rules(
         create=others.validate_lease, update=others.validate_lease_update
     ),
+    ("certificates.k8s.io", "CertificateSigningRequest"): Rules(
+        names.path_segment,
+        certificates.validate_request,
+        certificates.validate_request_update,
+        certificates.validate_request_status,
+        certificates.validate_request_approval,
+    ),
     (GROUP, "Role"): Rules(names.path_segment, rbac.validate_role, rbac.validate_role_update),
     (GROUP, "ClusterRole"): Rules(
         names.path_segment, rbac.validate_cluster_role, rbac.validate_cluster_role_update
@@ -187,4 +196,11 @@ def validate_status_update(resource: Resource, new: JsonObject, old: JsonObject)
     """The faults of a write to the status subresource."""
     errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
     errors += _rules(resource).status(new, old)
+    return errors
+
+
+def validate_approval_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
+    """The faults of a write to the approval subresource."""
+    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
+    errors += _rules(resource).approval(new, old)
     return errors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import GROUP
-from nodeport.api.resources import Resource
-from nodeport.apiserver.admission import noderestriction
+from nodeport.api.resources import CERTIFICATE_SIGNING_REQUESTS, Resource
+from nodeport.apiserver.admission import certificates, noderestriction
 from nodeport.apiserver.auth import Authorizer, User, about, forbidden
 from nodeport.apiserver.authorization.escalation import Escalation
 from nodeport.apiserver.routes import Target
@@ -25,6 +25,9 @@ class AdmissionGate:
             await self._escalation.check(user, target.resource, obj, None)
         if node := user.node_name:
             noderestriction.check_create(node, target, obj)
+        if target.resource is CERTIFICATE_SIGNING_REQUESTS:
+            certificates.note_requester(obj, user)
+            certificates.check_create(user, target, obj)
 
     async def update(self, user: User | None, target: Target, new: JsonObject, old: JsonObject) -> None:
         if user is None:
@@ -33,6 +36,8 @@ class AdmissionGate:
             await self._escalation.check(user, target.resource, new, old)
         if node := user.node_name:
             noderestriction.check_update(node, target, new, old)
+        if target.resource is CERTIFICATE_SIGNING_REQUESTS:
+            await certificates.check_update(self._authorizer, user, target, new, old)
 
     async def delete(self, user: User | None, target: Target, old: JsonObject) -> None:
         if user is not None and (node := user.node_name):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nodeport.api.certificates import GROUP as CERTIFICATES
 from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import AUTO_UPDATE, GROUP, SERVICE_ACCOUNT_PREFIX, PolicyRule
 from nodeport.api.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource
@@ -30,6 +31,11 @@ def _urls(*urls: str) -> PolicyRule:
     return PolicyRule(("get",), non_resource_urls=urls)
 
 
+_SIGNERS = ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+"""Of the domain kubernetes.io: what the cluster's own authority signs."""
+_CSR_ROLE = "system:certificates.k8s.io"
+DEFAULT_NODE_TOKEN = "system:bootstrappers:kubeadm:default-node-token"  # a group, no secret
+"""The group of tokens that let new machines in, called as kubeadm calls it."""
 _EVERYTHING = (PolicyRule(("*",), ("*",), ("*",)), PolicyRule(("*",), non_resource_urls=("*",)))
 _WRITE_EVENTS = _rule("create patch update", _EVENTS, "events")
 
@@ -85,6 +91,7 @@ NODE_RULES = (
     _rule("get", "core", "endpoints"),
     _rule("create", "core", "serviceaccounts/token"),
     _rule("get", "core", "serviceaccounts"),
+    _rule("create get list watch", CERTIFICATES, "certificatesigningrequests"),
     _rule("create delete get patch update", "coordination.k8s.io", "leases"),
 )
 """What a node may do at all; the node authorizer narrows it to what concerns the node."""
@@ -123,6 +130,8 @@ _CONTROLLERS = (
     _rule("create", "coordination.k8s.io", "leases"),
     _rule("create", "authentication.k8s.io", "tokenreviews"),
     _rule("create", "authorization.k8s.io", "subjectaccessreviews"),
+    _rule("approve", CERTIFICATES, "signers", "kubernetes.io/kube-apiserver-client-kubelet"),
+    _rule("sign", CERTIFICATES, "signers", " ".join(f"kubernetes.io/{name}" for name in _SIGNERS)),
     _urls("/metrics"),
 )  # fmt: skip
 """All controllers share one user. Garbage collection and the end of namespaces reach every kind; making is listed."""
@@ -146,9 +155,6 @@ _ROLES: dict[str, tuple[PolicyRule, ...]] = {
     "system:aggregate-to-admin": _ADMIN,
     "system:node": NODE_RULES,
     "system:node-proxier": _PROXY,
-    "system:node-bootstrapper": (
-        _rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
-    ),
     "system:auth-delegator": (
         _rule("create", "authentication.k8s.io", "tokenreviews"),
         _rule("create", "authorization.k8s.io", "subjectaccessreviews"),
@@ -159,6 +165,17 @@ _ROLES: dict[str, tuple[PolicyRule, ...]] = {
         _urls("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks",
               "/openid/v1/jwks/"),
     ),
+    "system:node-bootstrapper": (_rule("create get list watch", CERTIFICATES, "certificatesigningrequests"),),
+    f"{_CSR_ROLE}:certificatesigningrequests:nodeclient": (
+        _rule("create", CERTIFICATES, "certificatesigningrequests/nodeclient"),
+    ),
+    f"{_CSR_ROLE}:certificatesigningrequests:selfnodeclient": (
+        _rule("create", CERTIFICATES, "certificatesigningrequests/selfnodeclient"),
+    ),
+    **{
+        f"{_CSR_ROLE}:{name}-approver": (_rule("approve", CERTIFICATES, "signers", f"kubernetes.io/{name}"),)
+        for name in _SIGNERS
+    },
     "system:kubelet-api-admin": (
         _rule(_READ, "core", "nodes"),
         _rule("proxy", "core", "nodes"),
@@ -186,6 +203,13 @@ _CLUSTER_BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system:node-proxier": ("system:node-proxier", ("user:system:kube-proxy", f"group:{NODES_GROUP}")),
     "system:kube-controller-manager": (
         "system:kube-controller-manager", ("user:system:kube-controller-manager",),
+    ),
+    "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", (f"group:{DEFAULT_NODE_TOKEN}",)),
+    "kubeadm:node-autoapprove-bootstrap": (
+        f"{_CSR_ROLE}:certificatesigningrequests:nodeclient", (f"group:{DEFAULT_NODE_TOKEN}",),
+    ),
+    "kubeadm:node-autoapprove-certificate-rotation": (
+        f"{_CSR_ROLE}:certificatesigningrequests:selfnodeclient", (f"group:{NODES_GROUP}",),
     ),
     "system:kube-scheduler": ("system:kube-scheduler", ("user:system:kube-scheduler",)),
     "system:service-account-issuer-discovery": (

@@ -62,6 +62,9 @@ class Strategy:
         for field in {*new, *old} - {"metadata", "status", "kind", "apiVersion"}:
             restore(new, old, field)
 
+    def prepare_approval_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        """/approval, of kinds that have one."""
+
     def reset_fields(self, subresource: str) -> tuple[str, ...]:
         """What a write by this way leaves as it is, so that by this way it becomes nobody's: dotted paths."""
         if subresource == "status":

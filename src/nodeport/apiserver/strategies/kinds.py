@@ -6,6 +6,7 @@ import base64
 
 from nodeport.api.meta import JsonObject, name_or_base
 from nodeport.api.resources import (
+    CERTIFICATE_SIGNING_REQUESTS,
     CUSTOM_RESOURCE_DEFINITIONS,
     DAEMON_SETS,
     DEPLOYMENTS,
@@ -29,6 +30,7 @@ from nodeport.api.resources import (
 from nodeport.api.status import Forbidden
 from nodeport.apiserver.strategies.addressing import ServiceCidrStrategy
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
+from nodeport.apiserver.strategies.certificates import CertificateSigningRequestStrategy
 from nodeport.apiserver.strategies.ingresses import IngressStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
 from nodeport.apiserver.strategies.workloads import (
@@ -224,6 +226,7 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
         LEASES.qualified_name: LeaseStrategy(LEASES),
         EVENTS.qualified_name: EventStrategy(EVENTS),
         NEW_EVENTS.qualified_name: EventStrategy(NEW_EVENTS),
+        CERTIFICATE_SIGNING_REQUESTS.qualified_name: CertificateSigningRequestStrategy(),
         SERVICE_ACCOUNTS.qualified_name: ConditionalStrategy(SERVICE_ACCOUNTS),
     }
     return [special.get(row.qualified_name) or Strategy(row) for row in RESOURCES]

@@ -37,6 +37,7 @@ _PRINTERS = {
     rows.CLUSTER_ROLES.qualified_name: access.ROLE,
     rows.CLUSTER_ROLE_BINDINGS.qualified_name: access.ROLE_BINDING,
     rows.NEW_EVENTS.qualified_name: small.NEW_EVENT,
+    rows.CERTIFICATE_SIGNING_REQUESTS.qualified_name: access.CERTIFICATE_SIGNING_REQUEST,
     rows.CONTROLLER_REVISIONS.qualified_name: policies.CONTROLLER_REVISION,
     rows.RESOURCE_QUOTAS.qualified_name: policies.QUOTA,
     rows.LIMIT_RANGES.qualified_name: policies.LIMIT_RANGE,

@@ -1,0 +1,1 @@
+"""Approves and signs requests for certificates."""

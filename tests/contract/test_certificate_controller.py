@@ -1,0 +1,167 @@
+"""Requests for certificates from asking to using them, through the real API."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from nodeport.api.certificates import KUBELET_SERVING, conditions
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import CERTIFICATE_SIGNING_REQUESTS, NODES, SECRETS
+from nodeport.api.status import Forbidden, NotFound
+from nodeport.cli.joining import JoinError, join, request_for
+from nodeport.cli.token import GROUP
+from nodeport.client import kubeconfig
+from nodeport.client.rest import RestClient
+from nodeport.kit.clock import SystemClock, rfc3339
+from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
+
+ROW = CERTIFICATE_SIGNING_REQUESTS
+TOKEN = "abcdef.0123456789abcdef"
+
+
+async def bootstrap(cluster: ControlledCluster, folder: Path, **more: str) -> Path:
+    """A kubeconfig with a token that lets machines in; ``more`` of its Secret's data."""
+    token_id, _, secret = TOKEN.partition(".")
+    data = {
+        "token-id": token_id, "token-secret": secret, "usage-bootstrap-authentication": "true",
+        "auth-extra-groups": GROUP, **more,
+    }  # fmt: skip
+    await cluster.client.create(SECRETS, {
+        "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
+        "type": "bootstrap.kubernetes.io/token", "stringData": data,
+    })  # fmt: skip
+    path = folder / "bootstrap"
+    kubeconfig.merge(path, name="b", server=cluster.api.url, ca=cluster.api.ca_pem, token=TOKEN)
+    return path
+
+
+async def requested(cluster: ControlledCluster, name: str, **spec: object) -> JsonObject:
+    """The administrator's request in a node's name."""
+    made = request_for("n1", ec.generate_private_key(ec.SECP256R1()))
+    made["metadata"] = {"name": name}
+    made["spec"] |= spec
+    return await cluster.client.create(ROW, made)
+
+
+async def approve(cluster: ControlledCluster, request: JsonObject) -> None:
+    condition = {"type": "Approved", "status": "True", "reason": "Test", "message": ""}
+    status = {"conditions": [condition]}
+    await cluster.client.update(ROW, {**request, "status": status}, subresource="approval")
+
+
+async def test_a_machine_with_a_token_becomes_a_node_that_is_kept_to_its_own(tmp_path: Path) -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        target = tmp_path / "node.kubeconfig"
+        await join(await bootstrap(cluster, tmp_path), target, "m1", SystemClock())
+        assert target.stat().st_mode & 0o777 == 0o600
+        async with RestClient(kubeconfig.load(target)) as node:
+            await node.create(NODES, {"metadata": {"name": "m1"}})
+            with pytest.raises(Forbidden):
+                await node.create(NODES, {"metadata": {"name": "m2"}})
+            with pytest.raises(Forbidden):
+                await node.list(SECRETS)
+        (made,) = (await cluster.client.list(ROW))["items"]
+        (condition,) = conditions(made, "Approved")
+        assert condition["message"] == "Auto approving kubelet client certificate after SubjectAccessReview."
+        again = tmp_path / "again"
+        await join(target, again, "m1", SystemClock())
+        asked = [
+            each
+            for each in (await cluster.client.list(ROW))["items"]
+            if each["spec"]["username"] == "system:node:m1"
+        ]
+        (condition,) = conditions(asked[0], "Approved")
+        assert (
+            condition["message"]
+            == "Auto approving self kubelet client certificate after SubjectAccessReview."
+        )
+
+
+@pytest.mark.parametrize(
+    "data", [{"expiration": rfc3339(datetime(2020, 1, 1, tzinfo=UTC))}, {"token-secret": "x" * 16}]
+)
+async def test_a_token_that_does_not_hold_lets_nobody_in(tmp_path: Path, data: dict[str, str]) -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        with pytest.raises(JoinError, match="does not let node 'm1' in: Unauthorized"):
+            await join(await bootstrap(cluster, tmp_path, **data), tmp_path / "t", "m1", SystemClock())
+        assert not (tmp_path / "t").exists()
+
+
+async def test_a_refused_machine_is_told_why(tmp_path: Path) -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        config = await bootstrap(cluster, tmp_path, **{"auth-extra-groups": "system:bootstrappers:strangers"})
+        with pytest.raises(JoinError, match="cannot create resource"):
+            await join(config, tmp_path / "t", "m1", SystemClock())
+
+
+async def test_what_an_administrator_approves_is_signed_as_asked() -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        usages = ["digital signature", "client auth"]
+        made = await requested(cluster, "short", expirationSeconds=3600, usages=usages)
+        await approve(cluster, made)
+
+        async def certificate() -> str:
+            found = await cluster.client.get(ROW, "short")
+            return str((found.get("status") or {}).get("certificate") or "")
+
+        pem = base64.b64decode(await eventually(certificate))
+        signed = x509.load_pem_x509_certificate(pem)
+        signed.verify_directly_issued_by(x509.load_pem_x509_certificate(cluster.api.ca_pem))
+        assert signed.not_valid_after_utc - signed.not_valid_before_utc == timedelta(hours=1)
+        purposes = signed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+        constraints = signed.extensions.get_extension_for_class(x509.BasicConstraints).value
+        assert constraints.ca is False
+
+
+async def test_servers_of_nodes_wait_for_somebody_and_are_checked_when_signed() -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        usages = ["digital signature", "server auth"]
+        made = await requested(cluster, "serving", signerName=KUBELET_SERVING, usages=usages)
+        await requested(cluster, "later")  # looked at after it
+        made = await cluster.client.get(ROW, "serving")
+        assert not conditions(made, "Approved")
+        await approve(cluster, made)
+
+        async def failure() -> str:
+            found = conditions(await cluster.client.get(ROW, "serving"), "Failed")
+            return str(found[0]["message"]) if found else ""
+
+        assert await eventually(failure) == "DNS or IP subjectAltName is required"
+
+
+async def test_requests_of_other_signers_are_left_alone_and_old_ones_go() -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        foreign = await requested(cluster, "foreign", signerName="example.com/mine")
+        await approve(cluster, foreign)
+        old = await requested(cluster, "old", signerName="example.com/mine")
+        yesterday = rfc3339(datetime.now(UTC) - timedelta(hours=2))
+        condition = {"type": "Denied", "status": "True", "lastUpdateTime": yesterday}
+        await cluster.client.update(
+            ROW, {**old, "status": {"conditions": [condition]}}, subresource="approval"
+        )
+
+        async def is_gone() -> bool:
+            try:
+                await cluster.client.get(ROW, "old")
+            except NotFound:
+                return True
+            return False
+
+        await eventually(is_gone)
+        status = (await cluster.client.get(ROW, "foreign"))["status"]
+        assert set(status) == {"conditions"}
+
+
+def test_the_private_key_never_leaves_the_machine() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = base64.b64decode(request_for("n1", key)["spec"]["request"])
+    assert b"PRIVATE" not in pem
+    assert x509.load_pem_x509_csr(pem).public_key() == key.public_key()
