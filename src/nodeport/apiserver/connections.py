@@ -6,6 +6,7 @@ Whatever the HTTP parser refuses is answered with a Status, as every other refus
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,18 +15,18 @@ from aiohttp import http_exceptions, web
 from nodeport.api.status import ApiError, BadRequest
 from nodeport.apiserver.audit import audit_id
 from nodeport.apiserver.errors import answer_of, bug
+from nodeport.apiserver.limits import Limits
 from nodeport.kit.logs import get_logger
 
 IDLE_SECONDS = 90.0
 """A connection without a request, or with a part of its head only, is closed after this time."""
 LINGER_SECONDS = 2.0
 """How long the rest of a refused body is swallowed, so that its sender reads the refusal."""
-MAX_LINE_BYTES = 64 * 1024
 MAX_FIELD_BYTES = 16 * 1024
 MAX_FIELDS = 100
 READ_SECONDS = 60.0
-"""How long a client may take to read a large answer."""
-LARGE_BYTES = 1024 * 1024
+"""How long a client may take to read a large answer, and how long it may read nothing at all of any answer."""
+LARGE_BYTES = 256 * 1024
 PART_BYTES = 256 * 1024
 AUDIT_ID = "Audit-Id"
 REQUEST_ID = web.RequestKey("audit_id", str)
@@ -50,9 +51,41 @@ class Request(web.BaseRequest):
 
 
 class Connection(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection, cut when nothing of an answer is read for a while.
 
-    __slots__ = ()
+    ``may_pause``: for as long as it carries a stream whose reader may stop and go on, as a terminal does.
+    """
+
+    __slots__ = ("_cutting", "_max_line_bytes", "may_pause")
+
+    def __init__(self, *args: Any, max_line_size: int, **options: Any) -> None:
+        super().__init__(*args, max_line_size=max_line_size, **options)
+        self._max_line_bytes = max_line_size
+        self._cutting: asyncio.TimerHandle | None = None
+        self.may_pause = False
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cutting = self._loop.call_later(READ_SECONDS, self._cut)
+
+    def resume_writing(self) -> None:
+        self._stop_cutting()
+        super().resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_cutting()
+        super().connection_lost(exc)
+
+    def _cut(self) -> None:
+        if self.may_pause:
+            self._cutting = self._loop.call_later(READ_SECONDS, self._cut)
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _stop_cutting(self) -> None:
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
 
     def handle_error(
         self,
@@ -67,7 +100,8 @@ class Connection(web.RequestHandler):
         error: ApiError
         if isinstance(exc, http_exceptions.LineTooLong):
             error = FieldsTooLarge(
-                f"the request's head is too large: a line may have {MAX_LINE_BYTES} bytes, a field {MAX_FIELD_BYTES}"
+                f"the request's head is too large: a line may have {self._max_line_bytes} bytes, a field "
+                f"{min(MAX_FIELD_BYTES, self._max_line_bytes)}"
             )
         elif status < 500:
             first_line = (message or "").strip().partition("\n")[0].rstrip(":")
@@ -98,36 +132,52 @@ async def send_in_parts(request: web.BaseRequest, response: web.Response, body: 
 
 
 class BoundedServer(web.Server):
-    """Accepts ``most`` connections at a time; further ones are closed at once."""
+    """Has so many connections at a time, of one address half as many; further ones are closed at once."""
 
-    def __init__(self, handler: Any, most: int) -> None:
+    def __init__(self, handler: Any, limits: Limits) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)
-        self._most = most
+        self._limits = limits
+        self._addresses: dict[web.RequestHandler, str] = {}
+        self._of_address: Counter[str] = Counter()
         self.refused = 0
 
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
     ) -> web.BaseRequest:
-        return Request(message, payload, protocol, writer, task, self._loop)
+        return Request(
+            message, payload, protocol, writer, task, self._loop, client_max_size=self._limits.body_bytes
+        )
 
     def __call__(self) -> web.RequestHandler:
         return Connection(
             self,
             loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]  # how it is switched off
+            access_log=None,
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=LINGER_SECONDS,
             max_headers=MAX_FIELDS,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
+            max_line_size=self._limits.header_bytes,
+            max_field_size=min(MAX_FIELD_BYTES, self._limits.header_bytes),
             auto_decompress=False,
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) > self._most:
+        address = str((transport.get_extra_info("peername") or ("",))[0])
+        self._addresses[handler] = address
+        self._of_address[address] += 1
+        most = self._limits.connections
+        if len(self._connections) > most or self._of_address[address] > (most + 1) // 2:
             self.refused += 1
             transport.abort()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        address = self._addresses.pop(handler, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
 
     def metrics(self) -> list[str]:
         return [

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nodeport.api.selectors import parse_field_selector
-from nodeport.api.status import ApiError, BadRequest, Unauthorized
+from nodeport.api.status import ApiError, BadRequest, TooManyRequests, Unauthorized
 from nodeport.apiserver.audit import AuditLog, Record, audit_id
 from nodeport.apiserver.auth import ANONYMOUS, OPEN_PATHS, Attributes, Authorizer, User, about, forbidden
 from nodeport.apiserver.authentication.authenticator import Authenticator
 from nodeport.apiserver.authentication.impersonation import claim_of
-from nodeport.apiserver.connections import AUDIT_ID, LARGE_BYTES, REQUEST_ID, STARTED, send_in_parts
+from nodeport.apiserver.connections import (
+    AUDIT_ID,
+    LARGE_BYTES,
+    REQUEST_ID,
+    STARTED,
+    Connection,
+    send_in_parts,
+)
 from nodeport.apiserver.documents import Documents
 from nodeport.apiserver.errors import answer_of, bug, from_store, method_not_allowed, unknown_path
 from nodeport.apiserver.limits import RequestLimits, is_stream
@@ -43,13 +50,15 @@ class Doorkeepers:
 
 @dataclass(slots=True)
 class Visit:
-    """One request on its way. ``record``: what the audit log will say; None when there is none."""
+    """One request on its way. ``record``: what the audit log will say; None when there is none. ``client``: the name of
+    who asks."""
 
     request: web.BaseRequest
     record: Record | None
     verb: str
     resource: str = ""
     streams: bool = False
+    client: str = ""
 
 
 class Handler:
@@ -79,17 +88,21 @@ class Handler:
                 self._write_down(visit, "ResponseComplete", status or (200 if visit.streams else 0))
         if not response.prepared:
             response.headers.setdefault("Cache-Control", "no-cache, private")
-            response = await self._send_if_large(request, response)
+            response = await self._send_if_large(visit, response)
         self._metrics.count(visit.verb, visit.resource, response.status, time.perf_counter() - began)
         return response
 
-    @staticmethod
-    async def _send_if_large(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+    async def _send_if_large(self, visit: Visit, response: web.StreamResponse) -> web.StreamResponse:
+        request = visit.request
         body = response.body if isinstance(response, web.Response) else None
         if not isinstance(body, bytes) or len(body) < LARGE_BYTES or request.method == "HEAD":
             return response
         assert isinstance(response, web.Response)
-        return await send_in_parts(request, response, body)
+        try:
+            with self._doorkeepers.limits.unread.holding(visit.client, len(body)):
+                return await send_in_parts(request, response, body)
+        except TooManyRequests as error:
+            return self._refuse(visit, error)
 
     async def _serve(self, visit: Visit) -> web.StreamResponse:
         request = visit.request
@@ -133,6 +146,7 @@ class Handler:
         assert connection is None or isinstance(connection, ssl.SSLObject)
         authorization = request.headers.get("Authorization", "")
         user = await self._doorkeepers.authenticator.user(connection, authorization)
+        visit.client = user.name
         if record is not None:
             record.user = user
         claim = claim_of(request.raw_headers)
@@ -204,9 +218,13 @@ class Handler:
         visit.streams = True
         if visit.record is not None:
             visit.request[STARTED] = lambda status: self._write_down(visit, "ResponseStarted", status)
+        connection = call.request.protocol
+        assert isinstance(connection, Connection)
+        connection.may_pause = visit.verb != "watch"
         try:
             return await self._verbs.serve(call)
         finally:
+            connection.may_pause = False
             limits.close_stream(call.user)
 
 

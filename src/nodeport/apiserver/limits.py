@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nodeport.api.status import TooManyRequests
@@ -16,6 +18,7 @@ from nodeport.apiserver.auth import User
 
 READING = frozenset({"get", "list", "watch"})
 STREAMING_SUBRESOURCES = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+UNREAD = "Too many answers are waiting to be read, please read them first."
 TRY_LATER = "Too many requests, please try again later."
 
 
@@ -23,7 +26,9 @@ TRY_LATER = "Too many requests, please try again later."
 class Limits:
     """``reading``, ``mutating``: requests served at once; one client gets at most half of the places.
 
-    ``waiting``: of one client; ``patience`` in seconds. ``streams``: open ones of one client. ``connections``: of all.
+    ``waiting``: of one client; ``patience`` in seconds. ``streams``: open ones of one client. ``connections`` and
+    ``handshakes``: of all; one address gets at most half of them. ``unread_bytes``: of answers that one client was sent
+    and has not read. ``body_bytes`` and ``header_bytes``: of one request.
     """
 
     reading: int = 400
@@ -32,6 +37,10 @@ class Limits:
     patience: float = 10.0
     streams: int = 2_000
     connections: int = 10_000
+    handshakes: int = 1_000
+    unread_bytes: int = 256 * 1024 * 1024
+    body_bytes: int = 3 * 1024 * 1024
+    header_bytes: int = 64 * 1024
 
 
 class FairGate:
@@ -110,6 +119,36 @@ class FairGate:
         return TooManyRequests(TRY_LATER, retry_after_seconds=1)
 
 
+class UnreadBytes:
+    """What is held in memory for clients who do not read. ``most``: of one client."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def holding(self, client: str, size: int) -> Iterator[None]:
+        """For as long as the client has not read ``size`` bytes; 429 when it leaves too much unread already.
+
+        A single answer is never too much.
+        """
+        if self._held[client] and self._held[client] + size > self._most:
+            raise TooManyRequests(UNREAD, retry_after_seconds=1)
+        self._held[client] += size
+        try:
+            yield
+        finally:
+            self._held[client] -= size
+            if not self._held[client]:
+                del self._held[client]
+
+    def metrics(self) -> list[str]:
+        return [
+            "# TYPE nodeport_apiserver_unread_bytes gauge",
+            f"nodeport_apiserver_unread_bytes {self._held.total()}",
+        ]
+
+
 class RequestLimits:
     """Which limit a request falls under."""
 
@@ -117,6 +156,7 @@ class RequestLimits:
         self._reading = FairGate(limits.reading, limits.waiting, limits.patience)
         self._mutating = FairGate(limits.mutating, limits.waiting, limits.patience)
         self._most_streams = limits.streams
+        self.unread = UnreadBytes(limits.unread_bytes)
         self._streams: Counter[str] = Counter()
 
     def gate(self, user: User, verb: str) -> FairGate | None:
@@ -139,6 +179,7 @@ class RequestLimits:
     def metrics(self) -> list[str]:
         gates = (("readOnly", self._reading), ("mutating", self._mutating))
         return [
+            *self.unread.metrics(),
             "# TYPE apiserver_current_inflight_requests gauge",
             *(
                 f'apiserver_current_inflight_requests{{request_kind="{kind}"}} {gate.in_flight}'

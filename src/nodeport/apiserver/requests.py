@@ -11,7 +11,6 @@ from aiohttp import web
 
 from nodeport.api.status import BadRequest, NotFound, RequestEntityTooLarge, Timeout
 
-MAX_BODY_BYTES = 3 * 1024 * 1024
 BODY_SECONDS = 30.0
 
 
@@ -59,10 +58,11 @@ async def read_body(request: web.BaseRequest) -> bytes:
 async def _read_body(request: web.BaseRequest) -> bytes:
     if not request.body_exists:
         return b""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise _too_large()
+    most = request.client_max_size
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
     found = request.content.read_nowait()
-    if request.content.at_eof() and len(found) <= MAX_BODY_BYTES:  # a small body comes with the head
+    if request.content.at_eof() and len(found) <= most:  # a small body comes with the head
         return found
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -72,14 +72,14 @@ async def _read_body(request: web.BaseRequest) -> bytes:
 
 
 async def _read_on(request: web.BaseRequest, found: bytes) -> bytes:
-    parts, size = [found], len(found)
+    parts, size, most = [found], len(found), request.client_max_size
     async for part in request.content.iter_any():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large() -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY_BYTES}")
+def _too_large(most: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Request entity too large: limit is {most}")

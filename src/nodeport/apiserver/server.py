@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
@@ -38,6 +37,7 @@ from nodeport.apiserver.eventexpiry import EventExpiry
 from nodeport.apiserver.evictions import Evictions
 from nodeport.apiserver.handler import Doorkeepers, Handler
 from nodeport.apiserver.limits import Limits, RequestLimits
+from nodeport.apiserver.listening import Listener
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.migration import migrate
@@ -70,9 +70,6 @@ from nodeport.store.base import Store
 DEFAULT_SERVICE_CIDRS: tuple[Network, ...] = (IPv4Network("10.96.0.0/16"),)
 DEFAULT_NODE_PORTS = range(30000, 32768)
 SHUTDOWN_SECONDS = 2.0
-BACKLOG = 4096
-TLS_BUFFER_BYTES = 32 * 1024
-"""Two records. asyncio's own 256 KiB are there for whoever has opened a connection, before he says who he is."""
 _log = get_logger("nodeport.apiserver")
 
 
@@ -133,12 +130,15 @@ class ApiServer:
         await self._prepare(parts)
         await parts.rbac.load()
         await parts.quotas.load()
-        server = BoundedServer(parts.handler, self._config.limits.connections)
+        server = BoundedServer(parts.handler, self._config.limits)
+        context = server_context(self._config.tls) if self._config.tls else None
+        listener = Listener(server, context, self._config.limits.handshakes)
         parts.metrics.add_source(server.metrics)
+        parts.metrics.add_source(listener.metrics)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
-            await self._listen(runner)
+            self._addresses = await listener.open(self._config.listen)
             bootstrap = self._bootstrap(parts)
             await bootstrap.ensure()
             await parts.rbac.ensure()
@@ -156,6 +156,7 @@ class ApiServer:
             self._serving.clear()
             parts.streamer.close()
             parts.connections.close()
+            await listener.close()
             await runner.cleanup()
             self._addresses = ()
 
@@ -166,18 +167,6 @@ class ApiServer:
         await parts.default_cidr.ensure()
         await parts.ranges.read()
         await parts.repair.run_once()
-
-    async def _listen(self, runner: web.ServerRunner) -> None:
-        context = server_context(self._config.tls) if self._config.tls else None
-        SSLProtocol.max_size = TLS_BUFFER_BYTES
-        found = []
-        for host, port in self._config.listen:
-            site = web.TCPSite(runner, host, port, ssl_context=context, backlog=BACKLOG)
-            await site.start()
-            assert site._server is not None
-            sockets = getattr(site._server, "sockets", ())
-            found.append((host, sockets[0].getsockname()[1] if sockets else port))
-        self._addresses = tuple(found)
 
     def _discovery(self, tokens: ServiceAccountTokens) -> JsonObject:
         host, port = self._config.advertise or self._addresses[0]
@@ -209,7 +198,8 @@ class ApiServer:
         lister = Lister(config.store, config.clock)
         writer = Writer(registry)
         applier = Applier(registry, writer)
-        streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng))
+        limits = RequestLimits(config.limits)
+        streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng), limits.unread)
         connections = Connections(registry, _kubelet_context(config), rng)
         tokens = ServiceAccountTokens(config.store, SigningKey(config.service_account_key), config.clock)
         others: list[TokenAuthenticator] = [
@@ -236,7 +226,6 @@ class ApiServer:
         documents.add(
             "/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens)
         )
-        limits = RequestLimits(config.limits)
         metrics.add_source(limits.metrics)
         audit = AuditLog(config.audit, config.clock) if config.audit else None
         if audit is not None:

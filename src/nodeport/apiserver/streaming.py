@@ -6,12 +6,14 @@ import asyncio
 
 from aiohttp import HttpVersion11, web
 
+from nodeport.api.status import TooManyRequests
+from nodeport.apiserver.limits import UnreadBytes
 from nodeport.apiserver.negotiation import Representation
 from nodeport.apiserver.options import ListOptions
 from nodeport.apiserver.presenting import render
 from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.routes import Target
-from nodeport.apiserver.watch import WatchSource
+from nodeport.apiserver.watch import Data, WatchSource
 from nodeport.apiserver.watchviews import WatchRequest, unframed
 
 WRITE_PATIENCE_SECONDS = 60.0
@@ -25,21 +27,23 @@ def chunked(lines: bytes) -> bytes:
 class ConnectionSink:
     """A response's connection, written to past the response: frames are made once for all who get them."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, client: str, unread: UnreadBytes) -> None:
         self._protocol = request.protocol
         self._writer = request.writer
+        self._client, self._unread = client, unread
 
     @property
     def full(self) -> bool:
         return self._protocol.writing_paused
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         self._transport().write(data)
 
-    async def drain(self) -> None:
+    async def drain(self, kept: int = 0) -> None:
         if self.full:
-            async with asyncio.timeout(WRITE_PATIENCE_SECONDS):
-                await self._writer.drain()
+            with self._unread.holding(self._client, kept):
+                async with asyncio.timeout(WRITE_PATIENCE_SECONDS):
+                    await self._writer.drain()
             self._transport()
 
     def _transport(self) -> asyncio.WriteTransport:
@@ -52,9 +56,10 @@ class ConnectionSink:
 class Streamer:
     """Owns no tasks; knows those of its streams so that a shutdown can end them at once."""
 
-    def __init__(self, registry: Registry, source: WatchSource) -> None:
+    def __init__(self, registry: Registry, source: WatchSource, unread: UnreadBytes) -> None:
         self._registry = registry
         self._source = source
+        self._unread = unread
         self._streams: set[asyncio.Task[object]] = set()
 
     @property
@@ -73,6 +78,7 @@ class Streamer:
         options: ListOptions,
         wanted: Representation,
         include: str,
+        client: str,
     ) -> web.StreamResponse:
         show = render(target.resource, wanted.form, include, self._registry.clock.now)
         chunks = request.version >= HttpVersion11
@@ -92,8 +98,8 @@ class Streamer:
         assert task is not None
         self._streams.add(task)
         try:
-            await self._source.send(watch, splicer, ConnectionSink(request))
-        except (TimeoutError, ConnectionError):
+            await self._source.send(watch, splicer, ConnectionSink(request, client, self._unread))
+        except (TimeoutError, ConnectionError, TooManyRequests):
             if request.transport is not None:
                 request.transport.abort()
             return response

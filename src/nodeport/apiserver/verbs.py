@@ -191,7 +191,9 @@ class Verbs:
     async def _watch(self, call: Call) -> web.StreamResponse:
         wanted = call.representation()
         options = self._list_options(call)
-        return await self._machinery.streamer.serve(call.request, call.target, options, wanted, call.include)
+        return await self._machinery.streamer.serve(
+            call.request, call.target, options, wanted, call.include, call.user.name
+        )
 
     async def _create(self, call: Call) -> web.Response:
         wanted = call.representation()

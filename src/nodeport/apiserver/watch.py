@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -26,8 +26,10 @@ from nodeport.store.base import Closed, Compacted, KeyValue, Revision, SlowWatch
 BOOKMARK_INTERVAL = timedelta(minutes=1)
 MIN_TIMEOUT_SECONDS = 1800
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-INITIAL_CHUNK = 256
 FUTURE_POLL_SECONDS = 0.1
+CHUNK_BYTES = 64 * 1024
+"""Of the initial events are made, and of any lines are written, so many bytes ahead of a reader."""
+Data = bytes | memoryview
 
 
 class Sink(Protocol):
@@ -38,12 +40,15 @@ class Sink(Protocol):
         """Whether what was written waits for the reader."""
         ...
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         """Send or buffer; ConnectionError when nobody is there any more."""
         ...
 
-    async def drain(self) -> None:
-        """Wait until it is not full. TimeoutError: the reader had its time; ConnectionError: it is gone."""
+    async def drain(self, kept: int = 0) -> None:
+        """Wait until it is not full, with ``kept`` bytes more held back for this reader.
+
+        TimeoutError: the reader had its time; ConnectionError: it is gone; TooManyRequests: it leaves too much unread.
+        """
         ...
 
 
@@ -56,6 +61,7 @@ class Stream:
         self._sink = sink
         self._failure: BaseException | None = None
         self._look = asyncio.Event()
+        self._rest: Data = b""
 
     def ready(self) -> None:
         """Called by the store. Whatever goes wrong here is the stream's own and raised to whoever follows it."""
@@ -68,10 +74,25 @@ class Stream:
             self._look.set()
 
     def _flush(self) -> None:
-        while not self._sink.full and (batch := self._watch.take()):
-            chunk = self._view.chunk(batch)
-            if chunk:
-                self._sink.write(chunk)
+        """The chunks of many watchers are the same bytes; a reader's own is only what is written already."""
+        while not self._sink.full:
+            if self._rest:
+                self._write_piece()
+            elif batch := self._watch.take():
+                chunk: Data = self._view.chunk(batch)
+                self._rest = chunk if len(chunk) <= CHUNK_BYTES else memoryview(chunk)
+            else:
+                break
+
+    async def finish(self) -> None:
+        """Write what is begun to its end: whole lines."""
+        while self._rest:
+            await self._sink.drain()
+            self._write_piece()
+
+    def _write_piece(self) -> None:
+        piece, self._rest = self._rest[:CHUNK_BYTES], self._rest[CHUNK_BYTES:]
+        self._sink.write(piece)
 
     async def follow(self, patience: float) -> bool:
         """Keep it going for ``patience`` seconds or a little longer; whether everything that happened is sent.
@@ -118,15 +139,14 @@ class WatchSource:
         try:
             revision, initial = await self._start(watch, splicer)
             for lines in initial:
-                sink.write(watch.frame(lines))
-                await sink.drain()
+                await _send(sink, watch.frame(lines))
             await self._follow(watch, splicer, sink, revision, deadline)
         except Compacted as error:
             sink.write(watch.frame(error_line(too_old(error.asked, error.oldest))))
         except (SlowWatcher, Closed):
             return
 
-    async def _start(self, watch: WatchRequest, splicer: Splicer) -> tuple[Revision, Sequence[bytes]]:
+    async def _start(self, watch: WatchRequest, splicer: Splicer) -> tuple[Revision, Iterable[bytes]]:
         """The revision to go on from and the lines that come first."""
         options = watch.options
         wanted = options.resource_version
@@ -135,11 +155,25 @@ class WatchSource:
         listing = await self._store.list(watch.prefix)
         matches = matcher(splicer, options)
         items = [kv for kv in listing.items if watch.concerns(kv.key) and (matches is None or matches(kv))]
-        lines = [self._state_line(watch, splicer, kv) for kv in items]
+        last = b""
         if options.send_initial_events and options.allow_bookmarks:
-            lines.append(bookmark_line(watch, listing.revision, initial_events_end=True))
-        chunks = [b"".join(lines[at : at + INITIAL_CHUNK]) for at in range(0, len(lines), INITIAL_CHUNK)]
-        return listing.revision, chunks
+            last = bookmark_line(watch, listing.revision, initial_events_end=True)
+        return listing.revision, self._initial(watch, splicer, items, last)
+
+    def _initial(
+        self, watch: WatchRequest, splicer: Splicer, items: Sequence[KeyValue], last: bytes
+    ) -> Iterator[bytes]:
+        """Lines by the handful, made when the reader has taken those before."""
+        lines: list[bytes] = []
+        size = 0
+        for kv in items:
+            lines.append(self._state_line(watch, splicer, kv))
+            size += len(lines[-1])
+            if size >= CHUNK_BYTES:
+                yield b"".join(lines)
+                lines, size = [], 0
+        if lines or last:
+            yield b"".join((*lines, last))
 
     def _state_line(self, watch: WatchRequest, splicer: Splicer, kv: KeyValue) -> bytes:
         if watch.render is None:
@@ -166,6 +200,19 @@ class WatchSource:
                 if complete and bookmarks and self._store.revision > sent:
                     sent = self._store.revision
                     sink.write(watch.frame(bookmark_line(watch, sent)))
+            await stream.finish()
+
+
+async def _send(sink: Sink, chunk: bytes) -> None:
+    """The whole chunk, as its reader takes it."""
+    if len(chunk) <= 2 * CHUNK_BYTES:
+        sink.write(chunk)
+        await sink.drain(len(chunk))
+        return
+    view = memoryview(chunk)
+    for at in range(0, len(chunk), CHUNK_BYTES):
+        sink.write(view[at : at + CHUNK_BYTES])
+        await sink.drain(len(chunk))
 
 
 def bookmark_line(watch: WatchRequest, revision: int, *, initial_events_end: bool = False) -> bytes:

@@ -65,6 +65,41 @@ def service_ranges(function: Callable[..., Any]) -> Callable[..., Any]:
     return addresses(ports(function))
 
 
+LIMIT_OPTIONS = (
+    (
+        "--max-requests-inflight",
+        "reading",
+        400,
+        "Reading requests served at once; a client gets half of them.",
+    ),
+    ("--max-mutating-requests-inflight", "mutating", 200, "Changing requests served at once."),
+    ("--max-waiting-requests-per-client", "waiting", 200, "Requests of a client that wait for their turn."),
+    ("--max-streams-per-client", "streams", 2_000, "Watches, logs and sessions that a client has open."),
+    ("--max-connections", "connections", 10_000, "Connections; one address gets half of them."),
+    ("--max-handshakes", "handshakes", 1_000, "TLS handshakes at a time; one address gets half of them."),
+    ("--max-unread-bytes-per-client", "unread_bytes", 268_435_456, "Bytes that a client may leave unread."),
+    ("--max-request-body-bytes", "body_bytes", 3_145_728, "Bytes of a request's body."),
+    ("--max-request-header-bytes", "header_bytes", 65_536, "Bytes of a line of a request's head."),
+)
+"""Option, field of the API server's limits, its default, and what it bounds."""
+
+
+def request_limits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds options for what clients may use up; the function gets ``limits``, those that were given by field."""
+
+    @functools.wraps(function)
+    def wrapped(**options: Any) -> Any:
+        given = {field: options.pop(field) for _, field, _, _ in LIMIT_OPTIONS}
+        return function(
+            limits={field: value for field, value in given.items() if value is not None}, **options
+        )
+
+    for option, field, default, text in reversed(LIMIT_OPTIONS):
+        shown = f"{text}  [default: {default}]"
+        wrapped = click.option(option, field, type=click.IntRange(min=1), default=None, help=shown)(wrapped)
+    return wrapped
+
+
 def must_be_root(command: str) -> None:
     """Namespaces and links are the kernel's: only root may make them."""
     if os.geteuid() != 0:

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +60,10 @@ class Ranges:
         return config
 
 
-async def serve(paths: Paths, ranges: Ranges) -> None:
-    """API server and controllers, until cancelled."""
+async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None:
+    """API server and controllers, until cancelled. ``limits``: fields of the API server's that are not the default."""
     from nodeport.apiserver.auth import User
+    from nodeport.apiserver.limits import Limits
     from nodeport.apiserver.server import ApiServer, ApiServerConfig, TlsFiles
     from nodeport.client.config import ClientConfig
     from nodeport.client.rest import RestClient
@@ -90,6 +91,7 @@ async def serve(paths: Paths, ranges: Ranges) -> None:
                 kubelet_client=tls("kubelet-client"),
                 service_account_key=paths.key("sa"),
                 audit=audit_options(config),
+                limits=Limits(**limits),
             )
         )
         client = RestClient(
@@ -180,7 +182,7 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(part: str, paths: Paths, ranges: Ranges = Ranges()) -> None:
+def run(part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str, int] | None = None) -> None:
     """Run one part in this process until it is told to end."""
     from nodeport.kit.logs import configure
 
@@ -189,7 +191,7 @@ def run(part: str, paths: Paths, ranges: Ranges = Ranges()) -> None:
         import uvloop
 
         allow_many_files()
-        uvloop.run(until_terminated(lambda: serve(paths, ranges)))
+        uvloop.run(until_terminated(lambda: serve(paths, ranges, limits or {})))
     else:
         asyncio.run(until_terminated(lambda: run_nodes(paths)))
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import click
 
-from nodeport.cli.cluster_options import about_cluster, must_be_root, service_ranges
+from nodeport.cli.cluster_options import about_cluster, must_be_root, request_limits, service_ranges
 from nodeport.node.local import Paths, parse_port_range, parse_service_cidrs
 
 
 @click.command(short_help="Run the API server and the controllers of a cluster (started by `up`).")
 @service_ranges
+@request_limits
 @about_cluster
-def command(paths: Paths, service_cluster_ip_range: str | None, service_node_port_range: str | None) -> None:
+def command(
+    paths: Paths,
+    limits: dict[str, int],
+    service_cluster_ip_range: str | None,
+    service_node_port_range: str | None,
+) -> None:
     """Run the API server and the controllers of a cluster, in the foreground.
 
     `nodeport up` starts it in the background; run it by hand to see its log or under a service manager. The ranges
@@ -25,4 +31,4 @@ def command(paths: Paths, service_cluster_ip_range: str | None, service_node_por
         parse_port_range(service_node_port_range) if service_node_port_range else None,
     )
     must_be_root("server")
-    daemons.run("server", paths, ranges)
+    daemons.run("server", paths, ranges, limits)

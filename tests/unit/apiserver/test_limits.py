@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,9 @@ import aiohttp
 import pytest
 
 from nodeport.api.status import TooManyRequests
-from nodeport.apiserver import connections, requests
+from nodeport.apiserver import connections, listening, requests
 from nodeport.apiserver.auth import MASTERS, User
-from nodeport.apiserver.limits import FairGate, Limits, RequestLimits, is_stream
+from nodeport.apiserver.limits import FairGate, Limits, RequestLimits, UnreadBytes, is_stream
 from nodeport.apiserver.server import ApiServer, ApiServerConfig
 from nodeport.store.base import KeyValue, Revision
 from nodeport.store.memory import MemoryStore
@@ -326,6 +327,76 @@ async def test_a_large_answer_that_nobody_reads_is_cut_off(monkeypatch: pytest.M
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError, ssl.SSLError)):
             await reader.readexactly(27_000_000)
         writer.close()
+
+
+async def metric(ask: Client, name: str) -> int:
+    """Asked for through a connection of its own."""
+    url = f"{ask.server.url}/metrics"
+    async with ask._session.get(url, headers={"Authorization": "Bearer admin"}) as answer:
+        line = next(line for line in (await answer.text()).splitlines() if line.startswith(f"{name} "))
+        return int(line.split()[1])
+
+
+async def test_small_answers_that_nobody_reads_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.2)
+    async with asking() as ask:
+        made = {"metadata": {"name": "m"}, "data": {"k": "x" * 200_000}}
+        await ask.must("admin", "POST", MAPS, made)
+        tls = ask.server.admin_config.ssl_context()
+        host, port = ask.server.server.addresses[0]
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=1024)
+        writer.write((b"GET %b/m HTTP/1.1\r\nHost: x\r\n\r\n" % MAPS.encode()) * 100)
+        await writer.drain()
+
+        async def forgotten() -> bool:
+            return await metric(ask, "nodeport_apiserver_connections") == 1
+
+        await eventually(forgotten)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError, ssl.SSLError)):
+            await reader.readexactly(20_000_000)
+        writer.close()
+
+
+async def test_who_never_ends_his_handshake_is_counted_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "HANDSHAKE_SECONDS", 0.3)
+    async with asking(limits=Limits(handshakes=4)) as ask:
+        assert (await ask("admin", "GET", MAPS))[0] == 200
+        host, port = ask.server.server.addresses[0]
+        silent = [await asyncio.open_connection(host, port) for _ in range(5)]
+
+        async def refused() -> bool:
+            return await metric(ask, "nodeport_apiserver_refused_handshakes_total") == 3
+
+        await eventually(refused)  # the address has half of the four
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        assert await metric(ask, "nodeport_apiserver_handshakes") == 0
+        assert await metric(ask, "nodeport_apiserver_failed_handshakes_total") == 2
+        tls = ask.server.admin_config.ssl_context()
+        _, writer = await asyncio.open_connection(host, port, ssl=tls)
+        writer.close()
+
+
+def test_a_client_may_leave_so_much_unread_and_a_single_answer_of_any_size() -> None:
+    unread = UnreadBytes(100)
+    with unread.holding("ann", 1000):
+        with pytest.raises(TooManyRequests), unread.holding("ann", 1):
+            pass
+        with unread.holding("bob", 60), unread.holding("bob", 40):
+            assert unread.metrics()[-1].endswith(" 1100")
+    assert unread.metrics()[-1].endswith(" 0")
+
+
+async def test_bodies_are_as_large_as_the_server_says() -> None:
+    async with asking(limits=Limits(body_bytes=1000, header_bytes=8192)) as ask:
+        status, body = await ask(
+            "admin", "POST", MAPS, {"metadata": {"name": "x"}, "data": {"k": "x" * 1000}}
+        )
+        assert (status, body["message"]) == (413, "Request entity too large: limit is 1000")
+        answer = await speak(ask, HEAD + b"X-Long: " + b"x" * 9_000 + b"\r\n\r\n")
+        assert b"a line may have 8192 bytes, a field 8192" in answer
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from nodeport.apiserver import watch as watch_module
 from nodeport.apiserver.encoding import Splicer, decode, encode_stored, key_of
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.options import ListOptions
-from nodeport.apiserver.watch import WatchSource
+from nodeport.apiserver.watch import CHUNK_BYTES, Data, WatchSource
 from nodeport.apiserver.watchviews import WatchRequest
 from nodeport.kit.clock import SystemClock
 from nodeport.store.base import Put, Store
@@ -30,18 +30,20 @@ class Reader:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
+        self.parts: list[bytes] = []
         self.writes = 0
         self.full = False
         self.gone = False
         self._emptied = asyncio.Event()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         if self.gone:
             raise ConnectionResetError("gone")
         self.writes += 1
-        self.lines += data.splitlines()
+        self.parts.append(bytes(data))
+        self.lines += bytes(data).splitlines()
 
-    async def drain(self) -> None:
+    async def drain(self, kept: int = 0) -> None:
         if self.full:
             await self._emptied.wait()
             self._emptied.clear()
@@ -200,3 +202,32 @@ async def test_a_stream_ends_when_the_store_closes() -> None:
     await store.close()
     await asyncio.wait_for(ending, PATIENCE)
     assert reader.seen() == [("ADDED", "a")]
+
+
+async def test_initial_events_are_made_as_they_are_read() -> None:
+    """However many watch: what nobody reads is not there yet."""
+    store, readers = MemoryStore(), [Reader() for _ in range(5)]
+    for number in range(100):
+        await put(store, f"c{number}", big="x" * 10_000)
+    for reader in readers:
+        reader.full = True
+    async with streaming(store, *readers):
+        await until(lambda: all(reader.lines for reader in readers))
+        assert all(sum(map(len, reader.lines)) < 2 * CHUNK_BYTES for reader in readers)
+        readers[0].empty()
+        await until(lambda: len(readers[0].lines) == 100)
+        assert len(readers[1].lines) < 10
+
+
+async def test_a_great_chunk_is_written_by_and_by_and_in_whole_lines() -> None:
+    store, reader = MemoryStore(), Reader()
+    async with streaming(store, reader):
+        reader.full = True
+        for number in range(30):
+            await put(store, f"c{number}", big="x" * 10_000)
+        reader.empty()
+        await until(lambda: b"".join(reader.parts).count(b"\n") == 30)
+        assert max(map(len, reader.parts)) <= CHUNK_BYTES
+        assert [
+            decode(line)["object"]["metadata"]["name"] for line in b"".join(reader.parts).splitlines()
+        ] == [f"c{number}" for number in range(30)]
