@@ -93,7 +93,7 @@ def _compiler() -> Compiler:
 
 
 def _walker(name: str) -> Walker:
-    return _compiler().named(name)
+    return _compiler().walker(name)
 
 
 def check(resource_schema: str, obj: JsonObject) -> FieldReport:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,12 +109,27 @@ class Compiler:
         self.definitions = definitions
         self.go_types = go_types
         self.made: dict[str, Walker] = {}
+        self._making: dict[str, Walker] = {}
+        self._lock = threading.RLock()
 
-    def named(self, name: str) -> Walker:
-        """The walker of the definition ``name``; KeyError when there is none."""
+    def walker(self, name: str) -> Walker:
+        """The walker of the definition ``name``, with all that it leads to; KeyError when there is none.
+
+        Large objects are walked by another thread, which must see none that is half made.
+        """
         found = self.made.get(name)
         if found is None:
-            found = self.made[name] = Walker()
+            with self._lock:
+                found = self.named(name)
+                self.made |= self._making
+                self._making = {}
+        return found
+
+    def named(self, name: str) -> Walker:
+        """The walker of the definition ``name``, which may not be finished yet."""
+        found = self.made.get(name) or self._making.get(name)
+        if found is None:
+            found = self._making[name] = Walker()
             found.go_type = _go_name(name)
             self.fill(found, self.definitions[name], name)
         return found

@@ -52,7 +52,7 @@ class ListOptions:
 class WriteOptions(msgspec.Struct, frozen=True, gc=False):
     """``field_validation``: Ignore, Warn or Strict. ``user`` None: the server itself, to whom nothing is refused.
 
-    ``field_manager``: whose the written fields are.
+    ``field_manager``: whose the written fields are. ``size``: bytes of the body that the object came in.
     """
 
     dry_run: bool = False
@@ -60,6 +60,7 @@ class WriteOptions(msgspec.Struct, frozen=True, gc=False):
     field_manager: str = SERVER
     force: bool = False
     user: User | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from nodeport.apiserver.allocators.reservation import Reservation
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.conversion import splicer_of
 from nodeport.apiserver.encoding import Splicer, decode, key_of
+from nodeport.apiserver.heavy import HeavyWork
 from nodeport.apiserver.locks import KeyLocks
 from nodeport.apiserver.quotas import Quotas
 from nodeport.apiserver.routes import Target
@@ -81,6 +82,7 @@ class Registry:
         }
         self.locks = KeyLocks()
         self.quotas = Quotas(store)
+        self.heavy = HeavyWork()
         self._commits: set[asyncio.Future[Revision]] = set()
 
     def entry(self, resource: Resource) -> Entry:

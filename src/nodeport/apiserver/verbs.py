@@ -21,6 +21,7 @@ from nodeport.apiserver.errors import method_not_allowed
 from nodeport.apiserver.evictions import EVICTION, EVICTION_SCHEMA, OLD_EVICTION, Evictions
 from nodeport.apiserver.fieldlabels import check_field_selector
 from nodeport.apiserver.fieldmanagers import SCALE_SCHEMA
+from nodeport.apiserver.heavy import HEAVY_BYTES
 from nodeport.apiserver.listing import Lister
 from nodeport.apiserver.negotiation import Form, Representation, body_type, representation, wants_pretty
 from nodeport.apiserver.options import (
@@ -195,19 +196,30 @@ class Verbs:
             call.request, call.target, options, wanted, call.include, call.user.name
         )
 
+    async def _object_of(
+        self, call: Call, options: WriteOptions
+    ) -> tuple[JsonObject, list[str], WriteOptions]:
+        """The body as an object of the target's kind, with its warnings and with its size in the options."""
+        resource, body = call.target.resource, await call.body()
+        size = len(body.data)
+        obj, warned = await self._machinery.registry.heavy.run(
+            size, read_object, body, resource.schema, resource.gvk, options.field_validation
+        )
+        if size >= HEAVY_BYTES:
+            options = msgspec.structs.replace(options, size=size)
+        return obj, warned, options
+
     async def _create(self, call: Call) -> web.Response:
         wanted = call.representation()
         options = write_options(call.address.query, "CreateOptions", call.user, call.agent)
-        resource = call.target.resource
-        obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
+        obj, warned, options = await self._object_of(call, options)
         written = await self._machinery.writer.create(call.target, obj, options)
         return self._written(call, written, wanted, warned)
 
     async def _update(self, call: Call) -> web.Response:
         wanted = call.representation()
         options = write_options(call.address.query, "UpdateOptions", call.user, call.agent)
-        resource = call.target.resource
-        obj, warned = read_object(await call.body(), resource.schema, resource.gvk, options.field_validation)
+        obj, warned, options = await self._object_of(call, options)
         written = await self._machinery.writer.update(call.target, obj, options)
         return self._written(call, written, wanted, warned)
 

@@ -91,7 +91,9 @@ class Writer:
         sent = metadata.pop("managedFields", None)
         forget_deletion(metadata)
         if owned is None:
-            owned = self.managers.created(entry.strategy, obj, sent, options.field_manager, now)
+            owned = await self._registry.heavy.run(
+                options.size, self.managers.created, entry.strategy, obj, sent, options.field_manager, now
+            )
         await self._registry.admission.create(options.user, target, obj)
         await entry.strategy.admit(obj, self._registry.store)
         begin_metadata(target.resource, metadata, now)
@@ -141,9 +143,9 @@ class Writer:
         name = metadata.get("name") or ""
         with strategy.begin_create(obj, context) as reservation:
             strategy.prepare_create(obj, context)
-            if errors := validate_create(resource, obj):
+            if errors := await self._registry.heavy.run(options.size, validate_create, resource, obj):
                 raise invalid_object(resource, name, errors)
-            warned = warnings(resource, obj, None)
+            warned = await self._registry.heavy.run(options.size, warnings, resource, obj, None)
             key = key_of(resource, metadata.get("namespace") or "", name)
             given = metadata.pop("resourceVersion", "")
             stored = entry.splicer.store(obj)
@@ -216,7 +218,8 @@ class Writer:
         for attempt in range(CONFLICT_ATTEMPTS):
             kv = await self._registry.find(target.resource, target.namespace, target.name)
             old = entry.splicer.read(kv)
-            new = make(old)
+            size, run = max(options.size, len(kv.value)), self._registry.heavy.run
+            new = await run(size, make, old)
             asked = asked_revision(new["metadata"].get("resourceVersion"))
             if asked and asked != kv.mod_revision:
                 raise conflict(target.resource, target.name)
@@ -224,7 +227,7 @@ class Writer:
                 return Written(entry.splicer.serve(kv.value, kv.mod_revision))
             entry.strategy.complete(new)
             sent = new["metadata"].pop("managedFields", None)
-            put_entries(new, own(old, new, sent))
+            put_entries(new, await run(size, own, old, new, sent))
             try:
                 return await self._change_once(target, entry, kv, old, new, options)
             except PreconditionFailed as error:
@@ -248,12 +251,15 @@ class Writer:
         await self._registry.admission.update(options.user, target, new, old)
         whole = not target.subresource
         with strategy.begin_update(new, old, context) if whole else Reservation() as claim:
-            errors = self._prepare(target.subresource, strategy, new, old, context)
+            size = max(options.size, len(kv.value))
+            errors = await self._registry.heavy.run(
+                size, self._prepare, target.subresource, strategy, new, old, context
+            )
             if resource.has_generation and whole and strategy.generation_changes(new, old):
                 new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
             if errors:
                 raise invalid_object(resource, target.name, errors)
-            warned = warnings(resource, new, old) if whole else []
+            warned = await self._registry.heavy.run(size, warnings, resource, new, old) if whole else []
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             if is_finished(entry, new):
                 return await self.remove(entry, kv, new, warned, dry_run=options.dry_run)

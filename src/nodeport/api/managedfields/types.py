@@ -12,6 +12,7 @@ default.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
@@ -258,9 +259,23 @@ class Compiler:
         self._definitions = definitions
         self._empty_structs = empty_structs
         self._named: dict[str, Type] = {}
+        self._made: dict[str, Type] = {}
+        self._lock = threading.RLock()
+
+    def type(self, name: str) -> Type:
+        """The type of the definition ``name``, with all that it leads to; KeyError when there is none.
+
+        Large objects are looked at by another thread, which must see none that is half made.
+        """
+        found = self._made.get(name)
+        if found is None:
+            with self._lock:
+                found = self.named(name)
+                self._made |= self._named
+        return found
 
     def named(self, name: str) -> Type:
-        """The type of the definition ``name``; KeyError when there is none."""
+        """The type of the definition ``name``, which may not be finished yet."""
         found = self._named.get(name)
         if found is None:
             found = self._make_named(name, self._definitions[name])
@@ -367,4 +382,4 @@ def _compiler() -> Compiler:
 
 def type_of(name: str) -> Type:
     """The compiled definition ``name`` (``io.k8s.api.core.v1.Service``)."""
-    return _compiler().named(name)
+    return _compiler().type(name)
