@@ -231,11 +231,13 @@ async def test_a_full_disk_refuses_what_it_cannot_hold_and_loses_nothing(small_d
         refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
         kept = {f"/{number}" for number, outcome in enumerate(outcomes) if isinstance(outcome, int)}
         assert refused
+        assert {error.why for error in refused} == {store.trouble} == {"database or disk is full"}
         assert all(error.__cause__ is not None for error in refused)
         assert {item.key for item in (await store.list("/")).items} == kept | {"/before"}
         assert store.revision == 1 + len(kept)
         filler.unlink()
         assert await store.commit([Put("/39", b"again", 0)]) == store.revision
+        assert store.trouble == ""
         held = list((await store.list("/")).items)
         revision = store.revision
     async with await SqliteStore.open(path) as store:

@@ -18,7 +18,6 @@ from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.requests import Address
 
 HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
-HEALTH_CHECKS = ("ping", "store")
 
 
 def version() -> JsonObject:
@@ -40,15 +39,23 @@ def _architecture() -> str:
 
 
 class Documents:
-    """``is_ready`` decides what /readyz says."""
+    """``is_started`` and ``store_is_good`` decide what /readyz says; nothing that a new start would mend, so that
+    /livez knows nothing of them."""
 
     def __init__(
-        self, discovery: Discovery, openapi: OpenApi, metrics: Metrics, is_ready: Callable[[], bool]
+        self,
+        discovery: Discovery,
+        openapi: OpenApi,
+        metrics: Metrics,
+        is_started: Callable[[], bool],
+        store_is_good: Callable[[], bool],
     ) -> None:
         self._discovery = discovery
         self._openapi = openapi
         self._metrics = metrics
-        self._is_ready = is_ready
+        self._checks: dict[str, Callable[[], bool]] = {
+            "ping": lambda: True, "store": store_is_good, "started": is_started,
+        }  # fmt: skip
         self._made: dict[str, tuple[str, Callable[[], JsonObject]]] = {}
         self._fixed: dict[str, bytes] = {
             "/api": encode(discovery.core_versions()),
@@ -104,11 +111,14 @@ class Documents:
         return web.Response(body=body, headers={**headers, "Content-Type": kind})
 
     def _health(self, path: str, *, verbose: bool) -> web.Response:
-        good = path.startswith("/livez") or self._is_ready()
-        if not good:
-            return web.Response(status=500, text="[-]started failed\nreadyz check failed\n")
-        if not verbose:
-            return web.Response(text="ok")
-        top = path.strip("/").split("/")[0]
-        lines = [f"[+]{check} ok" for check in HEALTH_CHECKS]
-        return web.Response(text="\n".join([*lines, f"{top} check passed\n"]))
+        """All checks, or the one that is named; a failed one withholds its reason, as anybody may ask."""
+        top, _, name = path.strip("/").partition("/")
+        asked = {name: self._checks[name]} if name in self._checks else self._checks
+        outcomes = {check: top == "livez" or is_good() for check, is_good in asked.items()}
+        lines = [
+            f"[+]{check} ok" if good else f"[-]{check} failed: reason withheld"
+            for check, good in outcomes.items()
+        ]
+        if not all(outcomes.values()):
+            return web.Response(status=500, text="\n".join([*lines, f"{top} check failed\n"]))
+        return web.Response(text="\n".join([*lines, f"{top} check passed\n"]) if verbose else "ok")

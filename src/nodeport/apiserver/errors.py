@@ -34,7 +34,12 @@ def from_store(error: store.StoreError) -> ApiError:
             return too_old(error.asked, error.oldest)
         case store.FutureRevision():
             return too_large_revision(error.asked, error.current)
-        case store.Unavailable() | store.Closed():
+        case store.Unavailable():
+            why = f"the store refuses to write: {error.why}" if error.why else "the store is unavailable"
+            return ServiceUnavailable(
+                f"the server is currently unable to handle the request: {why}", retry_after_seconds=1
+            )
+        case store.Closed():
             return ServiceUnavailable(f"the server is currently unable to handle the request: {error}")
         case _:
             return internal_error(error)

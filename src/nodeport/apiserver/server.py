@@ -50,6 +50,7 @@ from nodeport.apiserver.reporting import Reporter
 from nodeport.apiserver.reviews import Reviews
 from nodeport.apiserver.routes import Router
 from nodeport.apiserver.servicecidrs import DefaultServiceCidr, Ranges
+from nodeport.apiserver.storehealth import StoreHealth
 from nodeport.apiserver.strategies.addressing import IPAddressStrategy
 from nodeport.apiserver.strategies.kinds import all_strategies
 from nodeport.apiserver.strategies.pods import PodStrategy
@@ -115,6 +116,7 @@ class ApiServer:
         check_encryption(config)
         self._config = config
         self._serving = asyncio.Event()
+        self._health = StoreHealth(config.store, config.clock)
         self._addresses: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -151,6 +153,7 @@ class ApiServer:
                     tasks.create_task(parts.audit.run())
                 tasks.create_task(parts.ranges.run())
                 tasks.create_task(parts.repair.run())
+                tasks.create_task(self._health.run())
                 tasks.create_task(EventExpiry(self._config.store, self._config.clock).run())
         finally:
             self._serving.clear()
@@ -221,7 +224,9 @@ class ApiServer:
         for source in (addresses.metrics, ports.metrics, repair.metrics):
             metrics.add_source(source)
         metrics.add_source(lambda: stream_metrics(streamer, connections))
-        documents = Documents(Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set)
+        documents = Documents(
+            Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set, self._health.is_good
+        )
         documents.add("/openid/v1/jwks", "application/jwk-set+json", tokens.key_set)
         documents.add(
             "/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens)

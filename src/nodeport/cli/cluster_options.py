@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -44,6 +45,11 @@ def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             raise  # the reader of our output has gone: no error of the cluster
         except (OSError, NetlinkError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"cluster {name!r}: the disk is full: make room below {data_root} and {run_root}, then run the "
+                    "command again"
+                ) from error
             raise UserError(f"cluster {name!r}: {error}") from error
 
     return wrapped

@@ -260,16 +260,23 @@ def load(paths: Paths) -> ClusterConfig | None:
 
 
 def save(paths: Paths, config: ClusterConfig) -> None:
-    write_private(paths.config, json.dumps(asdict(config), indent=2) + "\n")
+    """What is there already is not written again: a full disk must not keep a cluster from being mended."""
+    text = json.dumps(asdict(config), indent=2) + "\n"
+    if not paths.config.exists() or paths.config.read_text() != text:
+        write_private(paths.config, text)
 
 
 def write_private(path: Path, text: str) -> None:
     """Whole or not at all, readable by root only."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    scratch.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def ensure_token(paths: Paths) -> None:

@@ -117,7 +117,11 @@ class SlowWatcher(StoreError):
 
 
 class Unavailable(StoreError):
-    """The medium refused; the cause is chained."""
+    """The medium refused; the cause is chained. ``why``: the same without the medium's place, for strangers."""
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class Closed(StoreError):
@@ -160,6 +164,11 @@ class Store(Protocol):
     @property
     def compacted_revision(self) -> Revision:
         """Reads and watches at revisions below this one fail with ``Compacted``."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the newest write was refused by the medium; empty when it was not."""
         ...
 
     async def get(self, key: str, *, revision: Revision | None = None) -> KeyValue | None: ...

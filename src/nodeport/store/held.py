@@ -23,6 +23,7 @@ class HeldStore:
         self._state = state
         self._history = history
         self._closed = False
+        self._trouble = ""
         self._watchers = Watchers(state, buffer=buffer, is_closed=lambda: self._closed)
 
     @property
@@ -32,6 +33,10 @@ class HeldStore:
     @property
     def compacted_revision(self) -> Revision:
         return self._state.compacted_revision
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
 
     async def get(self, key: str, *, revision: Revision | None = None) -> KeyValue | None:
         self._check_open()

@@ -142,6 +142,7 @@ class SqliteStore(HeldStore):
                 return
 
     def _publish(self, batch: Sequence[_Queued]) -> None:
+        self._trouble = ""
         events: list[Event] = []
         for queued in batch:
             match queued.write:
@@ -167,10 +168,15 @@ class SqliteStore(HeldStore):
         refused, self._queue = [*batch, *self._queue], []
         self._state.discard_staged()
         self._compacting = False
-        _log.error("%d writes refused: %s", len(refused), error, exc_info=not isinstance(error, StoreError))
+        why = getattr(error, "why", "") or type(error).__name__
+        level = logging.DEBUG if why == self._trouble else logging.ERROR  # it is said once
+        self._trouble = why
+        _log.log(
+            level, "%d writes refused: %s", len(refused), error, exc_info=not isinstance(error, StoreError)
+        )
         for queued in refused:
             if queued.done is not None and not queued.done.done():
-                failure = Unavailable(str(error))
+                failure = Unavailable(str(error), self._trouble)
                 failure.__cause__ = error
                 queued.done.set_exception(failure)
 

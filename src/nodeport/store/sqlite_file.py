@@ -220,5 +220,6 @@ def _create_private(path: Path) -> None:
 
 def _unavailable(path: Path, error: Exception) -> Unavailable:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-        return Unavailable(f"{path} is in use by another process")
-    return Unavailable(f"{path}: {error}")
+        why = "the file is in use by another process"
+        return Unavailable(f"{path} is in use by another process", why)
+    return Unavailable(f"{path}: {error}", str(error))

@@ -1,0 +1,70 @@
+"""A local cluster on a disk that is full."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel.clusters import LocalCluster, traces, wait_for
+from nodeport.api.resources import NODES, SECRETS
+from nodeport.api.status import ServiceUnavailable
+from nodeport.node.local import Paths
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 14 megabytes."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def cluster_on(disk: Path, tmp_path: Path) -> LocalCluster:
+    return LocalCluster(Paths(f"t{secrets.token_hex(4)}", disk, tmp_path / "run"), tmp_path / "kubeconfig")
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(65536))
+    return filler
+
+
+def test_a_cluster_is_mended_on_a_full_disk_and_goes_on_when_there_is_room(
+    disk: Path, tmp_path: Path
+) -> None:
+    cluster = cluster_on(disk, tmp_path)
+    large = {"type": "Opaque", "stringData": {"k": "x" * 900_000}}
+    try:
+        cluster.up("--nodes", "1")
+        filler = fill(disk)
+        cluster.kill("server")
+        assert "is mended (server started)" in cluster.up()
+        assert cluster.get(NODES, "node-1")["metadata"]["name"] == "node-1"
+        with pytest.raises(ServiceUnavailable) as refused:
+            cluster.create(SECRETS, {"metadata": {"name": "one"}, **large})
+        assert str(disk) not in refused.value.message
+        filler.unlink()
+        wait_for(lambda: cluster.create(SECRETS, {"metadata": {"name": "one"}, **large}), "room for a Secret")
+    finally:
+        cluster.nodeport("down")
+    assert traces(cluster) == []
+
+
+def test_a_cluster_that_has_no_room_to_begin_is_told_in_a_sentence(disk: Path, tmp_path: Path) -> None:
+    cluster = cluster_on(disk, tmp_path)
+    filler = fill(disk)
+    said = cluster.nodeport("up", "--nodes", "1", code=1)
+    filler.unlink()
+    cluster.nodeport("down")
+    assert "the disk is full: make room below" in said
+    assert "Errno" not in said
+    assert traces(cluster) == []
