@@ -10,15 +10,13 @@ from typing import Protocol
 import msgspec
 
 from nodeport.api.resources import NAMESPACES, Resource
-from nodeport.api.status import Forbidden, Unauthorized
+from nodeport.api.status import Forbidden
 
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 MASTERS = "system:masters"
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/version"})
-"""What anyone may read: clients ask it before they know who they are."""
 
 Extra = tuple[tuple[str, tuple[str, ...]], ...]
 """Further facts about a user, such as the pod that a token belongs to, sorted by name."""
@@ -98,10 +96,10 @@ def about(
 
 
 def user_of(connection: ssl.SSLObject) -> User:
-    """The user that a verified client certificate names; 401 without one."""
+    """The user that a verified client certificate names; nobody in particular without one."""
     certificate = connection.getpeercert()
     if not certificate:
-        raise Unauthorized("Unauthorized")
+        return ANONYMOUS
     name, groups = "", []
     for part in certificate.get("subject", ()):
         for key, value in _pairs(part):
@@ -110,7 +108,7 @@ def user_of(connection: ssl.SSLObject) -> User:
             elif key == "organizationName":
                 groups.append(value)
     if not name:
-        raise Unauthorized("Unauthorized")
+        return ANONYMOUS
     return User(name, (*groups, AUTHENTICATED))
 
 

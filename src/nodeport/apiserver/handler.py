@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nodeport.api.selectors import parse_field_selector
-from nodeport.api.status import ApiError, BadRequest, TooManyRequests, Unauthorized
+from nodeport.api.status import ApiError, BadRequest, TooManyRequests
 from nodeport.apiserver.audit import AuditLog, Record, audit_id
-from nodeport.apiserver.auth import ANONYMOUS, OPEN_PATHS, Attributes, Authorizer, User, about, forbidden
+from nodeport.apiserver.auth import Attributes, Authorizer, User, about, forbidden
 from nodeport.apiserver.authentication.authenticator import Authenticator
 from nodeport.apiserver.authentication.impersonation import claim_of
 from nodeport.apiserver.connections import (
@@ -169,17 +169,8 @@ class Handler:
 
     async def _serve_document(self, visit: Visit, address: Address) -> web.StreamResponse:
         request = visit.request
-        top = "/" + address.path.split("/")[1]
-        try:
-            user = await self._user(visit)
-        except Unauthorized:
-            if top not in OPEN_PATHS or "Authorization" in request.headers:
-                raise
-            user = ANONYMOUS
-        if visit.record is not None and visit.record.user is None:
-            visit.record.user = user
-        if top not in OPEN_PATHS:
-            await self._authorize(Attributes(user, request.method.lower(), path=address.path), visit.record)
+        user = await self._user(visit)
+        await self._authorize(Attributes(user, request.method.lower(), path=address.path), visit.record)
         if visit.record is not None:
             visit.record.decision = "allow"
         if not self._documents.knows(address.path):

@@ -153,7 +153,12 @@ async def test_nobody_sees_health_and_version_only(api: Any, anonymous_tls: ssl.
     assert (await fetch(f"{api.url}/healthz", anonymous_tls, Authorization="Bearer wrong"))[0] == 401
     for path in ("/api", "/apis/apps/v1", SERVICES, "/metrics", "/openapi/v3", "/nonsense"):
         status, body = await fetch(f"{api.url}{path}", anonymous_tls)
-        assert (status, body["message"], body["reason"]) == (401, "Unauthorized", "Unauthorized")
+        assert (status, body["reason"]) == (403, "Forbidden")
+        assert 'User "system:anonymous" cannot ' in body["message"]
+    status, body = await fetch(f"{api.url}/nonsense", anonymous_tls)
+    assert body["message"] == 'forbidden: User "system:anonymous" cannot get path "/nonsense"'
+    assert (await fetch(f"{api.url}/readyz/ping", anonymous_tls))[0] == 403
+    assert (await fetch(f"{api.url}/version", anonymous_tls, **{"Impersonate-User": "ann"}))[0] == 403
 
 
 async def test_tokens_name_users_and_groups_decide() -> None:
@@ -177,7 +182,7 @@ async def test_tokens_name_users_and_groups_decide() -> None:
             'deployments.apps "d" is forbidden: User "mallory" cannot get resource "deployments" in API group "apps"'
         )
         assert (await fetch(f"{api.url}/api", tls, Authorization="Bearer mallory"))[0] == 200
-        assert (await fetch(f"{api.url}/api", tls, Authorization="Basic abc"))[0] == 401
+        assert (await fetch(f"{api.url}/api", tls, Authorization="Basic abc"))[0] == 403
 
 
 async def test_node_certificates_may_do_what_nodes_do(api: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from nodeport.api.status import Unauthorized
-from nodeport.apiserver.auth import AUTHENTICATED, User, user_of
+from nodeport.apiserver.auth import ANONYMOUS, AUTHENTICATED, User, user_of
 
 
 class TokenAuthenticator(Protocol):
@@ -51,14 +51,14 @@ class Authenticator:
         self._by_connection: WeakKeyDictionary[ssl.SSLObject, User] = WeakKeyDictionary()
 
     async def user(self, connection: ssl.SSLObject | None, authorization: str) -> User:
-        """401 when nothing proves who it is."""
-        if authorization:
-            scheme, _, token = authorization.partition(" ")
-            if scheme.lower() == "bearer" and (found := await self.user_of_token(token.strip())) is not None:
+        """Whoever shows nothing is anonymous, and may what RBAC lets him; 401 for a token that is not valid."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            if (found := await self.user_of_token(token.strip())) is not None:
                 return found
             raise Unauthorized("Unauthorized")
         if connection is None:
-            raise Unauthorized("Unauthorized")
+            return ANONYMOUS
         known = self._by_connection.get(connection)
         if known is None:
             known = self._by_connection[connection] = user_of(connection)
