@@ -243,7 +243,8 @@ class _Maker:
 
 
 def _ensure_key(path: Path) -> Path:
-    if not path.exists():
+    """Another one of the family (``sa-2.key``) may have taken its place."""
+    if not any(path.parent.glob(f"{path.stem}*{path.suffix}")):
         _write(path, _private_bytes(ec.generate_private_key(ec.SECP256R1())))
     return path
 

@@ -23,7 +23,7 @@ from nodeport.apiserver.auth import User
 from nodeport.apiserver.authentication.authenticator import Authenticator, StaticTokens, TokenAuthenticator
 from nodeport.apiserver.authentication.bootstraptokens import BootstrapTokens
 from nodeport.apiserver.authentication.serviceaccounts import ServiceAccountTokens
-from nodeport.apiserver.authentication.signing import SigningKey
+from nodeport.apiserver.authentication.signing import SigningKeys
 from nodeport.apiserver.authorization.escalation import Escalation
 from nodeport.apiserver.authorization.keeper import RbacKeeper
 from nodeport.apiserver.authorization.nodes import NodeAuthorizer
@@ -204,7 +204,9 @@ class ApiServer:
         limits = RequestLimits(config.limits)
         streamer = Streamer(registry, WatchSource(config.store, lister, config.clock, rng), limits.unread)
         connections = Connections(registry, _kubelet_context(config), rng)
-        tokens = ServiceAccountTokens(config.store, SigningKey(config.service_account_key), config.clock)
+        tokens = ServiceAccountTokens(
+            config.store, SigningKeys(config.service_account_key, config.clock), config.clock
+        )
         others: list[TokenAuthenticator] = [
             StaticTokens(config.tokens),
             BootstrapTokens(config.store, config.clock),

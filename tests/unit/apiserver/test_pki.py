@@ -65,9 +65,11 @@ def test_ensuring_again_keeps_what_is_good_and_renews_what_is_not(tmp_path: Path
     ClusterPki.ensure(tmp_path, addresses=[IPv4Address("192.0.2.1")])
     changed = {path.name for path in tmp_path.iterdir() if path.read_bytes() != before[path.name]}
     assert changed == {"server.crt", "server.key"}
+    first.service_account_key.rename(tmp_path / "sa-2.key")
     first.admin.key.unlink()
     ClusterPki.ensure(tmp_path)
     load(first.admin.cert).verify_directly_issued_by(load(first.ca.cert))
+    assert not first.service_account_key.exists()
 
 
 def test_every_node_has_a_key_of_its_own_and_torn_files_are_made_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,13 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from nodeport.api.resources import SECRETS, SERVICE_ACCOUNTS
 from nodeport.apiserver.auth import User
 from nodeport.apiserver.authentication.bootstraptokens import BootstrapTokens
 from nodeport.apiserver.authentication.serviceaccounts import DEFAULT_ISSUER, ServiceAccountTokens
-from nodeport.apiserver.authentication.signing import SigningKey
+from nodeport.apiserver.authentication.signing import SigningKeys, read_key
 from nodeport.apiserver.encoding import encode_stored, key_of
 from nodeport.apiserver.pki import ClusterPki
 from nodeport.kit.clock import SystemClock
@@ -206,7 +207,7 @@ async def test_a_forged_token_is_nobodys(ask: Client) -> None:
     claims = claims_of(token) | {"sub": "system:serviceaccount:kube-system:admin"}
     other = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
-    own_key = SigningKey(None).sign(claims_of(token))
+    own_key = SigningKeys(None).sign(claims_of(token))
     hmac_signed = jwt.encode(claims, "x" * 32, algorithm="HS256")
     for forged in (
         f"{head}.{other}.{signature}", f"{none}.{payload}.", f"{head}.{payload}.", own_key, hmac_signed, "a.b.c", "..", "é.é.é",
@@ -238,6 +239,9 @@ class Moment(SystemClock):
     def now(self) -> datetime:
         return self.moment
 
+    def monotonic(self) -> float:
+        return self.moment.timestamp()
+
 
 async def account_in(store: MemoryStore) -> Json:
     account = {"metadata": {"name": "a", "namespace": "n", "uid": "1"}}
@@ -256,14 +260,14 @@ async def test_a_token_holds_for_its_time_and_across_restarts(tmp_path: Path, ma
         ))  # fmt: skip
     store, clock = MemoryStore(), Moment()
     account = await account_in(store)
-    tokens = ServiceAccountTokens(store, SigningKey(path), clock)
+    tokens = ServiceAccountTokens(store, SigningKeys(path), clock)
     token, end = tokens.sign(account, ["x", DEFAULT_ISSUER], timedelta(hours=1), {})
     assert end == clock.moment + timedelta(hours=1)
     assert jwt.get_unverified_header(token)["alg"] == ("RS256" if make_rsa else "ES256")
     before = path.read_bytes()
     ClusterPki.ensure(tmp_path)
     assert path.read_bytes() == before
-    again = ServiceAccountTokens(store, SigningKey(path), clock)
+    again = ServiceAccountTokens(store, SigningKeys(path), clock)
     assert await again.user_of_token(token) is not None
     clock.moment += timedelta(hours=1, seconds=30)
     assert await again.user_of_token(token) is not None  # clocks differ
@@ -272,6 +276,69 @@ async def test_a_token_holds_for_its_time_and_across_restarts(tmp_path: Path, ma
     clock.moment -= timedelta(days=1)
     assert await again.user_of_token(token) is None
     await store.close()
+
+
+def drop_key(folder: Path, name: str, *, age: int = 0) -> Path:
+    """Another key beside ``sa.key``, ``age`` seconds older than now."""
+    path = folder / name
+    key = ec.generate_private_key(ec.SECP256R1())
+    path.write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ))  # fmt: skip
+    moment = path.stat().st_mtime_ns - age * 10**9
+    os.utime(path, ns=(moment, moment))
+    return path
+
+
+async def test_keys_are_changed_while_the_server_runs(tmp_path: Path) -> None:
+    """The newest signs; a token holds as long as its key is there."""
+    store, clock = MemoryStore(), Moment()
+    account = await account_in(store)
+    first = drop_key(tmp_path, "sa.key", age=100)
+    tokens = ServiceAccountTokens(store, SigningKeys(first, clock), clock)
+
+    def signed() -> str:
+        clock.moment += timedelta(seconds=2)
+        return tokens.sign(account, [DEFAULT_ISSUER], timedelta(hours=1), {})[0]
+
+    async def holds(token: str) -> bool:
+        clock.moment += timedelta(seconds=2)
+        return await tokens.user_of_token(token) is not None
+
+    old = signed()
+    drop_key(tmp_path, "sa-2.key")
+    new = signed()
+    names = [jwt.get_unverified_header(token)["kid"] for token in (new, old)]
+    assert names[0] != names[1]
+    assert [key["kid"] for key in tokens.key_set()["keys"]] == names
+    assert await holds(old)
+    assert await holds(new)
+    drop_key(tmp_path, "sa-0.key", age=200)
+    assert jwt.get_unverified_header(signed())["kid"] == names[0]
+    public = read_key(first).public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (tmp_path / "sa-old.pub").write_bytes(public)
+    first.unlink()
+    assert await holds(old)
+    (tmp_path / "sa-old.pub").unlink()
+    assert not await holds(old)
+    (tmp_path / "sa-3.key").write_text("half of a k")
+    assert jwt.get_unverified_header(signed())["kid"] == names[0]
+    for path in tmp_path.glob("sa-[02].key"):
+        path.unlink()
+    assert await holds(new)  # nothing that signs is left but a broken file: nothing changes
+
+
+async def test_no_key_is_taken_for_another_of_its_name() -> None:
+    ours, theirs = SigningKeys(None), SigningKeys(None)
+    forged = jwt.encode(
+        {"sub": "x"}, theirs.signer.private, algorithm="ES256", headers={"kid": ours.signer.id}
+    )
+    assert ours.verified(forged) is None
+    assert ours.verified(ours.sign({"sub": "x"})) == {"sub": "x"}
+    nameless = jwt.encode({"sub": "x"}, ours.signer.private, algorithm="ES256")
+    assert ours.verified(nameless) == {"sub": "x"}
 
 
 BOOTSTRAP = {

@@ -17,7 +17,7 @@ from nodeport.api.rbac import SERVICE_ACCOUNT_PREFIX
 from nodeport.api.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 from nodeport.apiserver.auth import AUTHENTICATED, Extra, User
 from nodeport.apiserver.authentication.impersonation import service_account_groups
-from nodeport.apiserver.authentication.signing import SigningKey
+from nodeport.apiserver.authentication.signing import SigningKeys
 from nodeport.apiserver.encoding import decode, key_of
 from nodeport.kit.clock import Clock, parse_rfc3339
 from nodeport.store.base import Store
@@ -58,14 +58,15 @@ class ServiceAccountTokens:
     def __init__(
         self,
         store: Store,
-        key: SigningKey,
+        keys: SigningKeys,
         clock: Clock,
         *,
         issuer: str = DEFAULT_ISSUER,
         audiences: Sequence[str] = (),
     ) -> None:
         self._store = store
-        self._key = key
+        self._keys = keys
+        self._version = keys.version
         self._clock = clock
         self.issuer = issuer
         self.audiences = tuple(audiences) or (issuer,)
@@ -90,7 +91,7 @@ class ServiceAccountTokens:
             "iss": self.issuer, "jti": str(uuid.uuid4()), PRIVATE: private, "nbf": seconds,
             "sub": f"{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}",
         }  # fmt: skip
-        return self._key.sign(claims), now + lifetime
+        return self._keys.sign(claims), now + lifetime
 
     async def user_of_token(self, token: str) -> User | None:
         found = await self.verify(token, self.audiences)
@@ -113,10 +114,14 @@ class ServiceAccountTokens:
 
     def _claims(self, token: str) -> JsonObject | None:
         """Checking a signature is slow; a client sends the same token again and again."""
+        self._keys.look()
+        if self._keys.version != self._version:
+            self._version = self._keys.version
+            self._verified.clear()
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         claims = self._verified.get(digest)
         if claims is None:
-            claims = self._key.verified(token)
+            claims = self._keys.verified(token)
             if claims is None:
                 return None
             self._verified[digest] = claims
@@ -168,11 +173,11 @@ class ServiceAccountTokens:
             "jwks_uri": f"{address}/openid/v1/jwks",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [self._key.algorithm],
+            "id_token_signing_alg_values_supported": self._keys.algorithms,
         }
 
     def key_set(self) -> JsonObject:
-        return self._key.key_set()
+        return self._keys.key_set()
 
 
 def _words(value: object) -> tuple[str, ...]:
