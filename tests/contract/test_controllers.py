@@ -348,3 +348,16 @@ async def test_controllers_can_be_stopped_and_started_again() -> None:
         assert not await available(cluster, 1)
         cluster.start_controllers()
         await eventually(lambda: available(cluster, 1))
+
+
+async def test_the_controllers_queues_are_told_in_numbers() -> None:
+    async with controlled_cluster(nodes=1) as cluster:
+        await cluster.client.create(DEPLOYMENTS, DEPLOYMENT)
+        await eventually(lambda: available(cluster, 3))
+        lines = list(cluster.manager.metrics())
+        samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        names = {key.partition('name="')[2].partition('"')[0] for key in samples}
+        assert {"deployment", "replicaset", "endpointslice", "garbagecollector", "certificates"} <= names
+        assert float(samples['workqueue_adds_total{name="deployment"}']) >= 1
+        assert float(samples['workqueue_depth{name="deployment"}']) >= 0
+        assert len([line for line in lines if line.startswith("# TYPE workqueue_")]) == 5

@@ -39,7 +39,7 @@ from nodeport.apiserver.handler import Doorkeepers, Handler
 from nodeport.apiserver.limits import Limits, RequestLimits
 from nodeport.apiserver.listening import Listener
 from nodeport.apiserver.listing import Lister
-from nodeport.apiserver.metrics import Metrics
+from nodeport.apiserver.metrics import Metrics, Source
 from nodeport.apiserver.migration import migrate
 from nodeport.apiserver.openapi import OpenApi
 from nodeport.apiserver.patches import Patcher
@@ -91,6 +91,7 @@ class ApiServerConfig:
     ``advertise``: what default/kubernetes leads to; by default the first address listened on.
     ``service_account_key``: PEM, signs tokens; None: a key of this run's own.
     ``audit``: where to write down who did what; None: nowhere.
+    ``metrics``: further lines for /metrics, such as those of controllers in the same process.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
     """
 
@@ -107,6 +108,7 @@ class ApiServerConfig:
     kubelet_client: TlsFiles | None = None
     clock: Clock = field(default_factory=SystemClock)
     seed: int | None = None
+    metrics: Source | None = None
 
 
 class ApiServer:
@@ -221,6 +223,8 @@ class ApiServer:
             token_requests=TokenRequests(registry, tokens),
         )  # fmt: skip
         metrics = Metrics()
+        if config.metrics is not None:
+            metrics.add_source(config.metrics)
         report = Reporter(registry, writer).warn
         repair = Repair(config.store, config.clock, addresses, ports, report)
         for source in (addresses.metrics, ports.metrics, repair.metrics):

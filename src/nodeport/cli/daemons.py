@@ -78,6 +78,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
     def tls(stem: str) -> TlsFiles:
         return TlsFiles(paths.certificate(stem), paths.key(stem), authority)
 
+    managers: list[ControllerManager] = []
     async with await SqliteStore.open(paths.store) as store:
         server = ApiServer(
             ApiServerConfig(
@@ -92,6 +93,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
                 service_account_key=paths.key("sa"),
                 audit=audit_options(config),
                 limits=Limits(**limits),
+                metrics=lambda: [line for manager in managers for line in manager.metrics()],
             )
         )
         client = RestClient(
@@ -111,6 +113,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
                     ca_key_pem=paths.key("ca").read_bytes(),
                     max_endpoints_per_slice=config.max_endpoints_per_slice,
                 )
+                managers.append(manager)
                 settled = group.create_task(_settle(manager.wait_until_synced))
                 await manager.run()
                 settled.cancel()

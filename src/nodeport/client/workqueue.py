@@ -35,12 +35,14 @@ class WorkQueue(Generic[K]):
         self._maximum = maximum
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
-        self._held: set[K] = set()
+        self._held: dict[K, float] = {}
         self._due: dict[K, float] = {}
         self._timers: list[tuple[float, int, K]] = []
         self._serial = 0
         self._failures: dict[K, int] = {}
         self._sleepers: set[asyncio.Future[None]] = set()
+        self.adds = 0
+        self.retries = 0
 
     def __len__(self) -> int:
         """Keys that could be taken now."""
@@ -51,6 +53,11 @@ class WorkQueue(Generic[K]):
         """Whether nothing is queued, delayed or in hand."""
         return not (self._waiting or self._held or self._due)
 
+    def ages(self) -> list[float]:
+        """For how many seconds each key that somebody has in hand has been there."""
+        now = self._clock.monotonic()
+        return [now - since for since in self._held.values()]
+
     def failures(self, key: K) -> int:
         return self._failures.get(key, 0)
 
@@ -58,6 +65,7 @@ class WorkQueue(Generic[K]):
         if key in self._waiting:
             return
         self._waiting.add(key)
+        self.adds += 1
         if key not in self._held:
             self._ready.append(key)
             self._wake(1)
@@ -77,6 +85,7 @@ class WorkQueue(Generic[K]):
             self._wake(len(self._sleepers))
 
     def add_rate_limited(self, key: K) -> None:
+        self.retries += 1
         failed = self._failures.get(key, 0)
         self._failures[key] = failed + 1
         self.add_after(key, min(self._initial * 2 ** min(failed, 32), self._maximum))
@@ -91,12 +100,12 @@ class WorkQueue(Generic[K]):
             if self._ready:
                 key = self._ready.popleft()
                 self._waiting.discard(key)
-                self._held.add(key)
+                self._held[key] = self._clock.monotonic()
                 return key
             await self._wait()
 
     def done(self, key: K) -> None:
-        self._held.discard(key)
+        self._held.pop(key, None)
         if key in self._waiting:
             self._ready.append(key)
             self._wake(1)

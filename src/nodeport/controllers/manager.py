@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from nodeport.api.resources import (
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
+from nodeport.controllers import metrics
 from nodeport.controllers.certificates.controller import CertificateController
 from nodeport.controllers.certificates.signing import Authority
 from nodeport.controllers.daemonset.controller import DaemonSetController
@@ -132,6 +134,10 @@ class ControllerManager:
                 group.create_task(recorder.run(), name="event-recorder")
             for name, controller in self.controllers.items():
                 group.create_task(controller.run(), name=name)
+
+    def metrics(self) -> Iterable[str]:
+        """Lines for whoever serves them."""
+        return metrics.lines(metrics.loops_of(self.controllers.values()))
 
     async def wait_until_synced(self) -> None:
         for informer in (*self.informers.values(), self._leases):
