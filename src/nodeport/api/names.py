@@ -70,6 +70,10 @@ def _regex(text: str, pattern: str, *examples: str) -> str:
     return f"{text} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
 def _too_long(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
@@ -79,7 +83,7 @@ def dns_label(text: str) -> tuple[str, ...]:
     """RFC 1123 label: names of namespaces, Services, ports, containers."""
     if len(text) <= 63 and _is_label(text):
         return ()
-    found = [_too_long(63)] if len(text) > 63 else []
+    found = [_too_long(63)] if _bytes(text) > 63 else []
     if not _is_label(text):
         if _is_subdomain(text):
             found.append("must not contain dots")
@@ -91,7 +95,7 @@ def dns_label(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def dns_subdomain(text: str) -> tuple[str, ...]:
     """RFC 1123 subdomain: most object names."""
-    found = [_too_long(253)] if len(text) > 253 else []
+    found = [_too_long(253)] if _bytes(text) > 253 else []
     if not _is_subdomain(text):
         found.append(_regex(_SUBDOMAIN_TEXT, _SUBDOMAIN.replace(r"\.", "\\."), "example.com"))
     return tuple(found)
@@ -99,7 +103,7 @@ def dns_subdomain(text: str) -> tuple[str, ...]:
 
 def dns_subdomain_with_underscores(text: str) -> tuple[str, ...]:
     """As DNS search paths have it: a label may begin with an underscore and hold some."""
-    found = [_too_long(253)] if len(text) > 253 else []
+    found = [_too_long(253)] if _bytes(text) > 253 else []
     if not _is_loose_subdomain(text[:254]):
         found.append(_regex(_LOOSE_SUBDOMAIN_TEXT, _LOOSE_SUBDOMAIN, "example.com"))
     return tuple(found)
@@ -107,14 +111,14 @@ def dns_subdomain_with_underscores(text: str) -> tuple[str, ...]:
 
 def wildcard_dns_subdomain(text: str) -> tuple[str, ...]:
     """``*.`` before an RFC 1123 subdomain: hosts of Ingress rules."""
-    found = [_too_long(253)] if len(text) > 253 else []
+    found = [_too_long(253)] if _bytes(text) > 253 else []
     if not _is_wildcard(text):
         found.append(_regex(_WILDCARD_TEXT, rf"\*\.{_SUBDOMAIN}", "*.example.com"))
     return tuple(found)
 
 
 def dns_1035_label(text: str) -> tuple[str, ...]:
-    found = [_too_long(63)] if len(text) > 63 else []
+    found = [_too_long(63)] if _bytes(text) > 63 else []
     if not _is_label_1035(text):
         found.append(_regex(_LABEL_1035_TEXT, _LABEL_1035, "my-name", "abc-123"))
     return tuple(found)
@@ -137,7 +141,7 @@ def qualified_name(text: str) -> tuple[str, ...]:
     name = parts[-1]
     if not name:
         found.append("name part must be non-empty")
-    elif len(name) > 63:
+    elif _bytes(name) > 63:
         found.append(f"name part {_too_long(63)}")
     if not _is_qualified(name):
         found.append(_regex(_NAME_PART_TEXT, _QUALIFIED, "MyName", "my.name", "123-abc"))
@@ -146,7 +150,7 @@ def qualified_name(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def label_value(text: str) -> tuple[str, ...]:
-    found = [_too_long(63)] if len(text) > 63 else []
+    found = [_too_long(63)] if _bytes(text) > 63 else []
     if not _is_label_value(text):
         found.append(_regex(_LABEL_VALUE_TEXT, _LABEL_VALUE, "MyValue", "my_value", "12345"))
     return tuple(found)
@@ -155,7 +159,7 @@ def label_value(text: str) -> tuple[str, ...]:
 def port_name(text: str) -> tuple[str, ...]:
     """IANA service name (RFC 6335): what container ports and target ports are called."""
     found: list[str] = []
-    if len(text) > 15:
+    if _bytes(text) > 15:
         found.append(_too_long(15))
     if not _is_port_name(text):
         found.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
@@ -187,7 +191,7 @@ def env_name(text: str) -> tuple[str, ...]:
 
 def config_key(text: str) -> tuple[str, ...]:
     """Keys of ConfigMaps and Secrets."""
-    found = [_too_long(253)] if len(text) > 253 else []
+    found = [_too_long(253)] if _bytes(text) > 253 else []
     if not _is_config_key(text):
         found.append(_regex(_CONFIG_KEY_TEXT, _CONFIG_KEY, "key.name", "KEY_NAME", "key-name"))
     return (*found, *_relative(text))

@@ -25,6 +25,7 @@ _OPAQUE = ("io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.
 Fits = Callable[[Any], bool]
 Report = Callable[[Any, str, "_Place", "_Findings"], None]
 Prune = Callable[[Any], Any]
+Complain = Callable[[Any, "_Place", "_Findings"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,29 @@ class _Findings:
     unknown: list[str] = field(default_factory=list)
     type_error: str | None = None
     conversion_error: str | None = None
+    ended: bool = False
 
     def wrong(self, value: Any, place: _Place, go_type: str, go_kind: str = "") -> None:
         """``go_kind``: struct, map, slice or the name of a scalar kind."""
-        where = f"struct field {place.struct}.{place.path}" if place.struct else "value"
-        text = f"json: cannot unmarshal {_json_kind(value, go_type)} into Go {where} of type {go_type}"
-        self.fault(text, _conversion_error(value, go_type, go_kind))
+        self.fault(_mismatch(value, place, go_type), _conversion_error(value, go_type, go_kind))
 
-    def fault(self, text: str, conversion: str = "") -> None:
-        if self.type_error is None:
-            self.type_error = text
+    def wrong_within(self, value: Any, place: _Place, go_type: str) -> None:
+        """``go_type``: what a type with a decoder of its own decodes into. A conversion knows no place then."""
+        self.fault(_mismatch(value, place, go_type), _mismatch(value, _Place(), go_type), ends=True)
+
+    def fault(self, text: str, conversion: str = "", *, ends: bool = False) -> None:
+        """The first fault is told, but one of a type with a decoder of its own ends the decoding and is told instead.
+        A conversion ends with any."""
+        if self.conversion_error is None:
             self.conversion_error = conversion or text
+        if self.type_error is None or (ends and not self.ended):
+            self.type_error = text
+        self.ended = self.ended or ends
+
+
+def _mismatch(value: Any, place: _Place, go_type: str) -> str:
+    where = f"struct field {place.struct}.{place.path}" if place.struct else "value"
+    return f"json: cannot unmarshal {_json_kind(value, go_type)} into Go {where} of type {go_type}"
 
 
 def _conversion_error(value: Any, go_type: str, go_kind: str) -> str:
@@ -309,23 +322,12 @@ def _fill_opaque(walker: Walker) -> None:
     walker.report_at = lambda _value, _path, _place, _findings: None
 
 
-def _fill(
-    walker: Walker,
-    fits: Fits,
-    zero: Callable[[], Any],
-    fault: Callable[[Any], str | None] | None,
-    go_kind: str = "",
-) -> None:
-    """A scalar. ``fault`` words the error of a type with a decoder of its own; None asks for Go's own words."""
+def _fill(walker: Walker, fits: Fits, zero: Callable[[], Any], complain: Complain) -> None:
+    """A scalar."""
 
     def report(value: Any, _path: str, place: _Place, findings: _Findings) -> None:
-        if fits(value):
-            return
-        text = fault(value) if fault else None
-        if text is None:
-            findings.wrong(value, place, walker.go_type, go_kind)
-        else:
-            findings.fault(text)
+        if not fits(value):
+            complain(value, place, findings)
 
     walker.fits, walker.report_at, walker.prune, walker.zero = fits, report, _same, zero
 
@@ -333,12 +335,18 @@ def _fill(
 def _fill_scalar(walker: Walker, kind: type) -> None:
     accepted = (int, float) if kind is float else (kind,)
     name = {str: "string", bool: "bool", float: "float64"}.get(kind, "map")
-    _fill(walker, lambda value: value.__class__ in accepted, kind, None, name)
+    _fill(walker, lambda value: value.__class__ in accepted, kind, _told_by_go(walker, name))
 
 
 def _fill_integer(walker: Walker, form: str) -> None:
     low, high = _INT_BOUNDS[form]
-    _fill(walker, lambda value: value.__class__ is int and low <= value <= high, int, None, form)
+    _fill(
+        walker, lambda value: value.__class__ is int and low <= value <= high, int, _told_by_go(walker, form)
+    )
+
+
+def _told_by_go(walker: Walker, go_kind: str) -> Complain:
+    return lambda value, place, findings: findings.wrong(value, place, walker.go_type, go_kind)
 
 
 def _fill_int_or_string(walker: Walker) -> None:
@@ -347,41 +355,43 @@ def _fill_int_or_string(walker: Walker) -> None:
     def fits(value: Any) -> bool:
         return value.__class__ is str or (value.__class__ is int and low <= value <= high)
 
-    def fault(value: Any) -> str:
-        return f"json: cannot unmarshal {_json_kind(value, 'int32')} into Go value of type int32"
-
-    _fill(walker, fits, int, fault)
+    _fill(walker, fits, int, lambda value, place, findings: findings.wrong_within(value, place, "int32"))
 
 
 def _fill_quantity(walker: Walker) -> None:
     def fits(value: Any) -> bool:
         return value.__class__ in (str, int, float) and is_quantity(str(value))
 
-    _fill(
-        walker,
-        fits,
-        lambda: "0",
-        lambda value: quantity_error("" if isinstance(value, dict | list) else str(value)),
-    )
+    def complain(value: Any, _place: _Place, findings: _Findings) -> None:
+        findings.fault(quantity_error("" if isinstance(value, dict | list) else str(value)) or "", ends=True)
+
+    _fill(walker, fits, lambda: "0", complain)
 
 
 def _fill_timestamp(walker: Walker) -> None:
     def fits(value: Any) -> bool:
         return value.__class__ is str and timestamp_error(value) is None
 
-    def fault(value: Any) -> str | None:
+    def complain(value: Any, place: _Place, findings: _Findings) -> None:
         if isinstance(value, str):
-            return timestamp_error(value)
-        return f"json: cannot unmarshal {_json_kind(value, 'string')} into Go value of type string"
+            findings.fault(timestamp_error(value) or "", ends=True)
+        else:
+            findings.wrong_within(value, place, "string")
 
-    _fill(walker, fits, lambda: None, fault)
+    _fill(walker, fits, lambda: None, complain)
 
 
 def _fill_bytes(walker: Walker) -> None:
     def fits(value: Any) -> bool:
         return value.__class__ is str and _base64_fault(value) is None
 
-    _fill(walker, fits, str, lambda value: _base64_fault(value) if isinstance(value, str) else None)
+    def complain(value: Any, place: _Place, findings: _Findings) -> None:
+        if isinstance(value, str):
+            findings.fault(_base64_fault(value) or "")
+        else:
+            findings.wrong(value, place, walker.go_type)
+
+    _fill(walker, fits, str, complain)
 
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")

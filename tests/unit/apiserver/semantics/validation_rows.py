@@ -47,7 +47,7 @@ def names() -> list[Create]:
             meta={"name": name},
         )
 
-    long = "a" * 64
+    long, wide = "a" * 64, "\u00e4" * 32
     return [
         create(V + "name", "digit", {}, meta={"name": "1web"}),
         create(V + "name", "only-digits", {}, meta={"name": "123"}),
@@ -55,6 +55,8 @@ def names() -> list[Create]:
         bad("Web", LABEL), bad("-web", LABEL), bad("web-", LABEL), bad("we_b", LABEL), bad("a b", LABEL),
         bad("a.b", "must not contain dots"), bad("1.2.3", "must not contain dots"), bad(".a", LABEL), bad("a..b", LABEL),
         create(V + "name", "64", {}, f'metadata.name: Invalid value: "{long}": must be no more than 63 bytes', meta={"name": long}),
+        create(V + "name", "64-bytes", {}, f'metadata.name: Invalid value: "{wide}": must be no more than 63 bytes',
+               f'metadata.name: Invalid value: "{wide}": {LABEL}', meta={"name": wide}),
         create(V + "name", "generated", {}, meta={"name": "", "generateName": "gen-"}, fields={"metadata.generateName": "gen-"}),
         create(V + "name", "none", {}, "metadata.name: Required value: name or generateName is required", meta={"name": ""}),
     ]  # fmt: skip
