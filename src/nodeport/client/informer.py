@@ -63,6 +63,7 @@ class _RelistNeeded(Exception):
 class Informer:
     """``namespace``, ``label_selector`` and ``field_selector`` narrow what is followed; all of it when empty.
 
+    ``keep``: what of an object is kept; the metadata that name it and its version must be.
     Objects in the cache are shared with everyone: never change one.
     """
 
@@ -76,7 +77,9 @@ class Informer:
         field_selector: str = "",
         clock: Clock | None = None,
         watch_timeout: timedelta = timedelta(minutes=8),
+        keep: Callable[[JsonObject], JsonObject] = lambda obj: obj,
     ) -> None:
+        self._keep = keep
         self.resource = resource
         self._client = client
         self._namespace = namespace
@@ -269,7 +272,7 @@ class Informer:
             case "DELETED":
                 arriving.pop(NamespacedName.of(event.object), None)
             case _:
-                arriving[NamespacedName.of(event.object)] = _slim(event.object)
+                arriving[NamespacedName.of(event.object)] = self._slim(event.object)
         return False
 
     async def _watch_once(self) -> None:
@@ -287,7 +290,7 @@ class Informer:
         )  # fmt: skip
 
     def _replace(self, objects: _Objects, version: str) -> None:
-        self._take(self._cache.replace([_slim(obj) for obj in objects]))
+        self._take(self._cache.replace([self._slim(obj) for obj in objects]))
         self._version = version
         self._doubt = False
         self._backoff.reset()
@@ -312,7 +315,7 @@ class Informer:
         cached = self._cache.get(NamespacedName.of(obj))
         if cached is None or cached["metadata"].get("uid") != obj["metadata"].get("uid"):
             self._check_order(version, "object")
-        self._take(self._cache.upsert(_slim(obj)))
+        self._take(self._cache.upsert(self._slim(obj)))
 
     def _take_deletion(self, obj: JsonObject, version: str) -> None:
         key = NamespacedName.of(obj)
@@ -325,6 +328,11 @@ class Informer:
             return  # a repeated event about a former state of an object that was written since
         self._take(self._cache.remove(key))
 
+    def _slim(self, obj: JsonObject) -> JsonObject:
+        """Field ownership is the bulk of many objects and nothing that follows a cache reads it."""
+        obj["metadata"].pop("managedFields", None)
+        return self._keep(obj)
+
     def _check_order(self, version: str, what: str) -> None:
         """Revisions only grow: news from before what we know comes from a server that lost some of it."""
         if 0 < revision(version) < revision(self._version):
@@ -333,12 +341,6 @@ class Informer:
 
 def _version_of(event: WatchEvent) -> str:
     return resource_version(event.object)
-
-
-def _slim(obj: JsonObject) -> JsonObject:
-    """Field ownership is the bulk of many objects and nothing that follows a cache reads it."""
-    obj["metadata"].pop("managedFields", None)
-    return obj
 
 
 def _refuses_watch_list(error: ApiError) -> bool:
