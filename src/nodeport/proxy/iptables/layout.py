@@ -107,7 +107,7 @@ def constant_ruleset(node: NodeFacts, options: ForwardingOptions) -> Ruleset:
             for negated, network in _nodeport_networks(node)
         ),
     )
-    nat.own[CLUSTER_IPS] = masquerade_rules("", cluster_ip_senders(node, options), node)
+    nat.own[CLUSTER_IPS] = masquerade_rules("", cluster_ip_senders(node, options), node, final=False)
     refusing.branches[FILTER] = _root(
         head=(f"{TRANSLATED} -j RETURN", *_martians(node)),
         tail=(
@@ -197,12 +197,17 @@ def keeps_client_address(options: ForwardingOptions) -> bool:
     return options.masquerade is Masquerade.REMOTE
 
 
-def masquerade_rules(match: str, senders: Senders, node: NodeFacts) -> Rules:
-    """For what ``match`` says: MASQUERADE for these senders, RETURN for the others."""
+def masquerade_rules(match: str, senders: Senders, node: NodeFacts, *, final: bool) -> Rules:
+    """For what ``match`` says: MASQUERADE for these senders, RETURN for the others.
+
+    ``final``: rules further on say otherwise about those others, and must not be reached.
+    """
     from_node, from_pod, from_outside = senders
     rows = [(FROM_NODE, from_node), *((item, from_pod) for item in pod_matches(node)), ("", from_outside)]
     while len(rows) > 1 and rows[-2][1] is from_outside:
         del rows[-2]
+    if not final and not from_outside:
+        del rows[-1]
     return tuple(
         f"{joined(sender, match)} -j {'MASQUERADE' if masquerade else 'RETURN'}".lstrip()
         for sender, masquerade in rows

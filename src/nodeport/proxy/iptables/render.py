@@ -45,6 +45,8 @@ OUTSIDE: Final = "OUT"
 _HERE_IT_ENDS: Final = "ACCEPT"
 """Not translated, and not looked at any further here; the filter table refuses it."""
 
+_NOBODY: Final[Senders] = (False, False, False)
+
 Leaf = tuple[Spot, Key]
 
 
@@ -148,14 +150,25 @@ class _Speller:
         target = self._target(INTERNAL if isinstance(frontend, ClusterIP) else EXTERNAL, routes)
         if senders is not None and target != _HERE_IT_ENDS:
             target = self._guarded(target, senders, "NFW" if by_port else "FW")
-        if target != _HERE_IT_ENDS or not by_port:
+        if target != _HERE_IT_ENDS or self._may_be_a_nodeport_too(frontend):
             self._leaf(Spot.PORT if by_port else Spot.SERVICE, key, (f"{match} -j {target}",))
         refusals = self._refusals(match, routes, senders)
-        if refusals:
+        if refusals and not (routes.node.verdict is Verdict.REJECT and self._is_in_service_network(frontend)):
             self._leaf(Spot.REFUSED_PORT if by_port else Spot.REFUSED, key, refusals)
         self._masquerade(frontend, routes, key)
         for route in (routes.node, routes.outside):
             self.rendered.local.update(item.address for item in route.endpoints if item.is_local)
+
+    def _is_in_service_network(self, frontend: Frontend) -> bool:
+        """What nobody translates is refused there anyway."""
+        networks = self._node.service_networks
+        return isinstance(frontend, ClusterIP) and any(frontend.address in network for network in networks)
+
+    def _may_be_a_nodeport_too(self, frontend: Frontend) -> bool:
+        """Whether a packet to it, left alone, could be taken for one to a NodePort of the same number."""
+        if isinstance(frontend, NodePort) or self._is_in_service_network(frontend):
+            return False
+        return any(frontend.address in network for network in self._node.nodeport_networks)
 
     def _leaf(self, spot: Spot, key: Key, rules: Rules) -> None:
         self.rendered.leaves[spot, key] = rules
@@ -266,12 +279,16 @@ class _Speller:
         if isinstance(frontend, NodePort):
             if any(senders):
                 match = port_match(self._protocol, frontend.port, original=True)
-                self._leaf(Spot.MASQUERADED_PORT, key, layout.masquerade_rules(match, senders, self._node))
-        elif senders != self._presumed(frontend.address):
+                rules = layout.masquerade_rules(match, senders, self._node, final=False)
+                self._leaf(Spot.MASQUERADED_PORT, key, rules)
+            return
+        presumed = self._presumed(frontend.address)
+        if senders != presumed:
             match = (
                 f"-p {self._word} -m conntrack --ctorigdst {frontend.address} --ctorigdstport {frontend.port}"
             )
-            self._leaf(Spot.ORIGINAL, key, layout.masquerade_rules(match, senders, self._node))
+            rules = layout.masquerade_rules(match, senders, self._node, final=presumed != _NOBODY)
+            self._leaf(Spot.ORIGINAL, key, rules)
 
     def _presumed(self, address: IPAddress) -> Senders | None:
         """Whose address is replaced if no rule is about this frontend alone; ``None``: other rules may match it."""
@@ -279,7 +296,7 @@ class _Speller:
             return layout.cluster_ip_senders(self._node, self._options)
         if any(address in network for network in self._node.nodeport_networks):
             return None  # a NodePort of the same number may be
-        return (False, False, False)
+        return _NOBODY
 
 
 def _senders(routes: Routes) -> Senders | None:

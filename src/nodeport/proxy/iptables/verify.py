@@ -6,6 +6,7 @@ do with the difference are put to the oracle and followed through the kernel's c
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,12 +28,13 @@ from nodeport.forwarding.table import (
 from nodeport.proxy.iptables.evaluate import UnknownRule, fates, parse_rule
 from nodeport.proxy.iptables.render import render_forwarding
 from nodeport.proxy.iptables.restore import jump_difference
-from nodeport.proxy.iptables.ruleset import Listing, Rules, Ruleset, Table
+from nodeport.proxy.iptables.ruleset import Listing, Rules, Ruleset, Table, is_ours, target_of
 from nodeport.proxy.proxier import Discrepancy
 from nodeport.proxy.questions import LOOPBACK, Fate, Questions, answers
 
 MOST_RULES: Final = 50
 """So many differing rules of one chain are told apart; what is wrong beyond them is only counted."""
+_COMMENT: Final = re.compile('--comment "([^"]+)"')
 _MOST_QUESTIONS: Final = 2000
 """So many packets are tried for one difference."""
 
@@ -104,9 +106,29 @@ class Comparison:
     def _packets(self, chain: str, rules: Iterable[str]) -> Iterable[Packet]:
         """Those about the Service port whose chain it is; about what the rules name; and a bit of everything."""
         owners = self._owners.get(chain, ())
+        told = {name: None for rule in rules for name in self._told_of(rule)}
         return joined(
-            *(self._questions.about(name) for name in owners), *map(self._named, rules), self._samples()
+            *(self._questions.about(name) for name in (*owners, *told)),
+            *map(self._named, rules),
+            self._samples(),
         )
+
+    def _told_of(self, rule: str) -> Iterator[ServicePortName]:
+        """The Service ports whose names are in the comments of a rule, and of those that it leads to."""
+        for text in _COMMENT.findall(rule):
+            yield from self._names.get(text, ())
+        child = target_of(rule) or ""
+        for table in Table:
+            for below in (self.wanted.chains[table].rules(child) or ()) if is_ours(child) else ():
+                yield from self._told_of(below)
+
+    @cached_property
+    def _names(self) -> Mapping[str, list[ServicePortName]]:
+        """TCP and UDP of one number may have one name."""
+        names: dict[str, list[ServicePortName]] = {}
+        for name in self._questions.forwardings:
+            names.setdefault(str(name), []).append(name)
+        return names
 
     @cached_property
     def _owners(self) -> Mapping[str, list[ServicePortName]]:
