@@ -25,6 +25,7 @@ OPTIONS = ForwardingOptions()
 def netns() -> Iterator[Path]:
     name = f"npv.{secrets.token_hex(5)}"
     subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
     try:
         yield Path("/run/netns") / name
     finally:
