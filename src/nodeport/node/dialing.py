@@ -24,6 +24,9 @@ DATA, ERROR = 0, 1
 PATIENCE = 10.0
 """Seconds for the connection, and for the TLS handshake."""
 CHUNK = 64 * 1024
+_NOT_A_RECORD = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_NO_TLS = "http: server gave HTTP response to HTTPS client"
+"""What is asked for by ``https:`` is pages: whatever is not TLS is taken for HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ async def connect(where: Destination) -> tuple[asyncio.StreamReader, asyncio.Str
 def reason(where: Destination, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"dial tcp4 {where.host}:{where.port}: i/o timeout"
+    if isinstance(error, ssl.SSLError):
+        return _NO_TLS if error.reason in _NOT_A_RECORD else f"tls: {error.reason or error}".lower()
     number = getattr(error, "errno", None)
     words = os.strerror(number) if number else str(error)
     return f"dial tcp4 {where.host}:{where.port}: connect: {words.lower()}"
