@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -290,58 +288,6 @@ def test_pods_are_told_by_the_interface_they_send_through(cluster: Topology, sen
             assert ask(cluster.namespace(sender), TCP, CLUSTER_IP, 80, TIMEOUT) == f"remote {seen}"
         finally:
             proxier.remove()
-
-
-def test_changing_from_mode_nftables_and_back_leaves_no_moment_without_service(cluster: Topology) -> None:
-    """New connections and datagrams all the while; what nftables had translated goes on.
-
-    Leaving mode ipvs cuts what IPVS had translated: those whose first packet came before that, and no others.
-    """
-    namespace = cluster.namespace("n1")
-    table = ForwardingTable()
-    built = build_service(SERVICE, scenario.slices(SERVICE, {"local": READY}), NODE, ForwardingOptions())
-    table.replace(NamespacedName.of(SERVICE), built)
-    stop = threading.Event()
-    answered: list[tuple[float, str]] = []
-    left: list[float] = []
-
-    def client() -> None:
-        places = ((CLUSTER_IP, 80), (EXTERNAL_IP, 80), (NODES["n1"], NODE_PORT))
-        for kind, (address, port) in itertools.cycle(itertools.product((TCP, UDP), places)):
-            if stop.is_set():
-                return
-            began = time.monotonic()
-            answered.append((began, ask(cluster.namespace("client"), kind, address, port, 0.5).split()[0]))
-
-    with (
-        open_proxier(Mode.NFTABLES, Family.IPV4, namespace, ProxyOptions()) as nftables,
-        open_proxier(Mode.IPVS, Family.IPV4, namespace, ProxyOptions()) as ipvs,
-        open_in(cluster.namespace("client"), lambda: socket.socket(socket.AF_INET, TCP)) as connection,
-    ):
-        nftables.resync(table, NODE)
-        connection.settimeout(TIMEOUT)
-        connection.connect((str(NODES["n1"]), NODE_PORT))
-        assert who(connection) == "local"
-        asking = threading.Thread(target=client)
-        asking.start()
-        try:
-            for _ in range(5):
-                ipvs.resync(table, NODE)
-                nftables.remove()
-                assert who(connection) == "local"
-                assert ipvs.verify(table, NODE) == []
-                nftables.resync(table, NODE)
-                ipvs.remove()
-                left.append(time.monotonic())
-                assert who(connection) == "local"
-        finally:
-            stop.set()
-            asking.join()
-        assert nftables.verify(table, NODE) == []
-        nftables.remove()
-    assert len(answered) > 30
-    cut = [began for began, answer in answered if answer != "local"]
-    assert all(any(began < moment < began + 0.5 for moment in left) for began in cut)
 
 
 def test_a_mode_that_was_never_at_work_is_removed_without_asking_for_it(cluster: Topology) -> None:
