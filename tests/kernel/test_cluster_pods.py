@@ -54,7 +54,8 @@ def test_a_running_pod_says_all_that_kubectl_shows(cluster: LocalCluster) -> Non
     }  # fmt: skip
     container = status_of(pod)
     assert (container["ready"], container["started"], container["restartCount"]) == (True, True, 0)
-    assert container["image"] == "nodeport/echo"
+    assert container["image"] == "docker.io/nodeport/echo:latest"
+    assert container["imageID"].startswith("docker.io/nodeport/echo@sha256:")
     assert "startedAt" in container["state"]["running"]
     wait_for(lambda: events_of(cluster, "plain") >= {"Scheduled", "Pulled", "Created", "Started"}, "events")
 

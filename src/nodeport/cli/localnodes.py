@@ -11,7 +11,7 @@ from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
-from nodeport.node import local
+from nodeport.node import local, servicevariables
 from nodeport.node.agent import NodeAgent
 from nodeport.node.images.host import node_images
 from nodeport.node.local import ClusterConfig, Paths
@@ -40,6 +40,7 @@ class LocalNodes:
         self._nodes, self._services, self._slices = (
             Informer(shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
         )
+        self._services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
         self._informers = [self._nodes, self._services, self._slices]
         self._clients = [shared]
         self._recorders: list[EventRecorder] = []

@@ -14,7 +14,7 @@ from nodeport.client.informer import Informer
 from nodeport.client.kubeconfig import load
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
-from nodeport.node import namespaces, network
+from nodeport.node import namespaces, network, servicevariables
 from nodeport.node.agent import NodeAgent
 from nodeport.node.images.host import node_images
 from nodeport.node.local import Paths
@@ -51,6 +51,7 @@ class MachineNode:
             nodes, services, slices = (
                 Informer(client, row, clock=clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
             )
+            services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
             agent = NodeAgent(
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,

@@ -147,7 +147,7 @@ def container_status(one: ContainerView, view: PodView) -> JsonObject:
         state = {"terminated": terminated(one.current, one.current.exit)}
     found: JsonObject = {
         "name": one.spec["name"],
-        "image": one.spec.get("image") or one.image,
+        "image": one.image or one.spec.get("image") or "",
         "imageID": one.image_id if one.current else "",
         "ready": one.ready,
         "started": one.is_running and one.started,

@@ -10,8 +10,14 @@ from typing import Any
 
 from nodeport.api.meta import JsonObject
 
+INDEX = "namespace"
 MASTER = ("default", "kubernetes")
 """The Service that every pod is told of, wherever it is."""
+
+
+def by_namespace(service: JsonObject) -> list[str]:
+    """What the Services of a node are to be indexed by, under `INDEX`."""
+    return [service["metadata"].get("namespace") or ""]
 
 
 def service_variables(services: Iterable[JsonObject], pod: JsonObject) -> dict[str, str]:

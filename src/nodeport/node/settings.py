@@ -42,8 +42,13 @@ class Settings:
             return self._known[key][1]
         if key not in self._asking:
             self._asking[key] = asyncio.ensure_future(self._fetch(key))
-            self._asking[key].add_done_callback(lambda task: self._asking.pop(key, None))
+            self._asking[key].add_done_callback(lambda task: self._asked(key, task))
         return await asyncio.shield(self._asking[key])
+
+    def _asked(self, key: tuple[str, str, str], task: asyncio.Task[Values | None]) -> None:
+        self._asking.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # told to whoever still waits; nobody may
 
     async def _fetch(self, key: tuple[str, str, str]) -> Values | None:
         plural, namespace, name = key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 from nodeport.api.duration import go_duration
@@ -18,7 +19,7 @@ from nodeport.node.orders import container_order
 from nodeport.node.pod_record import PodRecord
 from nodeport.node.runtime import ContainerOrder
 from nodeport.node.sandbox import Sandbox
-from nodeport.node.servicevariables import service_variables
+from nodeport.node.servicevariables import INDEX, MASTER, service_variables
 from nodeport.node.settings import PodTokens
 from nodeport.node.volumes import payload
 from nodeport.node.volumes.podvolumes import PodVolumes
@@ -123,6 +124,7 @@ class ContainerStarter:
         """Raises ConfigError, or ApiError when the settings it needs cannot be read."""
         node = self._record.node
         facts = await self._facts(sandbox, environment.setting_keys(keeper.spec))
+        facts = replace(facts, services=self._service_variables())
         declared = environment.declared_environment(keeper.spec, facts)
         mounts = self._volumes_in(sandbox).mounts(keeper.spec, facts, declared)
         return container_order(
@@ -150,5 +152,10 @@ class ContainerStarter:
         return PodFacts(
             pod=pod, pod_ip=str(sandbox.address), host_ip=str(node.surroundings.address),
             hostname=sandbox.pod.hostname, settings=settings, capacity=node.capacity,
-            services=service_variables(node.services.list(), pod),
         )  # fmt: skip
+
+    def _service_variables(self) -> dict[str, str]:
+        services, pod = self._record.node.services, self._record.last_pod
+        namespaces = {pod["metadata"]["namespace"], MASTER[0]}
+        found = [service for each in sorted(namespaces) for service in services.by_index(INDEX, each)]
+        return service_variables(found, pod)

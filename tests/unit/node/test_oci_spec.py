@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,18 @@ def test_a_container_sees_neither_the_kernels_secrets_nor_devices() -> None:
     assert "maskedPaths" not in privileged["linux"]
     assert privileged["linux"]["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
     assert "maskedPaths" not in config(None, Isolation(unmasked=True))["linux"]
+
+
+def test_without_a_network_of_its_own_a_container_sees_the_machines_sys_and_cannot_change_it() -> None:
+    place = replace(PLACE, namespaces={"pid": ""})
+
+    def sys_of(isolation: Isolation) -> list[JsonObject]:
+        mounts = spec.config(Process(("sh",)), isolation, (), (), place)["mounts"]
+        return [mount for mount in mounts if mount["destination"].startswith("/sys")]
+
+    assert [mount["type"] for mount in sys_of(Isolation())] == ["bind"]
+    assert "rro" in sys_of(Isolation())[0]["options"]
+    assert "rw" in sys_of(Isolation(privileged=True))[0]["options"]
 
 
 def test_a_command_is_the_containers_process_with_other_words() -> None:

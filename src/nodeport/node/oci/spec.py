@@ -161,7 +161,9 @@ def base_mounts(isolation: Isolation, place: Surroundings) -> list[Mount]:
         found.append(Mount("/sys", "sysfs", (*quiet, sys_mode), "sysfs"))
         found.append(Mount("/sys/fs/cgroup", "cgroup", (*quiet, "relatime", sys_mode), "cgroup"))
     else:  # a new sysfs needs a network namespace of its own
-        found.append(Mount("/sys", "/sys", ("rbind", *quiet, sys_mode, "rprivate")))
+        found.append(
+            Mount("/sys", "/sys", ("rbind", *quiet, "rw" if isolation.privileged else "rro", "rprivate"))
+        )
     return found
 
 

@@ -21,7 +21,7 @@ from nodeport.node.environment import ConfigError, PodFacts, expand
 from nodeport.node.oci.spec import Mount
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.volumes import atomic, hostpaths, payload
-from nodeport.node.volumes.payload import MADE_OF_OBJECTS, TokenKey
+from nodeport.node.volumes.payload import MADE_OF_OBJECTS, Payload, TokenKey
 
 PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared", "": "rprivate"}
 READ_ONLY_KINDS = frozenset(MADE_OF_OBJECTS)
@@ -37,6 +37,8 @@ class PodVolumes:
         self._views = sandbox.directory / "subpaths"
         self._storage = sandbox.storage_directory / "volumes"
         self._where: dict[str, Path] = {}
+        self._written: dict[str, Payload] = {}
+        """What is there since we came: most looks find nothing to do, and need not ask the disk."""
 
     def ensure(self, facts: PodFacts, tokens: Mapping[TokenKey, str]) -> None:
         """Raises ConfigError, OSError; the text names the volume."""
@@ -56,8 +58,10 @@ class PodVolumes:
         if (host := volume.get("hostPath")) is not None:
             return hostpaths.ensure(Path(host["path"]), host.get("type") or "")
         if any(kind in volume for kind in MADE_OF_OBJECTS):
-            folder = self._made_of_objects / name
-            atomic.write(folder, payload.payload(volume, facts, tokens), group)
+            folder, wanted = self._made_of_objects / name, payload.payload(volume, facts, tokens)
+            if self._written.get(name) != wanted:
+                atomic.write(folder, wanted, group)
+                self._written[name] = wanted
             return folder
         kind = next((key for key in volume if key != "name"), "nothing")
         raise ConfigError(f"volumes of type {kind} are not supported by this node")
