@@ -127,6 +127,7 @@ def test_killed_server_comes_back_with_all_objects(cluster: LocalCluster) -> Non
     cluster.up("--nodes", "1")
     port = cluster.deploy(1)
     uid = cluster.get(SERVICES, "web")["metadata"]["uid"]
+    wait_for(lambda: call(cluster_address(cluster), port), "the rules to know the pod")
     cluster.kill("server")
     assert call(cluster_address(cluster), port)["node"] == "node-1"
     assert "mended (server started)" in cluster.up()
