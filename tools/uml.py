@@ -84,27 +84,31 @@ def run_in(kernel: Path, command: Sequence[str], writable: Sequence[Path]) -> in
             "rootfstype=hostfs", "rootflags=/", "ro", "con=null", "con0=null,fd:1", "quiet", f"init={folder}/init",
         ]  # fmt: skip
         environment = {**os.environ, "TMPDIR": _executable_memory()}
-        booted = subprocess.Popen(
+        with subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-        )
-        assert booted.stdout is not None
-        try:
-            for line in booted.stdout:
-                if not line.startswith(b"reboot: Power down"):
-                    sys.stdout.buffer.write(line)
-                    sys.stdout.flush()
-        finally:
-            booted.terminate()
-            booted.wait()
+        ) as booted:
+            try:
+                _pass_on(booted)
+            finally:
+                booted.terminate()
         try:
             return int((folder / "status").read_text())
         except (OSError, ValueError):
             print(f"the kernel ended without a result (its status: {booted.returncode})", file=sys.stderr)
             return 1
+
+
+def _pass_on(booted: subprocess.Popen[bytes]) -> None:
+    """Everything but the kernel's last words."""
+    assert booted.stdout is not None
+    for line in booted.stdout:
+        if not line.startswith(b"reboot: Power down"):
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
 
 
 def init_script(folder: Path, command: Sequence[str], writable: Sequence[Path]) -> str:
