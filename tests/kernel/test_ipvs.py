@@ -310,6 +310,17 @@ def test_a_change_that_the_kernel_refuses_leaves_nothing_behind(
     assert proxier.verify(table, NODE) == []
 
 
+def test_all_requests_are_tried_and_the_first_refusals_told(ipvs: Ipvs) -> None:
+    again = [new_service(VirtualService(THEIRS))] * 40
+    mine = new_service(VirtualService(_web()))
+    with pytest.raises(KernelRefused, match="EEXIST") as refused:
+        ipvs.apply([*again, mine])
+    assert len(refused.value.refusals) == 10
+    assert {listed.service.key for listed in ipvs.services()} == {THEIRS, _web()}
+    ipvs.apply([delete_service(_web()), delete_service(_web())])
+    assert [listed.service.key for listed in ipvs.services()] == [THEIRS]
+
+
 def test_an_exact_address_goes_before_a_node_port(ipvs: Ipvs, open_mode: Callable[..., Proxier]) -> None:
     """Another Service has the node's address as an external IP, at the very port that is this one's NodePort."""
     table = ForwardingTable()

@@ -29,6 +29,8 @@ Request = tuple[bytes, frozenset[int]]
 """The payload, and the errnos that mean "it is so already"."""
 
 _BATCH: Final = 256
+_TOLD: Final = 10
+"""So many refusals are told; the others are mostly consequences."""
 _NOT_THERE: Final = frozenset((errno.ESRCH, errno.ENOENT))
 _NOTHING: Final[frozenset[int]] = frozenset()
 
@@ -80,13 +82,13 @@ class Ipvs(GenericConnection):
     def apply(self, requests: Sequence[Request]) -> None:
         """Sends the requests in order, many in one call; all are tried.
 
-        Raises KernelRefused with those refusals that do not mean "it is so already".
+        Raises KernelRefused with the first of those refusals that do not mean "it is so already".
         """
         refusals: list[Refusal] = []
         for start in range(0, len(requests), _BATCH):
             refusals += self._apply(requests[start : start + _BATCH])
         if refusals:
-            raise KernelRefused(refusals)
+            raise KernelRefused(refusals[:_TOLD])
 
     def _apply(self, requests: Sequence[Request]) -> list[Refusal]:
         """Only the last request asks for an acknowledgement; refusals come unasked."""
