@@ -206,10 +206,9 @@ def _leaves(group: BaseException) -> list[BaseException]:
 
 def _initialize(settings: ProxySettings) -> None:
     """What needs full root privileges; afterwards CAP_NET_ADMIN will do."""
-    from nodeport.proxy import conntracksettings
+    from nodeport.proxy.conntrack_settings import apply_settings
 
-    wanted = conntracksettings.settings(settings.config.conntrack, os.cpu_count() or 1)
-    if problems := conntracksettings.apply(wanted, settings.netns):
+    if problems := apply_settings(settings.config.conntrack, os.cpu_count() or 1, settings.netns):
         raise UserError("; ".join(problems))
 
 

@@ -6,6 +6,7 @@ are set as they are wanted, and left alone where they are not.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -67,28 +68,29 @@ def settings_to_write(wanted: Conntrack, cores: int, there: Mapping[str, int]) -
             yield Setting(name, value)
 
 
-def apply_settings(
-    wanted: Conntrack, cores: int, netns: Path | None = None
-) -> tuple[list[Setting], list[tuple[Setting, OSError]]]:
-    """Writes what differs, in the network namespace ``netns``; returns what was written, and what could not be.
+def apply_settings(wanted: Conntrack, cores: int, netns: Path | None = None) -> list[str]:
+    """Writes what differs, in the network namespace ``netns``; returns what could not be written, a sentence each.
 
     ``cores`` are the machine's. The limit and the hash table belong to the whole machine: only its first namespace may
     set them. One setting that cannot be written keeps none of the others from being.
     """
-    return open_in(netns, lambda: _write(settings_to_write(wanted, cores, _read())))
+
+    def write() -> list[str]:
+        problems = (_write(setting) for setting in settings_to_write(wanted, cores, _read()))
+        return [problem for problem in problems if problem]
+
+    return open_in(netns, write)
 
 
-def _write(settings: Iterator[Setting]) -> tuple[list[Setting], list[tuple[Setting, OSError]]]:
-    written: list[Setting] = []
-    failed: list[tuple[Setting, OSError]] = []
-    for setting in settings:
-        try:
-            setting.path.write_text(str(setting.value))
-        except OSError as error:
-            failed.append((setting, error))
-        else:
-            written.append(setting)
-    return written, failed
+def _write(setting: Setting) -> str:
+    try:
+        setting.path.write_text(str(setting.value))
+    except OSError as error:
+        denied = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        return (
+            f"cannot set {setting.name} to {setting.value}: {'read-only here' if denied else error.strerror}"
+        )
+    return ""
 
 
 def _read() -> dict[str, int]:

@@ -28,7 +28,7 @@ from nodeport.forwarding.table import Family
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
-from nodeport.proxy import conntracksettings
+from nodeport.proxy.conntrack_settings import apply_settings
 from nodeport.proxy.http import listen, serve
 from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.proxier import Discrepancy
@@ -207,8 +207,8 @@ class ProxyServer:
             _log.debug("cannot set the out-of-memory score to %d: %s", score, error)
 
     def _set_conntrack(self) -> None:
-        wanted = conntracksettings.settings(self._settings.config.conntrack, os.cpu_count() or 1)
-        for problem in conntracksettings.apply(wanted, self._settings.netns):
+        wanted = self._settings.config.conntrack
+        for problem in apply_settings(wanted, os.cpu_count() or 1, self._settings.netns):
             _log.warning("%s", problem)
             if "read-only" in problem:
                 self._tell_node(WARNING, "ReadOnlyConntrack", f"{problem}: problems may arise later")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from nodeport.api.kubeproxy.defaults import for_this_proxy, with_defaults
 from nodeport.api.kubeproxy.types import Conntrack, Duration, IPTables, KubeProxyConfiguration
 from nodeport.client.incluster import NotInCluster
-from nodeport.proxy.conntracksettings import Setting, settings
+from nodeport.proxy.conntrack_settings import Setting, settings_to_write
 from nodeport.proxy.nodeview import as_told, service_networks
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.settings import ProxySettings, connection_loader, host_port, proxy_options
@@ -100,7 +100,7 @@ def test_service_networks_are_those_of_all_servicecidrs() -> None:
 )  # fmt: skip
 def test_the_limit_of_connections_grows_with_the_cores(fields: dict[str, int], limit: int | None) -> None:
     wanted = with_defaults(KubeProxyConfiguration(conntrack=Conntrack(**fields))).conntrack
-    found = {setting.name: setting.value for setting in settings(wanted, cores=4)}
+    found = {setting.name: setting.value for setting in settings_to_write(wanted, 4, {})}
     assert found.get("nf_conntrack_max") == limit
     assert found["nf_conntrack_tcp_timeout_established"] == 86400
     assert "nf_conntrack_udp_timeout" not in found
@@ -109,7 +109,7 @@ def test_the_limit_of_connections_grows_with_the_cores(fields: dict[str, int], l
 def test_zero_timeouts_leave_the_kernels_own() -> None:
     zero = Duration(0)
     wanted = Conntrack(maxPerCore=0, tcpEstablishedTimeout=zero, tcpCloseWaitTimeout=zero, tcpBeLiberal=True)
-    assert list(settings(wanted, cores=4)) == [Setting("nf_conntrack_tcp_be_liberal", 1)]
+    assert list(settings_to_write(wanted, 4, {})) == [Setting("nf_conntrack_tcp_be_liberal", 1)]
 
 
 def test_the_api_is_found_by_file_by_address_or_as_pods_find_it(tmp_path: Path) -> None:
