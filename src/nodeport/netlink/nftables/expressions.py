@@ -182,6 +182,10 @@ CMP_NEQ: Final = 1
 LOOKUP_INVERTED: Final = 1
 
 
+_PADDING: Final = {"dynset": 8}
+"""Attributes that align a 64-bit one behind them, on machines that need it; they mean nothing."""
+
+
 def expression(name: str, **values: Value) -> Expression:
     """An expression with its attributes put in order. Raises KeyError for one that is not in the table."""
     table = ATTRIBUTES[name]
@@ -261,6 +265,7 @@ def _decode(payload: bytes) -> Expression:
     if table is None:
         return Expression(name, (("raw", raw),))
     listed = codec.parse(raw)
+    listed.pop(_PADDING.get(name, 0), None)
     unknown = listed.keys() - {spec.number for spec in table.values()}
     if unknown:
         return Expression(name, (("raw", raw),))
