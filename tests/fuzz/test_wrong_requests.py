@@ -35,6 +35,8 @@ SAID_BY_KUBERNETES = (
     "The order in patch list:",
     "list element types are not identical",
     "no elements in any of the given slices",
+    "target.kind: Unsupported value",
+    "target.name: Required value",
     "no endpoints available for service",
     "has no server that can be asked",
 )
