@@ -54,10 +54,26 @@ PATIENCE = timedelta(seconds=30)
 NODE = "n1"
 _NEW_ADDRESSES = int(IPv4Address("10.248.0.0"))
 _NFTABLES_GROUP = 7
+_ANNOUNCED = frozenset({MessageType.NEWSETELEM.number, MessageType.NEWRULE.number})
 BORN = {"uid": "00000000-0000-4000-8000-000000000000", "creationTimestamp": "2026-01-01T00:00:00Z"}
 
 
 # --- the parts, each in a process of its own
+
+
+def slice_metadata(service_name: str) -> JsonObject:
+    """As the controller of slices writes it."""
+    owner = {"apiVersion": "v1", "kind": "Service", "name": service_name, "uid": BORN["uid"]}
+    return {
+        **BORN,
+        "generateName": f"{service_name}-",
+        "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": BORN["creationTimestamp"]},
+        "labels": {
+            "kubernetes.io/service-name": service_name,
+            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+        },
+        "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+    }
 
 
 def seeds(size: int) -> Iterator[tuple[Resource, JsonObject]]:
@@ -69,11 +85,15 @@ def seeds(size: int) -> Iterator[tuple[Resource, JsonObject]]:
     yield NODES, {"metadata": {"name": NODE, **BORN}, "spec": spec, "status": {"addresses": addresses}}
     for number in range(size):
         item = service(number)
-        item["metadata"] |= BORN
+        item["metadata"] |= {**BORN, "labels": {"app": f"s{number}"}}
+        item["spec"]["selector"] = {"app": f"s{number}"}
         apply_defaults(SERVICES, item)
         yield SERVICES, {**item, "status": {"loadBalancer": {}}}
         for found in slices(number):
-            found["metadata"] |= {**BORN, "labels": {"kubernetes.io/service-name": f"s{number}"}}
+            found["metadata"] |= slice_metadata(f"s{number}")
+            for place, endpoint in enumerate(found["endpoints"]):
+                pod = {"kind": "Pod", "namespace": "bench", "name": f"s{number}-6d4cf56db6-{place:05}"}
+                endpoint["targetRef"] = {**pod, "uid": BORN["uid"]}
             apply_defaults(ENDPOINT_SLICES, found)
             yield ENDPOINT_SLICES, found
 
@@ -168,7 +188,7 @@ def resident(pid: int) -> float:
 class Listener:
     """Tells when an address first turns up in an element that nf_tables announces."""
 
-    def __init__(self, netns: Path) -> None:
+    def __init__(self, netns: Path | None) -> None:
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns, groups=(_NFTABLES_GROUP,))
         self._wanted = b""
         self._seen: asyncio.Future[float] | None = None
@@ -186,7 +206,7 @@ class Listener:
     def _read(self) -> None:
         now = time.perf_counter()
         for message in self._socket.pending():
-            if message.type != MessageType.NEWSETELEM.number or self._wanted not in message.payload:
+            if message.type not in _ANNOUNCED or self._wanted not in message.payload:
                 continue
             if self._seen is not None and not self._seen.done():
                 self._seen.set_result(now)
@@ -200,7 +220,7 @@ class Changes:
     seen: list[float]
 
 
-async def change(config: ClientConfig, netns: Path, size: int) -> Changes:
+async def change(config: ClientConfig, netns: Path | None, size: int) -> Changes:
     """Replaces one endpoint's address in one slice after another, each after the last one arrived."""
     changes = Changes([], [])
     listener = Listener(netns)

@@ -6,6 +6,7 @@ Needs root: it makes a network namespace of its own and removes it. ``python ben
 from __future__ import annotations
 
 import gc
+import math
 import os
 import resource
 import statistics
@@ -172,6 +173,13 @@ def measure(size: int, netns: Path) -> Row:
 
 def _name(number: int) -> NamespacedName:
     return NamespacedName("bench", f"s{number}")
+
+
+def growth(points: list[tuple[int, float]]) -> float:
+    """The exponent k of a least-squares fit of cost = a * size ** k; 0: size does not matter."""
+    return statistics.linear_regression(
+        *zip(*((math.log(n), math.log(c)) for n, c in points), strict=True)
+    ).slope
 
 
 def microseconds(seconds: list[float]) -> str:

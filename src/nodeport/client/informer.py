@@ -232,7 +232,8 @@ class Informer:
             listed = await self._client.list_all(self.resource, self._namespace, **self._selectors)
         except Expired:
             listed = await self._client.list(self.resource, self._namespace, **self._selectors)
-        self._replace(listed.get("items") or [], listed["metadata"].get("resourceVersion") or "")
+        objects = [self._slim(obj) for obj in listed.get("items") or ()]
+        self._replace(objects, listed["metadata"].get("resourceVersion") or "")
 
     async def _stream_list(self) -> None:
         """The initial state as a stream of events up to a marked bookmark, then changes on the same stream."""
@@ -290,7 +291,7 @@ class Informer:
         )  # fmt: skip
 
     def _replace(self, objects: _Objects, version: str) -> None:
-        self._take(self._cache.replace([self._slim(obj) for obj in objects]))
+        self._take(self._cache.replace(objects))
         self._version = version
         self._doubt = False
         self._backoff.reset()

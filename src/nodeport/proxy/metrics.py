@@ -22,8 +22,8 @@ from nodeport.kit.clock import parse_rfc3339
 from nodeport.proxy.health import FAMILY_NAMES
 from nodeport.proxy.options import Mode
 from nodeport.proxy.proxier import Traffic
+from nodeport.proxy.slimming import TRIGGER_TIME
 
-TRIGGER_TIME: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SYNC_BUCKETS: Final = tuple(0.001 * 2**power for power in range(15))
 _PROGRAMMING_BUCKETS: Final = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))

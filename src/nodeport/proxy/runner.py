@@ -33,9 +33,9 @@ from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
 from nodeport.proxy.proxier import FAILURES, CountsElements, CountsTraffic, Discrepancy, Proxier, Traffic
 from nodeport.proxy.servicehealth import ServiceHealth, Warn, wanted_server
+from nodeport.proxy.slimming import SERVICE_NAME
 from nodeport.proxy.switch import remove_others, warn_of_kube_proxy
 
-SERVICE_NAME: Final = "kubernetes.io/service-name"
 _HEALTH_RETRY: Final = 5.0
 """Seconds after which an address that could not be bound is tried again."""
 _log = get_logger(__name__)

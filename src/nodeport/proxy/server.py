@@ -34,7 +34,7 @@ from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.proxier import Discrepancy
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.proxy.settings import ProxySettings, host_port, proxy_options
-from nodeport.proxy.slimming import SliceSlimmer, slim_service
+from nodeport.proxy.slimming import ServiceSlimmer, SliceSlimmer
 from nodeport.proxy.statuspage import status_handler
 from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
@@ -77,7 +77,7 @@ class ProxyServer:
         self._events = EventRecorder(self._client, COMPONENT, settings.node_name, clock=clock)
         self._services = Informer(
             self._client, SERVICES, clock=clock, label_selector="!service.kubernetes.io/service-proxy-name",
-            field_selector="spec.clusterIP!=None", keep=slim_service,
+            field_selector="spec.clusterIP!=None", keep=ServiceSlimmer(),
         )  # fmt: skip
         self._slices = Informer(
             self._client,

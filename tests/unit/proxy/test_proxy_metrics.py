@@ -21,8 +21,9 @@ from nodeport.forwarding.table import (
     ServicePortName,
     Verdict,
 )  # fmt: skip
-from nodeport.proxy.metrics import TRIGGER_TIME, ProxyMetrics
+from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.options import Mode
+from nodeport.proxy.slimming import TRIGGER_TIME
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAME = ServicePortName(NamespacedName("a", "b"), "http", Protocol.TCP)

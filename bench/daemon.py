@@ -1,0 +1,210 @@
+"""The proxy as one installs it: ``nodeport proxy``, and kube-proxy beside it when ``KUBE_PROXY`` names its binary.
+
+Each starts in a network namespace of its own with an API server that has everything already. Programmed: when its own
+metrics say so. In the kernel: when nf_tables announces an object with the new endpoint's address. CPU is user and
+system time, which a busy machine changes less than wall time. Needs root; removes what it makes.
+
+python bench/daemon.py [SERVICES ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from latency import NODE, change, config_of, namespace, percentiles, resident, started
+from proxy import growth
+
+SIZES = (1_000, 10_000)
+PATIENCE = 120.0
+METRICS = "http://127.0.0.1:10249/metrics"
+PROGRAMMED = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
+LATENCY = Path(__file__).with_name("latency.py")
+OURS = str(Path(sys.executable).with_name("nodeport"))
+PEER = "KUBE_PROXY"
+FLAGS = ("--proxy-mode=nftables", "--conntrack-max-per-core=0", "--conntrack-min=0")
+WIDTHS = (10, 12, 14, 10, 18, 18, 10, 10)
+
+
+class Failed(Exception):
+    """A proxy did not do its work; one sentence."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds and MB; ``changes``: ms p50 / p99 as text; ``changing``: CPU seconds a change."""
+
+    name: str
+    services: int
+    programmed: float
+    cpu: float
+    answered: str
+    changes: str
+    changing: float
+    memory: float
+
+    def cells(self) -> list[str]:
+        return [
+            self.name, f"{self.services:,}", f"{self.programmed:.2f}", f"{self.cpu:.2f}",
+            self.answered, self.changes, f"{self.changing * 1e3:.2f}", f"{self.memory:.0f}",
+        ]  # fmt: skip
+
+
+def kubeconfig(folder: Path, url: str, ca: str, cert: str, key: str) -> Path:
+    """A file in JSON, which is YAML."""
+    target = folder / "kubeconfig"
+    cluster = {"server": url, "certificate-authority": ca}
+    user = {"client-certificate": cert, "client-key": key}
+    target.write_text(json.dumps({
+        "apiVersion": "v1", "kind": "Config", "current-context": "bench",
+        "clusters": [{"name": "bench", "cluster": cluster}],
+        "users": [{"name": "bench", "user": user}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+    }))  # fmt: skip
+    return target
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def is_programmed(metrics: str) -> bool:
+    """Whether a proxy's metrics tell of a time at which it had programmed everything."""
+    lines = (line for line in metrics.splitlines() if line.startswith(PROGRAMMED))
+    return any(float(line.split()[-1]) > 0 for line in lines)
+
+
+def wait_until_programmed(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+            raise Failed(f"ended with status {process.returncode} and said: {said[0][:300]}")
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(METRICS, timeout=5) as answer:
+            if is_programmed(answer.read().decode()):
+                return
+        time.sleep(0.05)
+    raise Failed(f"had not programmed everything after {PATIENCE:.0f} s")
+
+
+@contextmanager
+def running(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A proxy that ends with the block, however that ends."""
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(words, stdout=output, stderr=output)
+        except OSError as error:
+            raise Failed(f"cannot be started: {error.strerror}") from error
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def measure(name: str, command: list[str], size: int, folder: Path) -> Row:
+    """Inside the namespace."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with started(str(LATENCY), folder, "serve", size, folder) as (_, access):
+        config = kubeconfig(folder, *access)
+        words = [*command, f"--kubeconfig={config}", f"--hostname-override={NODE}", *FLAGS]
+        log = folder / "proxy.log"
+        began = time.perf_counter()
+        with running(words, log) as process:
+            wait_until_programmed(process, log)
+            programmed, cpu = time.perf_counter() - began, cpu_seconds(process.pid)
+            time.sleep(1.0)  # what it does once, after the start
+            settled = cpu_seconds(process.pid)
+            found = uvloop.run(change(config_of(*access), None, size))
+            changing = (cpu_seconds(process.pid) - settled) / len(found.seen)
+            return Row(
+                name, size, programmed, cpu, percentiles(found.answered), percentiles(found.seen),
+                changing, resident(process.pid),
+            )  # fmt: skip
+
+
+def measure_apart(name: str, command: list[str], size: int) -> Row | None:
+    """In a namespace of its own; says why when there is no result."""
+    with namespace(size) as netns, tempfile.TemporaryDirectory(dir=Path.home()) as folder:
+        words = [
+            "ip",
+            "netns",
+            "exec",
+            netns.name,
+            sys.executable,
+            __file__,
+            "inside",
+            name,
+            str(size),
+            folder,
+        ]
+        done = subprocess.run([*words, *command], stdout=subprocess.PIPE, text=True, timeout=5 * PATIENCE)
+    if done.returncode:
+        print(f"{name}, {size:,} Services: no result. {done.stdout.strip()}", flush=True)
+        return None
+    return Row(*json.loads(done.stdout))
+
+
+def commands() -> dict[str, list[str]]:
+    found = {"nodeport": [OURS, "proxy"]}
+    if binary := os.environ.get(PEER):
+        found["kube-proxy"] = [binary]
+    else:
+        print(f"the peer was not given ({PEER}=/path/to/kube-proxy)")
+    return found
+
+
+def show(cells: list[str]) -> None:
+    print("".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)), flush=True)
+
+
+def main() -> None:
+    sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
+    there = commands()
+    print("programmed: s from the start; then 200 changes of one endpoint each, ms p50 / p99 from the send.")
+    show(["", "services", "programmed s", "CPU s", "answered", "in the kernel", "CPU ms", "RSS MB"])
+    rows: dict[str, list[Row]] = {name: [] for name in there}
+    for size in sizes:
+        for name, command in there.items():
+            if row := measure_apart(name, command, size):
+                rows[name].append(row)
+                show(row.cells())
+    for name, found in rows.items():
+        if len(found) > 1:
+            fits = (growth([(row.services, figure(row)) for row in found]) for figure in (
+                lambda row: row.cpu, lambda row: row.changing, lambda row: row.memory))  # fmt: skip
+            print("{}: exponents: start {:.2f}, one change {:.2f}, memory {:.2f}".format(name, *fits))
+
+
+def inside(name: str, size: int, folder: Path, command: list[str]) -> int:
+    try:
+        row = measure(name, command, size, folder)
+    except (Failed, TimeoutError) as error:
+        print(error or "the change never reached the kernel")
+        return 1
+    print(json.dumps([getattr(row, field) for field in Row.__dataclass_fields__]))
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["inside"]:
+        sys.exit(inside(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:]))
+    main()
