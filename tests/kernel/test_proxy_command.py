@@ -41,6 +41,7 @@ from nodeport.testing.controlplane import eventually
 ROOT = Path(__file__).resolve().parents[2]
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 HEALTH_PORT = 32100
+KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 IN_CLUSTER = """
 set -e
 mount --make-rprivate /
@@ -366,6 +367,19 @@ async def test_service_networks_come_from_the_cluster(site: Site) -> None:
     proxy = site.with_kubeconfig()
     async with proxy.running():
         await proxy.until(lambda: "10.96.0.0/16" in site.ruleset(), "the range is in the rules")
+
+
+async def test_nodeports_answer_on_loopback_when_asked_for(site: Site) -> None:
+    proxy = site.with_kubeconfig("--localhost-nodeports")
+    async with proxy.running():
+        port = port_of(await site.serve(a_service(), {"local": READY}))
+
+        async def answers_on_loopback() -> bool:
+            node, loopback = site.made.namespace(NODE), scenario.LOOPBACK[4]
+            told = [await asyncio.to_thread(ask, node, kind, loopback, port, 2.0) for kind in KINDS]
+            return told == [f"local {NODES[NODE]}"] * len(KINDS)
+
+        await eventually(answers_on_loopback)
 
 
 async def test_a_changed_kubeconfig_leads_to_the_new_server(made: Topology, tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def _settings(given: dict[Flag, Any], config: KubeProxyConfiguration) -> ProxySe
         master=given.get(BY_NAME["master"], ""),
         netns=Path(netns) if netns else None,
         keep_client_address=given.get(BY_NAME["keep-client-address"], True),
+        localhost_nodeports=given.get(BY_NAME["localhost-nodeports"], False),
         service_counters=given.get(BY_NAME["service-counters"], False),
     )
 

@@ -22,7 +22,10 @@ _IF_INET6: Final = Path("/proc/net/if_inet6")
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """``netns``: the namespace that is programmed and served in; ``None``: the current one."""
+    """``netns``: the namespace that is programmed and served in; ``None``: the current one.
+
+    ``localhost_nodeports``: in every mode, and not only where the configuration of mode iptables says so.
+    """
 
     config: KubeProxyConfiguration
     node_name: str
@@ -30,12 +33,14 @@ class ProxySettings:
     netns: Path | None = None
     keep_client_address: bool = True
     service_counters: bool = False
+    localhost_nodeports: bool = False
 
 
 def proxy_options(settings: ProxySettings) -> ProxyOptions:
     """``settings.config`` is valid, with defaults, and names its mode."""
     config = settings.config
     mode = Mode(config.mode)
+    by_iptables = mode is Mode.IPTABLES and config.iptables.localhostNodePorts is not False
     by_cidr = config.detectLocalMode == "ClusterCIDR"
     pods = config.cluster_cidrs if by_cidr else ()
     interfaces = {
@@ -50,7 +55,7 @@ def proxy_options(settings: ProxySettings) -> ProxyOptions:
         pod_networks=tuple(ip_network(cidr, strict=False) for cidr in pods),
         pod_interfaces=interfaces,
         pods_from_node=config.detectLocalMode == "NodeCIDR",
-        localhost_nodeports=mode is Mode.IPTABLES and config.iptables.localhostNodePorts is not False,
+        localhost_nodeports=by_iptables or settings.localhost_nodeports,
         keep_client_address=settings.keep_client_address,
         masquerade_all=config.masquerade_all,
         health=host_port(config.healthzBindAddress),

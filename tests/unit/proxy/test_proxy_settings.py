@@ -61,6 +61,14 @@ def test_minimum_periods_count_in_the_modes_that_pay_for_commits() -> None:
     assert not options(mode="ipvs", iptables=slow).localhost_nodeports
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_nodeports_on_loopback_can_be_had_in_every_mode(mode: Mode) -> None:
+    off = IPTables(localhostNodePorts=False)
+    config = for_this_proxy(with_defaults(KubeProxyConfiguration(mode=mode.value, iptables=off)))
+    assert proxy_options(ProxySettings(config, "n1", localhost_nodeports=True)).localhost_nodeports
+    assert not proxy_options(ProxySettings(config, "n1")).localhost_nodeports
+
+
 def test_addresses_of_servers_and_of_the_node() -> None:
     assert host_port("0.0.0.0:10256") == ("0.0.0.0", 10256)
     assert host_port("[fd00::1]:7") == ("fd00::1", 7)

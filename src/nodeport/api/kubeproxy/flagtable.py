@@ -121,6 +121,7 @@ _UNHEEDED: Final = (
 _OWN: Final = (
     ("also-kube-proxy", BOOL, "false", "With --cleanup: remove what kube-proxy has left on this node, too."),
     ("keep-client-address", BOOL, "true", "Do not masquerade towards endpoints on this node; false: kube-proxy's way."),
+    ("localhost-nodeports", BOOL, "false", "NodePorts answer the node on 127.0.0.1 and ::1 in the other modes, too."),
     ("service-counters", BOOL, "false", "Count each Service's packets and bytes for /metrics: a lookup a packet."),
     ("network-namespace", TEXT, "", "Program this network namespace (a path) and serve in it."),
 )  # fmt: skip
