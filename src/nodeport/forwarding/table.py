@@ -238,13 +238,18 @@ def _claim(frontend: Frontend, protocol: Protocol) -> Claim:
     return (address, frontend.port, protocol)
 
 
+_RANKS: Mapping[type[Frontend], int] = {ClusterIP: 0, NodePort: 0, LoadBalancerIP: 1, ExternalIP: 2}
+
+
 @dataclass(slots=True)
 class ForwardingTable:
     """The table as it changes, Service by Service.
 
-    Two Service ports can claim the same frontend (external IPs are nobody's to allocate): the one that sorts first
-    has it, the others do without until it is free. So a change of one Service may change others: ``replace`` returns
-    them all.
+    Two Service ports can claim the same frontend (external IPs are nobody's to allocate). A ClusterIP, which the API
+    allocated, goes before a load-balancer IP, which its controller reported, and both before an external IP, which
+    anybody who may write a Service can name: nobody takes another's address away. Among equals, the one that sorts
+    first has it; the others do without until it is free. So a change of one Service may change others: ``replace``
+    returns them all.
     """
 
     _wanted: dict[NamespacedName, dict[ServicePortName, Forwarding]] = field(default_factory=dict)
@@ -303,12 +308,18 @@ class ForwardingTable:
             if not claimants:
                 del self._claims[claim]
         for frontend in new.frontends if new else ():
-            claimants = self._claims.setdefault(_claim(frontend, name.protocol), [])
+            claim = _claim(frontend, name.protocol)
+            claimants = self._claims.setdefault(claim, [])
             rivals.update(claimants)
             claimants.append(name)
             if len(claimants) > 1:
-                claimants.sort(key=lambda claimant: claimant.order)
+                claimants.sort(key=lambda claimant: (self._rank(claim, claimant), claimant.order))
         return rivals
+
+    def _rank(self, claim: Claim, name: ServicePortName) -> int:
+        """By what right ``name`` wants it: the lower, the better."""
+        frontends = self._wanted[name.service][name].frontends
+        return min(_RANKS[type(item)] for item in frontends if _claim(item, name.protocol) == claim)
 
     def _settle(self, name: ServicePortName) -> Change:
         old = self._effective.pop(name, None)

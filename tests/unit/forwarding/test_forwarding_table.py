@@ -169,6 +169,34 @@ def test_a_contested_frontend_belongs_to_the_first_name_until_it_is_free() -> No
     assert owners() == ["b"]
 
 
+def test_nobody_takes_an_allocated_address_away_by_naming_it_external() -> None:
+    """Whoever may write a Service may name any external IP: that of the API server's Service, for example."""
+    victim = service("web", clusterIP="10.96.0.10")
+    victim["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    victim["spec"]["type"] = "LoadBalancer"
+    thief = service("a-thief", clusterIP="10.96.0.11", externalIPs=["10.96.0.10", "192.0.2.1"])
+    thief["spec"]["ports"] = [{"port": 80}]
+
+    def owners(table: ForwardingTable, address: str) -> list[str]:
+        return [
+            name.service.name
+            for name, forwarding in table.items()
+            for frontend in forwarding.frontends
+            if getattr(frontend, "address", None) == IPv4Address(address)
+        ]
+
+    for order in ((victim, thief), (thief, victim)):
+        table = ForwardingTable()
+        for item in order:
+            put(table, item)
+        assert [owners(table, address) for address in ("10.96.0.10", "192.0.2.1")] == [["web"], ["web"]]
+        table.replace(NamespacedName.of(victim), {})
+        assert [owners(table, address) for address in ("10.96.0.10", "192.0.2.1")] == [
+            ["a-thief"],
+            ["a-thief"],
+        ]
+
+
 def test_a_protocol_does_not_contest_another() -> None:
     table = ForwardingTable()
     both = [{"name": "t", "port": 53, "protocol": "TCP"}, {"name": "u", "port": 53, "protocol": "UDP"}]
