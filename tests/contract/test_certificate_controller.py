@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from nodeport.api.certificates import KUBELET_SERVING, conditions
@@ -119,6 +121,25 @@ async def test_what_an_administrator_approves_is_signed_as_asked() -> None:
         assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
         constraints = signed.extensions.get_extension_for_class(x509.BasicConstraints).value
         assert constraints.ca is False
+
+
+async def test_a_certificate_for_clients_alone_is_one_that_openssl_takes(tmp_path: Path) -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        made = request_for("n1", key := ec.generate_private_key(ec.SECP256R1()))
+        made["metadata"] = {"name": "plain"}
+        made["spec"] |= {"usages": ["client auth"], "signerName": "kubernetes.io/kube-apiserver-client"}
+        await approve(cluster, await cluster.client.create(ROW, made))
+
+        async def certificate() -> str:
+            found = await cluster.client.get(ROW, "plain")
+            return str((found.get("status") or {}).get("certificate") or "")
+
+        pem, path = base64.b64decode(await eventually(certificate)), tmp_path / "both.pem"
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(secret + pem)
+        ssl.create_default_context().load_cert_chain(path)
+        with pytest.raises(x509.ExtensionNotFound):
+            x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.KeyUsage)
 
 
 async def test_servers_of_nodes_wait_for_somebody_and_are_checked_when_signed() -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from clients.kit import Kit, manifest, row
+import base64
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from clients.kit import Kit, manifest, row, wait_for
 
 
 @row("auth", "can-i, as oneself and --as another")
@@ -42,20 +50,19 @@ def create_cluster_roles(k: Kit) -> None:
 def create_token(k: Kit) -> None:
     k("create", "serviceaccount", "robot")
     token = k("create", "token", "robot").strip().splitlines()[-1]
-    config = k.home / f"empty-{k.namespace}"
-    server, authority = k("config", "view", "--minify", "--raw", "-o",
-        "jsonpath={.clusters[0].cluster.server} {.clusters[0].cluster.certificate-authority-data}").split()  # fmt: skip
-    ca = k.home / f"ca-{k.namespace}"
-    ca.write_bytes(__import__("base64").b64decode(authority))
-    config.write_text("")
-    words = (
-        f"--kubeconfig={config}",
-        f"--server={server}",
-        f"--certificate-authority={ca}",
-        f"--token={token}",
-    )
+    words = (*elsewhere(k), f"--token={token}")
     text = k(*words, "get", "pods", "-n", k.namespace, code=1)
     assert f'User "system:serviceaccount:{k.namespace}:robot" cannot list resource "pods"' in text
+
+
+def elsewhere(k: Kit) -> tuple[str, ...]:
+    """Words that lead to the same server as nobody."""
+    config, ca = k.home / f"empty-{k.namespace}", k.home / f"ca-{k.namespace}"
+    server, authority = k("config", "view", "--minify", "--raw", "-o",
+        "jsonpath={.clusters[0].cluster.server} {.clusters[0].cluster.certificate-authority-data}").split()  # fmt: skip
+    ca.write_bytes(base64.b64decode(authority))
+    config.write_text("")
+    return (f"--kubeconfig={config}", f"--server={server}", f"--certificate-authority={ca}")
 
 
 @row("auth", "whoami", since="1.28")
@@ -86,7 +93,38 @@ def custom_resources_refused(k: Kit) -> None:
     assert "this server serves no custom resources" in k("create", "-f", "-", stdin=manifest(made), code=1)
 
 
-@row("certificate", "approve is refused: certificate requests are not served")
-def certificate_refused(k: Kit) -> None:
-    text = k("certificate", "approve", "x", code=1)
-    assert "doesn't have a resource type" in text or "could not find the requested resource" in text
+@row("certificate", "approve: what is signed holds, for its user; deny: nothing is signed")
+def certificate_requests(k: Kit) -> None:
+    key, user = ec.generate_private_key(ec.SECP256R1()), f"jane-{k.namespace}"
+    wanted, refused = f"wanted-{k.namespace}", f"refused-{k.namespace}"
+    k("create", "-f", "-", stdin=manifest(*(signing_request(each, user, key) for each in (wanted, refused))))
+    k("certificate", "deny", refused)
+    k("certificate", "approve", wanted)
+    signed = wait_for(lambda: k.path("csr", wanted, ".status.certificate"), "the certificate is signed")
+    assert "Approved,Issued" in k("get", "csr", wanted)
+    assert k.path("csr", refused, ".status").count("Denied") == 1
+    cert, secret = k.home / f"cert-{k.namespace}", k.home / f"key-{k.namespace}"
+    cert.write_bytes(base64.b64decode(signed))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    words = (*elsewhere(k), f"--client-certificate={cert}", f"--client-key={secret}")
+    text = k(*words, "get", "pods", "-n", k.namespace, code=1)
+    assert f'User "{user}" cannot list resource "pods"' in text
+    k("delete", "csr", wanted, refused)
+
+
+def signing_request(name: str, user: str, key: ec.EllipticCurvePrivateKey) -> dict[str, object]:
+    """A request for what the API takes as ``user``, for client authentication and nothing else."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)])
+    pem = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject)
+        .sign(key, SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    return {
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+        "spec": {
+            "request": base64.b64encode(pem).decode(), "usages": ["client auth"],
+            "signerName": "kubernetes.io/kube-apiserver-client",
+        },
+    }  # fmt: skip

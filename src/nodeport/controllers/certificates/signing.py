@@ -73,12 +73,13 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(end)
-            .add_extension(_key_usage(usages), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
             )
         )
+        if bits := _key_usages(usages):
+            builder = builder.add_extension(_key_usage(bits), critical=True)
         purposes = [x509.ObjectIdentifier(_PURPOSES[each]) for each in usages if each in _PURPOSES]
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(dict.fromkeys(purposes)), critical=False)
@@ -90,13 +91,18 @@ class Authority:
         return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _key_usage(usages: Iterable[str]) -> x509.KeyUsage:
+def _key_usages(usages: Iterable[str]) -> frozenset[str]:
+    """The bits; without any the extension is left out: OpenSSL takes a certificate with none for an invalid one."""
+    asked = {_KEY_USAGES[each] for each in usages if each in _KEY_USAGES}
+    if "key_agreement" not in asked:
+        asked -= {"encipher_only", "decipher_only"}
+    return frozenset(asked)
+
+
+def _key_usage(bits: frozenset[str]) -> x509.KeyUsage:
     from cryptography import x509
 
-    asked = {_KEY_USAGES[each] for each in usages if each in _KEY_USAGES}
-    if not asked & {"key_agreement"}:
-        asked -= {"encipher_only", "decipher_only"}
-    return x509.KeyUsage(**{name: name in asked for name in dict.fromkeys(_KEY_USAGES.values())})
+    return x509.KeyUsage(**{name: name in bits for name in dict.fromkeys(_KEY_USAGES.values())})
 
 
 def valid_until(pem: bytes) -> datetime:
