@@ -17,7 +17,8 @@ from kernel.topology import PLANS, EchoPods, Topology, ask, topology
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.diff import settle_forwarding
-from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, NodeFacts
+from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable, NodeFacts, Protocol
+from nodeport.netlink.conntrack import Asked, Conntrack
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.proxier import NftablesProxier
@@ -59,6 +60,13 @@ class Site:
         self.proxier = NftablesProxier(self._kernel, OPTIONS, family)
         self.proxier.remove()
         self.proxier.resync(self.table, self.node)
+        self._forget_flows()
+
+    def _forget_flows(self) -> None:
+        """A new client may have the port of an earlier one, and would then go where that one went."""
+        with Conntrack(self._made.namespace("n1")) as conntrack:
+            for protocol in (Protocol.TCP, Protocol.UDP):
+                conntrack.delete(list(conntrack.list(self.family, Asked(protocol))))
 
     def close(self) -> None:
         self.proxier.remove()
