@@ -5,15 +5,42 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from nodeport.kit.clock import Clock, SystemClock
 
-__all__ = ["WorkQueue"]
+__all__ = ["Ranked", "WorkQueue"]
 
 K = TypeVar("K", bound=Hashable)
+
+
+class Ready(Protocol[K]):
+    """In which order keys come out. A deque: as they went in."""
+
+    def append(self, key: K, /) -> None: ...
+    def popleft(self) -> K: ...
+    def __len__(self) -> int: ...
+
+
+class Ranked(Generic[K]):
+    """Keys of a higher rank first, those of one rank as they went in. ``rank`` is asked when a key goes in."""
+
+    def __init__(self, rank: Callable[[K], int]) -> None:
+        self._rank = rank
+        self._heap: list[tuple[int, int, K]] = []
+        self._serial = 0
+
+    def append(self, key: K, /) -> None:
+        self._serial += 1
+        heapq.heappush(self._heap, (-self._rank(key), self._serial, key))
+
+    def popleft(self) -> K:
+        return heapq.heappop(self._heap)[2]
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
 
 class WorkQueue(Generic[K]):
@@ -29,11 +56,12 @@ class WorkQueue(Generic[K]):
         *,
         initial: timedelta = timedelta(milliseconds=5),
         maximum: timedelta = timedelta(seconds=60),
+        ready: Ready[K] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._initial = initial
         self._maximum = maximum
-        self._ready: deque[K] = deque()
+        self._ready: Ready[K] = deque() if ready is None else ready
         self._waiting: set[K] = set()
         self._held: dict[K, float] = {}
         self._due: dict[K, float] = {}

@@ -71,7 +71,7 @@ from nodeport.controllers.podgc.controller import (
     PodGarbageCollector,
 )
 from nodeport.controllers.replicaset.controller import ReplicaSetController
-from nodeport.controllers.scheduler.controller import Scheduler
+from nodeport.controllers.scheduler.controller import Scheduler, SchedulerInformers
 from nodeport.controllers.selection import index_pods, index_services
 from nodeport.controllers.serviceaccount.controller import ServiceAccountController
 from nodeport.controllers.servicecidr.controller import NOT_MANAGED, ServiceCidrController
@@ -211,8 +211,11 @@ class ControllerManager:
                 recorder=self._recorder("job-controller"),
             ),
             "scheduler": Scheduler(
-                self._client, pods=pods, nodes=self._informer(NODES), clock=self._clock,
-                recorder=self._recorder("default-scheduler"),
+                self._client,
+                SchedulerInformers(
+                    pods, self._informer(NODES), self._informer(SERVICES), self._informer(NAMESPACES)
+                ),
+                clock=self._clock, recorder=self._recorder("default-scheduler"),
             ),
         }  # fmt: skip
 

@@ -41,14 +41,16 @@ def node_of(pod: JsonObject) -> str:
 
 
 def _has_term(selector: JsonObject, node: JsonObject) -> bool:
+    return any(term_selects(term, node) for term in selector.get("nodeSelectorTerms") or ())
+
+
+def term_selects(term: JsonObject, node: JsonObject) -> bool:
+    """``matchExpressions`` are about labels, ``matchFields`` about the name; an empty term selects nothing."""
+    expressions, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    if not (expressions or on_fields):
+        return False
     fields = {"metadata.name": node["metadata"]["name"]}
-    for term in selector.get("nodeSelectorTerms") or ():
-        expressions, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-        if not (expressions or on_fields):
-            continue  # an empty term selects nothing
-        if _all_match(expressions, labels(node)) and _all_match(on_fields, fields):
-            return True
-    return False
+    return _all_match(expressions, labels(node)) and _all_match(on_fields, fields)
 
 
 def _all_match(requirements: Iterable[JsonObject], values: Mapping[str, str]) -> bool:

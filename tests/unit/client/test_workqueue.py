@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nodeport.client.workqueue import WorkQueue
+from nodeport.client.workqueue import Ranked, WorkQueue
 
 
 class SteppedClock:
@@ -154,3 +154,14 @@ async def test_no_delay_is_now(delay: timedelta) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", delay)
     assert await taken(queue) == ["a"]
+
+
+async def test_ranked_keys_come_out_by_rank_and_within_one_as_they_went_in() -> None:
+    ranks = {"low": -1, "first": 0, "second": 0, "high": 5}
+    queue: WorkQueue[str] = WorkQueue(ready=Ranked(lambda key: ranks[key]))
+    for key in ("low", "first", "second", "high", "first"):
+        queue.add(key)
+    assert [await queue.get() for _ in ranks] == ["high", "first", "second", "low"]
+    queue.add("low")
+    queue.done("low")
+    assert len(queue) == 1

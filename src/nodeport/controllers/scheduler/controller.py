@@ -1,7 +1,9 @@
 """Finds pods without a node and binds them to one.
 
-Choosing is one worker's job, so that each choice sees the one before; binding is done by several at once. A
-pod that fits nowhere waits until a node changes, a placed pod goes away, or half a minute passes.
+Choosing is one worker's job, so that each choice sees the one before, and pods of a higher priority come first;
+binding is done by several at once. A pod that fits nowhere waits until it or a node changes, a placed pod goes away,
+or half a minute passes; one that looks at other pods also until one is placed or changes, but not more than once a
+second.
 """
 
 from __future__ import annotations
@@ -9,52 +11,67 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
-from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
+from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
 from nodeport.api.resources import NODES, PODS
+from nodeport.api.selectors import LabelSelector, label_selector_of
 from nodeport.api.status import ApiError, Conflict, NotFound
 from nodeport.client.cache import Change, uid
 from nodeport.client.events import NORMAL, WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportError
-from nodeport.client.workqueue import WorkQueue
+from nodeport.client.workqueue import Ranked, WorkQueue
 from nodeport.controllers import conditions
 from nodeport.controllers.scheduler.nodes import ClusterState
 from nodeport.controllers.scheduler.reconcile import Choice, choose
-from nodeport.controllers.selection import is_finished
+from nodeport.controllers.selection import is_finished, selecting_services, selector_of
 from nodeport.kit.clock import Clock, rfc3339
 
 SCHEDULER_NAME = "default-scheduler"
 
 _BINDERS = 32
 _RETRY = timedelta(seconds=30)
+_SOON = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerInformers:
+    """``services`` are indexed by their selectors."""
+
+    pods: Informer
+    nodes: Informer
+    services: Informer
+    namespaces: Informer
 
 
 class Scheduler:
     def __init__(
-        self, client: RestClient, *, pods: Informer, nodes: Informer, clock: Clock, recorder: EventRecorder
+        self, client: RestClient, informers: SchedulerInformers, *, clock: Clock, recorder: EventRecorder
     ) -> None:
         self._client = client
-        self._pods = pods
-        self._nodes = nodes
+        self._informers = informers
+        self._pods = informers.pods
         self._clock = clock
         self._recorder = recorder
         self._cluster = ClusterState()
         self._queue: WorkQueue[NamespacedName] = WorkQueue(
-            clock, initial=timedelta(milliseconds=50), maximum=_RETRY
+            clock, initial=timedelta(milliseconds=50), maximum=_RETRY, ready=Ranked(self._priority)
         )
         self._decided: asyncio.Queue[tuple[JsonObject, Choice]] = asyncio.Queue(_BINDERS)
         self._unplaced: set[NamespacedName] = set()
         self.failures = 0
-        nodes.subscribe(self._node_changed)
-        pods.subscribe(self._pod_changed)
+        informers.namespaces.subscribe(self._namespace_changed)
+        informers.nodes.subscribe(self._node_changed)
+        informers.pods.subscribe(self._pod_changed)
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._nodes.wait_until_synced()
-        await self._pods.wait_until_synced()
+        found = self._informers
+        for informer in (found.namespaces, found.services, found.nodes, found.pods):
+            await informer.wait_until_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._choose_all(), name="scheduler")
             for number in range(_BINDERS):
@@ -70,12 +87,28 @@ class Scheduler:
             self._make_room(key)
         elif pod["spec"].get("nodeName"):
             self._unplaced.discard(key)
-            if is_finished(pod):
-                self._make_room(key)
-            elif self._cluster.placement(key) != pod["spec"]["nodeName"] or change.old is None:
-                self._cluster.place(key, pod, pod["spec"]["nodeName"])
-        elif self._is_ours(pod) and self._cluster.placement(key) is None and key not in self._unplaced:
+            self._placed_changed(key, pod, change.old)
+        elif self._is_ours(pod) and self._cluster.placement(key) is None:
+            self._wait_for_node(key, pod, change.old)
+
+    def _wait_for_node(self, key: NamespacedName, pod: JsonObject, old: JsonObject | None) -> None:
+        """A pod that fitted nowhere is looked at again when it asks for something else."""
+        if key not in self._unplaced or (old is not None and _asked(old) != _asked(pod)):
+            self._unplaced.discard(key)
             self._queue.add(key)
+
+    def _placed_changed(self, key: NamespacedName, pod: JsonObject, old: JsonObject | None) -> None:
+        if is_finished(pod):
+            self._make_room(key)
+            return
+        is_known = self._cluster.placement(key) == pod["spec"]["nodeName"]
+        if is_known and old is not None and _told(old) == _told(pod):
+            return
+        self._cluster.place(key, pod, pod["spec"]["nodeName"])
+        for other in self._unplaced:
+            waiting = self._pods.get(other)
+            if waiting is not None and _looks_at_pods(waiting):
+                self._queue.add_after(other, _SOON)
 
     def _make_room(self, key: NamespacedName) -> None:
         if self._cluster.placement(key) is not None:
@@ -90,6 +123,15 @@ class Scheduler:
         if change.old is None or _facts(change.old) != _facts(change.new):
             self._retry_unplaced()
 
+    def _namespace_changed(self, change: Change) -> None:
+        name = change.object["metadata"]["name"]
+        if change.new is None:
+            self._cluster.namespaces.pop(name, None)
+            return
+        self._cluster.namespaces[name] = labels(change.new)
+        if change.old is not None and labels(change.old) != labels(change.new):
+            self._retry_unplaced()
+
     def _retry_unplaced(self) -> None:
         for key in self._unplaced:
             self._queue.add(key)
@@ -101,6 +143,10 @@ class Scheduler:
         is_waiting = not (spec.get("nodeName") or spec.get("schedulingGates"))
         name = spec.get("schedulerName") or SCHEDULER_NAME
         return is_waiting and name == SCHEDULER_NAME and not is_being_deleted(pod) and not is_finished(pod)
+
+    def _priority(self, key: NamespacedName) -> int:
+        pod = self._pods.get(key)
+        return 0 if pod is None else pod["spec"].get("priority") or 0
 
     # --- choosing
 
@@ -124,13 +170,21 @@ class Scheduler:
         pod = self._pods.get(key)
         if pod is None or not self._is_ours(pod) or self._cluster.placement(key) is not None:
             return
-        choice = choose(pod, self._cluster)
+        choice = choose(pod, self._cluster, self._selected_with(pod))
         if choice.node:
             self._cluster.place(key, pod, choice.node)
         else:
             self._unplaced.add(key)
             self._queue.add_after(key, _RETRY)
         await self._decided.put((pod, choice))
+
+    def _selected_with(self, pod: JsonObject) -> LabelSelector | None:
+        """What all Services that select the pod ask for; None when none does."""
+        services, wanted = self._informers.services, {}
+        for name in selecting_services(services, pod):
+            service = services.get(name)
+            wanted.update(selector_of(service) if service is not None else {})
+        return label_selector_of({"matchLabels": wanted}) if wanted else None
 
     # --- binding
 
@@ -219,4 +273,23 @@ def _facts(node: JsonObject) -> tuple[object, ...]:
         spec.get("unschedulable"),
         status.get("allocatable"),
         ready.get("status"),
+    )
+
+
+def _asked(pod: JsonObject) -> tuple[object, ...]:
+    """All of a pod that decides where it fits."""
+    return pod["spec"], labels(pod)
+
+
+def _told(pod: JsonObject) -> tuple[object, ...]:
+    """All of a placed pod that decides where others fit; what it asks for can be resized."""
+    return pod["spec"], labels(pod), is_being_deleted(pod)
+
+
+def _looks_at_pods(pod: JsonObject) -> bool:
+    affinity = pod["spec"].get("affinity") or {}
+    return bool(
+        pod["spec"].get("topologySpreadConstraints")
+        or affinity.get("podAffinity")
+        or affinity.get("podAntiAffinity")
     )

@@ -1,103 +1,43 @@
-"""The scheduler's picture of the nodes: what runs where, including what was only just decided."""
+"""The scheduler's picture of the cluster: what runs where, including what was only just decided."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-from nodeport.api.meta import JsonObject, NamespacedName, controller_of
-from nodeport.api.quantity import parse_quantity
+from nodeport.api.meta import JsonObject, NamespacedName, labels
+from nodeport.controllers import conditions
+from nodeport.controllers.scheduler.podinfo import HostPort, PodInfo, Resources, amount
 from nodeport.controllers.selection import is_finished
 
-Resources = dict[str, int]
-"""Amounts by resource name, in thousandths: of a core, a byte, a pod."""
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
-HostPort = tuple[str, str, int]
-
-
-@lru_cache(maxsize=4096)
-def _amount(text: str) -> int:
-    """Rounded up, as Kubernetes rounds what is finer than a thousandth."""
-    return math.ceil(parse_quantity(text) * 1000)
+_NOT_READY: JsonObject = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
 
-def requests_of(pod: JsonObject) -> Resources:
-    """What the pod's containers ask for together, or its greediest init container if that is more."""
-    total: Resources = defaultdict(int)
-    spec = pod["spec"]
-    for container in spec.get("containers") or ():
-        for name, text in _requested(container).items():
-            total[name] += _amount(str(text))
-    for container in spec.get("initContainers") or ():
-        for name, text in _requested(container).items():
-            total[name] = max(total[name], _amount(str(text)))
-    return dict(total)
-
-
-def _requested(container: JsonObject) -> JsonObject:
-    return (container.get("resources") or {}).get("requests") or {}
-
-
-def host_ports_of(pod: JsonObject) -> list[HostPort]:
-    """(address, protocol, port) on the node; the address is 0.0.0.0 for all."""
-    return [
-        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
-        for container in pod["spec"].get("containers") or ()
-        for port in container.get("ports") or ()
-        if port.get("hostPort")
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A pod to be placed, with what every node is asked for, worked out once."""
-
-    pod: JsonObject
-    requests: Resources
-    host_ports: list[HostPort]
-    anti_affinity: list[JsonObject]
-    affinity: list[JsonObject]
-
-    @classmethod
-    def of(cls, pod: JsonObject) -> Wanted:
-        return cls(
-            pod,
-            requests_of(pod),
-            host_ports_of(pod),
-            required_terms(pod, "podAntiAffinity"),
-            required_terms(pod, "podAffinity"),
-        )
-
-
-def required_terms(pod: JsonObject, kind: str) -> list[JsonObject]:
-    """The terms of ``podAffinity`` or ``podAntiAffinity`` that must hold."""
-    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
-    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
-
-
-def owner_of(pod: JsonObject) -> str:
-    reference = controller_of(pod)
-    return str(reference["uid"]) if reference is not None else ""
-
-
-@dataclass(slots=True)
 class NodeState:
     """One node and what is placed on it."""
 
-    node: JsonObject
-    pods: dict[NamespacedName, JsonObject] = field(default_factory=dict)
-    owners: Counter[str] = field(default_factory=Counter)
-    used: Resources = field(default_factory=lambda: defaultdict(int))
-    ports: Counter[HostPort] = field(default_factory=Counter)
+    def __init__(self, node: JsonObject) -> None:
+        self.pods: dict[NamespacedName, PodInfo] = {}
+        self.used: Resources = defaultdict(int)
+        self.assumed: Resources = defaultdict(int)
+        self.ports: Counter[HostPort] = Counter()
+        self.set_node(node)
 
-    @property
-    def name(self) -> str:
-        return str(self.node["metadata"]["name"])
+    def set_node(self, node: JsonObject) -> None:
+        self.node = node
+        self.name: str = node["metadata"]["name"]
+        self.labels: Mapping[str, str] = labels(node)
+        self.taints: list[JsonObject] = _taints(node)
+        self.is_cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+        status = node.get("status") or {}
+        offered = status.get("allocatable") or status.get("capacity") or {}
+        self.allocatable: Resources = {name: amount(str(text)) for name, text in offered.items()}
 
-    def add(self, key: NamespacedName, pod: JsonObject) -> None:
+    def add(self, key: NamespacedName, pod: PodInfo) -> None:
         self.pods[key] = pod
         self._count(pod, 1)
 
@@ -106,21 +46,35 @@ class NodeState:
         if pod is not None:
             self._count(pod, -1)
 
-    def allocatable(self, name: str) -> int | None:
-        status = self.node.get("status") or {}
-        text = (status.get("allocatable") or status.get("capacity") or {}).get(name)
-        return None if text is None else _amount(str(text))
-
-    def _count(self, pod: JsonObject, by: int) -> None:
-        owner = owner_of(pod)
-        if owner:
-            self.owners[owner] += by
-            if not self.owners[owner]:
-                del self.owners[owner]
-        for name, amount in requests_of(pod).items():
-            self.used[name] += amount * by
-        for port in host_ports_of(pod):
+    def _count(self, pod: PodInfo, by: int) -> None:
+        for name, needed in pod.requests.items():
+            self.used[name] += needed * by
+        for name in ("cpu", "memory"):
+            self.assumed[name] += pod.assumed.get(name, 0) * by
+        for port in pod.host_ports:
             self.ports[port] += by
+            if not self.ports[port]:
+                del self.ports[port]
+
+
+def _taints(node: JsonObject) -> list[JsonObject]:
+    """A node that is not ready is tainted soon; until it is, it counts as tainted."""
+    taints: list[JsonObject] = (node.get("spec") or {}).get("taints") or []
+    ready = conditions.find((node.get("status") or {}).get("conditions"), "Ready") or {}
+    known = any(
+        taint["key"] in (_NOT_READY["key"], "node.kubernetes.io/unreachable")
+        and taint.get("effect") == "NoSchedule"
+        for taint in taints
+    )
+    return taints if ready.get("status") == "True" or known else [*taints, _NOT_READY]
+
+
+@dataclass(slots=True)
+class Group:
+    """Pods that every rule about other pods takes for the same, and how many of them each node has."""
+
+    sample: PodInfo
+    nodes: Counter[str] = field(default_factory=Counter)
 
 
 class ClusterState:
@@ -128,15 +82,16 @@ class ClusterState:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeState] = {}
-        self._placed: dict[NamespacedName, str] = {}
-        self._waiting: dict[str, dict[NamespacedName, JsonObject]] = defaultdict(dict)
-        self._guarding: dict[NamespacedName, JsonObject] = {}
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        self._placed: dict[NamespacedName, tuple[str, PodInfo]] = {}
+        self._waiting: dict[str, dict[NamespacedName, PodInfo]] = defaultdict(dict)
+        self._groups: dict[tuple[object, ...], Group] = {}
 
     def set_node(self, node: JsonObject) -> None:
         name = node["metadata"]["name"]
         state = self.nodes.get(name)
         if state is not None:
-            state.node = node
+            state.set_node(node)
             return
         state = self.nodes[name] = NodeState(node)
         for key, pod in self._waiting.pop(name, {}).items():
@@ -152,35 +107,49 @@ class ClusterState:
         self.remove(key)
         if is_finished(pod):
             return
-        self._placed[key] = node
-        if (pod["spec"].get("affinity") or {}).get("podAntiAffinity"):
-            self._guarding[key] = pod
+        info = PodInfo.of(pod)
+        self._placed[key] = (node, info)
+        self._groups.setdefault(info.group, Group(info)).nodes[node] += 1
         state = self.nodes.get(node)
         if state is not None:
-            state.add(key, pod)
+            state.add(key, info)
         else:
-            self._waiting[node][key] = pod  # its node may be about to appear
+            self._waiting[node][key] = info  # its node may be about to appear
 
     def remove(self, key: NamespacedName) -> None:
-        self._guarding.pop(key, None)
-        node = self._placed.pop(key, None)
-        if node is None:
+        node, info = self._placed.pop(key, ("", None))
+        if info is None:
             return
+        self._leave_group(info, node)
         state = self.nodes.get(node)
         if state is not None:
             state.remove(key)
         else:
             self._waiting[node].pop(key, None)
+            if not self._waiting[node]:
+                del self._waiting[node]
+
+    def _leave_group(self, info: PodInfo, node: str) -> None:
+        group = self._groups[info.group]
+        group.nodes[node] -= 1
+        if not group.nodes[node]:
+            del group.nodes[node]
+        if not group.nodes:
+            del self._groups[info.group]
 
     def placement(self, key: NamespacedName) -> str | None:
-        return self._placed.get(key)
+        found = self._placed.get(key)
+        return None if found is None else found[0]
 
-    def guarding_pods(self) -> Iterable[tuple[NodeState, JsonObject]]:
-        """Those that keep others away from where they are."""
-        for key, pod in self._guarding.items():
-            state = self.nodes.get(self._placed[key])
+    def namespace_labels(self, name: str) -> Mapping[str, str]:
+        return self.namespaces.get(name) or {}
+
+    def groups(self) -> Iterable[Group]:
+        return self._groups.values()
+
+    def located(self, group: Group) -> Iterator[tuple[NodeState, int]]:
+        """On which known nodes a group's pods are, and how many."""
+        for name, count in group.nodes.items():
+            state = self.nodes.get(name)
             if state is not None:
-                yield state, pod
-
-    def all_pods(self) -> Iterable[tuple[NodeState, JsonObject]]:
-        return ((state, pod) for state in self.nodes.values() for pod in state.pods.values())
+                yield state, count

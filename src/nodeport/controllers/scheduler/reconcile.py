@@ -7,8 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject
-from nodeport.controllers.scheduler.filters import why_not
-from nodeport.controllers.scheduler.nodes import ClusterState, NodeState, Wanted, owner_of
+from nodeport.api.selectors import LabelSelector
+from nodeport.controllers.scheduler.filters import Filters
+from nodeport.controllers.scheduler.nodes import ClusterState, NodeState
+from nodeport.controllers.scheduler.podinfo import PodInfo
+from nodeport.controllers.scheduler.scores import score
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +22,30 @@ class Choice:
     message: str = ""
 
 
-def choose(pod: JsonObject, cluster: ClusterState) -> Choice:
-    """Of the nodes that fit, the one with the fewest pods of the same owner, then with the fewest pods."""
+def choose(pod: JsonObject, cluster: ClusterState, services: LabelSelector | None = None) -> Choice:
+    """Of the nodes that fit the one with the best score, then with the fewest pods.
+
+    ``services``: what the Services that select the pod select together; None for none.
+    """
     reasons: Counter[str] = Counter()
     fitting: list[NodeState] = []
-    wanted = Wanted.of(pod)
+    wanted = PodInfo.of(pod)
+    filters = Filters.of(wanted, cluster)
     for state in cluster.nodes.values():
-        reason = why_not(wanted, state, cluster)
-        if reason:
-            reasons[reason] += 1
+        why_not = filters.why_not(state)
+        if why_not:
+            reasons.update(why_not)
         else:
             fitting.append(state)
     if not fitting:
         return Choice("", _explain(len(cluster.nodes), reasons))
-    owner = owner_of(pod)
     seed = pod["metadata"].get("uid") or ""
-    best = min(fitting, key=lambda state: (state.owners[owner], len(state.pods), _shuffle(seed, state)))
-    return Choice(best.name)
+    scores = score(wanted, fitting, cluster, services) if len(fitting) > 1 else [0]
+    _, _, _, best = min(
+        (-points, len(state.pods), _shuffle(seed, state), state.name)
+        for points, state in zip(scores, fitting, strict=True)
+    )
+    return Choice(best)
 
 
 def _shuffle(seed: str, state: NodeState) -> int:

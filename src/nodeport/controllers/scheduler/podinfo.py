@@ -1,0 +1,197 @@
+"""A pod as the scheduler looks at it: what it asks for and whom it wants near, worked out once. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from nodeport.api.meta import JsonObject, controller_of, is_being_deleted, labels
+from nodeport.api.quantity import parse_quantity
+from nodeport.api.selectors import LabelSelector, Operator, Requirement, label_selector_of
+from nodeport.controllers.nodeaffinity import REQUIRED
+
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+ANYWHERE = "0.0.0.0"
+
+Resources = dict[str, int]
+"""Amounts by resource name, in thousandths: of a core, a byte, a pod."""
+
+HostPort = tuple[str, str, int]
+
+_LEAST_ASSUMED = {"cpu": 100, "memory": 200 * 1024 * 1024 * 1000}
+"""What a container that names no request counts for when nodes are compared: a tenth of a core and 200 MiB."""
+
+
+@lru_cache(maxsize=4096)
+def amount(text: str) -> int:
+    """Rounded up, as Kubernetes rounds what is finer than a thousandth."""
+    return math.ceil(parse_quantity(text) * 1000)
+
+
+def requests_of(pod: JsonObject, assumed: Mapping[str, int] | None = None) -> Resources:
+    """What the pod needs at its busiest moment, ``overhead`` included.
+
+    Sidecars (init containers with ``restartPolicy: Always``) run beside the containers and beside every init
+    container that starts after them. ``assumed``: what a container that requests none of a resource counts for.
+    """
+    spec = pod["spec"]
+    running: Resources = defaultdict(int)  # sidecars started so far
+    busiest: Resources = defaultdict(int)  # the most that any moment of initialisation takes
+    for container in spec.get("initContainers") or ():
+        asked = _requested(container, assumed)
+        moment = _added(running, asked)
+        if container.get("restartPolicy") == "Always":
+            running = moment
+        for name, needed in moment.items():
+            busiest[name] = max(busiest[name], needed)
+    for container in spec.get("containers") or ():
+        running = _added(running, _requested(container, assumed))
+    names = {*running, *busiest}
+    total = {name: max(running.get(name, 0), busiest.get(name, 0)) for name in names}
+    whole = (spec.get("resources") or {}).get("requests") or {}  # a pod's own say replaces its containers'
+    total |= {name: amount(str(text)) for name, text in whole.items()}
+    return dict(
+        _added(total, {name: amount(str(text)) for name, text in (spec.get("overhead") or {}).items()})
+    )
+
+
+def _requested(container: JsonObject, assumed: Mapping[str, int] | None) -> Resources:
+    requests = (container.get("resources") or {}).get("requests") or {}
+    return {**(assumed or {}), **{name: amount(str(text)) for name, text in requests.items()}}
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> Resources:
+    total: Resources = defaultdict(int, one)
+    for name, more in other.items():
+        total[name] += more
+    return total
+
+
+def host_ports_of(pod: JsonObject) -> tuple[HostPort, ...]:
+    """(address, protocol, port) on the node; the address is 0.0.0.0 for all."""
+    spec = pod["spec"]
+    sidecars = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    return tuple(
+        (port.get("hostIP") or ANYWHERE, port.get("protocol") or "TCP", port["hostPort"])
+        for container in [*(spec.get("containers") or ()), *sidecars]
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a pod's affinity or anti-affinity: about pods that ``selector`` selects, in ``namespaces`` or in
+    one whose labels ``namespace_selector`` selects, on nodes with the same value of the label ``topology``.
+    """
+
+    topology: str
+    namespaces: frozenset[str]
+    namespace_selector: LabelSelector | None
+    selector: LabelSelector
+    weight: int = 0
+
+    def is_about(self, other: PodInfo, namespace_labels: Mapping[str, str]) -> bool:
+        """``namespace_labels`` are those of ``other``'s namespace."""
+        is_there = other.namespace in self.namespaces or (
+            self.namespace_selector is not None and self.namespace_selector.matches(namespace_labels)
+        )
+        return is_there and self.selector.matches(other.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    """``kin`` is the uid of its controller, empty for none; ``leaving``: it is being deleted."""
+
+    pod: JsonObject
+    namespace: str
+    labels: Mapping[str, str]
+    leaving: bool
+    kin: str
+    requests: Resources
+    assumed: Resources
+    host_ports: tuple[HostPort, ...]
+    affinity: tuple[Term, ...]
+    anti_affinity: tuple[Term, ...]
+    liked: tuple[Term, ...]
+    disliked: tuple[Term, ...]
+
+    @classmethod
+    def of(cls, pod: JsonObject) -> PodInfo:
+        reference = controller_of(pod)
+        affinity = pod["spec"].get("affinity") or {}
+        near, far = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
+        return cls(
+            pod=pod,
+            namespace=pod["metadata"]["namespace"],
+            labels=labels(pod),
+            leaving=is_being_deleted(pod),
+            kin=str(reference["uid"]) if reference is not None else "",
+            requests=requests_of(pod),
+            assumed=requests_of(pod, _LEAST_ASSUMED),
+            host_ports=host_ports_of(pod),
+            affinity=_required(near, pod),
+            anti_affinity=_required(far, pod),
+            liked=_preferred(near, pod),
+            disliked=_preferred(far, pod),
+        )
+
+    @property
+    def has_terms(self) -> bool:
+        return bool(self.affinity or self.anti_affinity or self.liked or self.disliked)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Pods alike in this are alike to every other pod's rules: those of one template, mostly."""
+        return (
+            self.namespace, frozenset(self.labels.items()), self.leaving, self.kin,
+            self.affinity, self.anti_affinity, self.liked, self.disliked,
+        )  # fmt: skip
+
+
+def _required(affinity: JsonObject, pod: JsonObject) -> tuple[Term, ...]:
+    return tuple(_term(term, pod) for term in affinity.get(REQUIRED) or ())
+
+
+def _preferred(affinity: JsonObject, pod: JsonObject) -> tuple[Term, ...]:
+    return tuple(
+        replace(_term(each["podAffinityTerm"], pod), weight=each["weight"])
+        for each in affinity.get(PREFERRED) or ()
+    )
+
+
+def _term(term: JsonObject, pod: JsonObject) -> Term:
+    """Without namespaces and without a selector for them a term is about the pod's own namespace; an empty
+    selector for them means all.
+    """
+    namespaces, by_labels = term.get("namespaces") or (), term.get("namespaceSelector")
+    own = () if namespaces or by_labels is not None else (pod["metadata"]["namespace"],)
+    narrowed = narrowed_selector(
+        term.get("labelSelector"),
+        labels(pod),
+        term.get("matchLabelKeys") or (),
+        term.get("mismatchLabelKeys") or (),
+    )
+    return Term(
+        topology=term.get("topologyKey") or "",
+        namespaces=frozenset((*namespaces, *own)),
+        namespace_selector=None if by_labels is None else label_selector_of(by_labels),
+        selector=narrowed,
+    )
+
+
+def narrowed_selector(
+    selector: JsonObject | None, own: Mapping[str, str], same: Iterable[str], other: Iterable[str] = ()
+) -> LabelSelector:
+    """``selector``, and the pod's ``own`` value of the labels ``same``, and not its own of the labels ``other``; a
+    label that the pod lacks adds nothing.
+    """
+    made = label_selector_of(selector)
+    if selector is None:
+        return made
+    more = [Requirement(key, Operator.IN, (own[key],)) for key in same if key in own]
+    more += [Requirement(key, Operator.NOT_IN, (own[key],)) for key in other if key in own]
+    return LabelSelector((*made.requirements, *more)) if more else made
