@@ -136,6 +136,10 @@ def a_load_balancer() -> JsonObject:
     return {**item, "spec": {**item["spec"], "type": "LoadBalancer", "healthCheckNodePort": HEALTH_PORT}}
 
 
+def another_service() -> JsonObject:
+    return scenario.without_external(scenario.service(Policy.CLUSTER, Situation.LOCAL))
+
+
 def port_of(item: JsonObject) -> int:
     return int(item["spec"]["ports"][0]["nodePort"])
 
@@ -268,6 +272,22 @@ async def test_a_node_that_is_leaving_is_not_healthy_but_alive(site: Site) -> No
         assert proxy.ask(10256, "/livez").status == 200
         await site.client.patch(NODE_RESOURCE, NODE, {"spec": {"taints": None}})
         await proxy.until(lambda: proxy.ask(10256, "/healthz").status == 200, "the node stays")
+
+
+async def test_a_node_whose_object_is_deleted_goes_on_serving(site: Site) -> None:
+    """It leaves the load balancers, and those who have not heard of it yet are served."""
+    proxy = site.with_kubeconfig("--nodeport-addresses=primary", "--detect-local-mode=NodeCIDR")
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+        before = site.ruleset()
+        await site.client.delete(NODE_RESOURCE, NODE)
+        await proxy.until(lambda: proxy.ask(10256, "/healthz").status == 503, "load balancers are sent away")
+        other = await site.serve(another_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(other)))
+        assert await site.is_served(port_of(item))
+        await site.client.delete(SERVICES, other["metadata"]["name"], scenario.NAMESPACE)
+        await proxy.until(lambda: site.ruleset() == before, "nothing else has changed")
 
 
 async def test_rules_outlive_the_proxy_and_the_next_one_changes_nothing(site: Site) -> None:

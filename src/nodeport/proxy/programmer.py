@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from nodeport.api.meta import NamespacedName
+from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.client.informer import Informer
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.diff import settle_forwarding
@@ -76,6 +76,8 @@ class Programmer:
         self._clock = clock
         self._observer = observer
         self.table = ForwardingTable()
+        self._told: JsonObject | None = None
+        """The Node object as it was last seen."""
         self.node = self.facts()
         self.waiting_since: float | None = clock.monotonic()
         """When (monotonic seconds) the oldest change began to wait for the kernel; ``None``: none waits."""
@@ -102,10 +104,13 @@ class Programmer:
             self._wake.set()
 
     def facts(self) -> NodeFacts:
-        """What the caches and the options say of the node now."""
+        """What the caches and the options say of the node now. One whose object was deleted keeps what that said: it
+        goes on taking packets until somebody turns it off.
+        """
+        self._told = self._caches.nodes.get(self._caches.node) or self._told
         return node_facts(
             self._caches.node.name,
-            as_told(self._caches.nodes.get(self._caches.node), self._options),
+            as_told(self._told, self._options),
             family=self.family,
             nodeport_addresses=self._options.nodeport_addresses,
             service_networks=service_networks(self._caches.service_cidrs, self._options),
