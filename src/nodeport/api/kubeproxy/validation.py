@@ -167,7 +167,7 @@ def _detect_local(config: KubeProxyConfiguration) -> Iterator[FieldError]:
         yield invalid(f"{where}.InterfaceName", "", "must not be empty")
     if mode == "InterfaceNamePrefix" and not config.detectLocal.interfaceNamePrefix:
         yield invalid(f"{where}.InterfacePrefix", "", "must not be empty")
-    if mode == "ClusterCIDR":
+    if mode in ("ClusterCIDR", ""):  # unset means that
         yield from _cluster_cidrs(config.cluster_cidrs, f"{where}.ClusterCIDRs")
 
 

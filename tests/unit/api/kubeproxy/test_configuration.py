@@ -152,6 +152,7 @@ def test_a_file_of_the_wrong_shape_is_refused_with_the_field(text: str, sentence
         ("detectLocalMode: BridgeInterface\n", 'DetectLocalConfiguration.InterfaceName: Invalid value: "": must not be empty'),
         ("detectLocalMode: ClusterCIDR\nclusterCIDR: 10.0.0.0/8,11.0.0.0/8\n", "must be a either a single CIDR or dual-stack pair"),
         ("detectLocalMode: ClusterCIDR\nclusterCIDR: ten\n", 'ClusterCIDRs[0]: Invalid value: "ten": must be a valid CIDR block'),
+        ("clusterCIDR: 10.0.0.0/33\n", 'ClusterCIDRs[0]: Invalid value: "10.0.0.0/33": must be a valid CIDR block'),
         ("mode: ipvs\nipvs: {excludeCIDRs: [x]}\n", 'ExcludeCidrs[0]: Invalid value: "x": must be a valid CIDR'),
         ("logging: {format: xml}\n", 'logging.format: Invalid value: "xml": Unsupported log format'),
         ("clientConnection: {burst: -1}\n", "ClientConnection.Burst: Invalid value: -1: must be greater than or equal to 0"),
