@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from ipaddress import IPv4Address, ip_network
@@ -13,6 +14,9 @@ from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import ForwardingOptions, ForwardingTable, NodeFacts, Protocol
+from nodeport.netlink.nftables.expressions import Code
+from nodeport.netlink.nftables.objects import Chain, Rule
+from nodeport.proxy.nftables import dialect as say
 from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.render import render
 from nodeport.proxy.nftables.ruleset import Ruleset
@@ -169,3 +173,33 @@ def test_more_differences_than_anybody_reads_are_counted() -> None:
     assert len(told) == MOST_ELEMENTS + 1
     assert told[-1].where == "30 more elements of nodeports"
     assert all(item.packet is not None for item in told)
+
+
+def test_of_a_chain_only_the_rules_that_differ_are_told() -> None:
+    item, found = service(1, "Cluster", "TCP", ("10.244.1.2",))
+    made = ForwardingTable()
+    made.replace(NamespacedName.of(item), build_service(item, [found], NODE, OPTIONS[0]))
+    wanted, _, _ = render(made.items(), NODE, OPTIONS[0])
+
+    def told(name: str, rules: tuple[Rule, ...]) -> tuple[str, str]:
+        there = {**wanted.chains, name: dataclasses.replace(wanted.chains[name], rules=rules)}
+        mutant = Ruleset(there, wanted.sets, wanted.elements)
+        (difference,) = discrepancies(wanted, mutant, made.items(), NODE)
+        assert difference.where == f"chain {name}"
+        return difference.wanted, difference.found
+
+    rules = wanted.chains["outside"].rules
+    drop = Rule((say.verdict(Code.DROP),), "not ours")
+    assert told("outside", (*rules[:2], drop, *rules[2:])) == (
+        "no rule", 'rule 3 "not ours" immediate(dreg=0, data=drop)'
+    )  # fmt: skip
+    masquerading = wanted.chains["masquerading"].rules
+    missing, there = told("masquerading", masquerading[1:])
+    assert missing.startswith('rule 1 "a pod through its own Service" payload(')
+    assert "rule 2" not in missing
+    assert there == "no rule"
+    prerouting = wanted.chains["prerouting"]
+    assert told("prerouting", (*prerouting.rules, prerouting.rules[0]))[0] == "no rule"
+    more = {**wanted.chains, "theirs": Chain("theirs", (drop,))}
+    (added,) = discrepancies(wanted, Ruleset(more, wanted.sets, wanted.elements), made.items(), NODE)
+    assert (added.wanted, added.found[:26]) == ("absent", 'no hook: rule 1 "not ours"')

@@ -89,13 +89,16 @@ class _Comparison:
                 yield from self._elements(self.wanted.sets[name])
 
     def _objects(
-        self, kind: str, ours: Mapping[str, _T], theirs: Mapping[str, _T], words: Callable[[_T], str]
+        self,
+        kind: str,
+        ours: Mapping[str, _T],
+        theirs: Mapping[str, _T],
+        words: Callable[[_T | None, _T | None], tuple[str, str]],
     ) -> Iterator[_Difference]:
         for name in sorted(ours.keys() | theirs.keys()):
             mine, other = ours.get(name), theirs.get(name)
             if mine != other:
-                wanted, found = (words(item) if item is not None else "absent" for item in (mine, other))
-                yield _Difference(f"{kind} {name}", wanted, found, self.questions.samples())
+                yield _Difference(f"{kind} {name}", *words(mine, other), self.questions.samples())
 
     def _elements(self, item: Set) -> Iterator[_Difference]:
         ours, theirs = self.wanted.elements_of(item.name), self.there.elements_of(item.name)
@@ -187,7 +190,13 @@ class _Comparison:
             return f"meets an expression that is not ours ({error})"
 
 
-def _set_words(item: Set) -> str:
+def _set_words(wanted: Set | None, found: Set | None) -> tuple[str, str]:
+    return _type_words(wanted), _type_words(found)
+
+
+def _type_words(item: Set | None) -> str:
+    if item is None:
+        return "absent"
     return f"key type {item.key_type:#x}, data type {item.data_type:#x}, flags {item.flags:#x}"
 
 

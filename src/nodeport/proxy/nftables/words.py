@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import takewhile
 from typing import Final
 
 from nodeport.forwarding.table import IPAddress, Protocol
 from nodeport.netlink.nftables.expressions import Data, Expression, VerdictData
-from nodeport.netlink.nftables.objects import Chain, Set, SetFlag
+from nodeport.netlink.nftables.objects import Chain, Rule, Set, SetFlag
 
 _ADDRESSES: Final = {7: 4, 8: 16}
 _PROTOCOL: Final = 12
@@ -76,13 +77,47 @@ def data_words(item: Set, data: Data) -> str:
     return " . ".join(map(str, _fields(item.data_type, data))) if data else "present"
 
 
-def chain_words(chain: Chain) -> str:
-    hook = ""
-    if chain.hook is not None:
-        hook = f"{chain.hook.type} {chain.hook.hook.name.lower()} {chain.hook.priority}, "
-        hook += f"policy {chain.hook.policy.name.lower()}: "
-    rules = "; ".join(" ".join(map(_expression_words, rule.expressions)) for rule in chain.rules)
-    return hook + (rules or "no rule")
+def chain_words(wanted: Chain | None, found: Chain | None) -> tuple[str, str]:
+    """In what two chains differ, for each of them: how they are hooked, if in that, and the rules between those that
+    both begin and end with.
+    """
+    if wanted is None or found is None:
+        return _whole(wanted), _whole(found)
+    ours, theirs = wanted.rules, found.rules
+    same = sum(1 for _ in takewhile(_alike, zip(ours, theirs, strict=False)))
+    rest = min(len(ours), len(theirs)) - same
+    backwards = zip(reversed(ours), reversed(theirs), strict=False)
+    last = min(rest, sum(1 for _ in takewhile(_alike, backwards)))
+    hooks = (f"{_hook_words(item)}: " if wanted.hook != found.hook else "" for item in (wanted, found))
+    parts = (rules[same : len(rules) - last] for rules in (ours, theirs))
+    told = [hook + _rules_words(part, same) for hook, part in zip(hooks, parts, strict=True)]
+    return told[0], told[1]
+
+
+def _alike(pair: tuple[Rule, Rule]) -> bool:
+    return pair[0] == pair[1]
+
+
+def _whole(chain: Chain | None) -> str:
+    return "absent" if chain is None else f"{_hook_words(chain)}: {_rules_words(chain.rules, 0)}"
+
+
+def _hook_words(chain: Chain) -> str:
+    if chain.hook is None:
+        return "no hook"
+    hook = chain.hook
+    return f"{hook.type} {hook.hook.name.lower()} {hook.priority}, policy {hook.policy.name.lower()}"
+
+
+def _rules_words(rules: Sequence[Rule], before: int) -> str:
+    """``before``: how many rules of the chain are in front of these."""
+    told = (f"rule {number} {_rule_words(rule)}" for number, rule in enumerate(rules, before + 1))
+    return "; ".join(told) or "no rule"
+
+
+def _rule_words(rule: Rule) -> str:
+    comment = f'"{rule.comment}" ' if rule.comment else ""
+    return comment + " ".join(map(_expression_words, rule.expressions))
 
 
 def _expression_words(item: Expression) -> str:
