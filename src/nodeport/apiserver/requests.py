@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from nodeport.api.status import BadRequest, NotFound, RequestEntityTooLarge, Timeout
 
@@ -64,11 +64,20 @@ async def _read_body(request: web.BaseRequest) -> bytes:
     found = request.content.read_nowait()
     if request.content.at_eof() and len(found) <= most:  # a small body comes with the head
         return found
+    if not found:
+        await invite_body(request)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _read_on(request, found)
     except TimeoutError:
         raise Timeout(f"Timeout: the request's body did not come within {BODY_SECONDS:g} s") from None
+
+
+async def invite_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits for leave to send its body to send it: ``Expect: 100-continue``."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def _read_on(request: web.BaseRequest, found: bytes) -> bytes:

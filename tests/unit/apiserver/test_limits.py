@@ -278,6 +278,26 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
         assert b'"reason":"Timeout"' in answer
 
 
+async def test_a_body_is_sent_for_when_the_client_waits_for_leave() -> None:
+    async with asking() as ask:
+        body = b'{"metadata":{"name":"awaited"}}'
+        head = (
+            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        ) % (MAPS.encode(), len(body))
+        reader, writer = await asyncio.open_connection(
+            *ask.server.server.addresses[0], ssl=ask.server.admin_config.ssl_context()
+        )
+        with contextlib.closing(writer):
+            writer.write(head)
+            leave = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert leave == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(body)
+            answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 201 "), answer
+        assert (await ask("admin", "GET", f"{MAPS}/awaited"))[0] == 200
+
+
 async def test_a_head_that_comes_by_and_by_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.05)
     async with asking() as ask:

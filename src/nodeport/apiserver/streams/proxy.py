@@ -20,6 +20,7 @@ from yarl import URL
 from nodeport.api.resources import NODES, PODS
 from nodeport.api.status import BadRequest, NotFound, ServiceUnavailable
 from nodeport.apiserver.registry import Registry
+from nodeport.apiserver.requests import invite_body
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.streams.bytestreams import Taken, TakenConnection, take_over
 from nodeport.apiserver.streams.destinations import Destinations, parse_name
@@ -247,11 +248,12 @@ async def exchange(
 
 
 def _body(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
-    return _chunks(request.content) if request.body_exists else None
+    return _chunks(request) if request.body_exists else None
 
 
-async def _chunks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    async for chunk in content.iter_any():
+async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    await invite_body(request)
+    async for chunk in request.content.iter_any():
         yield chunk
 
 
