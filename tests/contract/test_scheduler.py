@@ -185,6 +185,9 @@ async def test_a_gated_pod_waits_until_its_last_gate_is_taken_away() -> None:
         await cluster.client.create(PODS, pod("free"))
         await placed(cluster, "free")
         assert await node_of(cluster, "gated") == ""
+        found = await scheduled(cluster, "gated")
+        assert (found["status"], found["reason"]) == ("False", "SchedulingGated")
+        assert found["message"] == "Scheduling is blocked due to non-empty scheduling gates"
         remove = [{"op": "remove", "path": "/spec/schedulingGates"}]
         await cluster.client.patch(PODS, "gated", remove, "default", content_type=JSON_PATCH)
         await placed(cluster, "gated")

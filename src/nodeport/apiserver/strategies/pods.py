@@ -17,6 +17,11 @@ EVICTION_SECONDS = 300
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 DEFAULT_ACCOUNT = "default"
 _MANAGED = ("cpu", "memory")
+_GATED: JsonObject = {
+    "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastProbeTime": None, "lastTransitionTime": None,
+}  # fmt: skip
 
 
 class PodStrategy(Strategy):
@@ -52,7 +57,10 @@ class PodStrategy(Strategy):
         super().prepare_create(obj, context)
 
     def initial_status(self, obj: JsonObject) -> JsonObject:
-        return {"phase": "Pending", "qosClass": quality_of_service(obj)}
+        status: JsonObject = {"phase": "Pending", "qosClass": quality_of_service(obj)}
+        if obj["spec"].get("schedulingGates"):
+            status["conditions"] = [dict(_GATED)]
+        return status
 
     def prepare_status_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
         super().prepare_status_update(new, old, context)
