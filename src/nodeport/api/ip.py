@@ -6,9 +6,10 @@ Rules: strict parsing, as Kubernetes 1.36 applies to new values (no leading zero
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 _NO_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _NO_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
@@ -29,6 +30,20 @@ def sloppy_ip(text: str) -> Address | None:
         return ip_address(".".join(part.lstrip("0") or "0" if part else "x" for part in text.split(".")))
     except ValueError:
         return None
+
+
+def sloppy_network(text: str) -> Network | None:
+    """The network that a CIDR names, leading zeros and host bits allowed; None when ``text`` is none.
+
+    What was stored or configured before Kubernetes became strict still counts.
+    """
+    head, slash, length = text.strip().partition("/")
+    address = sloppy_ip(head)
+    if address is None or not slash or not (length.isascii() and length.isdecimal()):
+        return None
+    if len(length) > 3 or int(length) > address.max_prefixlen:
+        return None
+    return ip_network((address, int(length)), strict=False)
 
 
 @lru_cache(maxsize=16384)

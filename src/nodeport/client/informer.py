@@ -272,8 +272,10 @@ class Informer:
                 return True
             case "DELETED":
                 arriving.pop(NamespacedName.of(event.object), None)
-            case _:
+            case "ADDED" | "MODIFIED":
                 arriving[NamespacedName.of(event.object)] = self._slim(event.object)
+            case unknown:
+                raise _RelistNeeded(f"unknown event type {unknown!r}")
         return False
 
     async def _watch_once(self) -> None:

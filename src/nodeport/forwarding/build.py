@@ -11,8 +11,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from nodeport.api import meta
+from nodeport.api.ip import sloppy_network
 from nodeport.api.meta import NamespacedName, labels
-from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, parse_address
+from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, is_port, parse_address
 from nodeport.forwarding.sources import load_balancer_ranges, nodeport_ranges
 from nodeport.forwarding.table import (
     ClusterIP,
@@ -84,7 +85,7 @@ def build_service(
     nodeport_sources = nodeport_ranges(meta.annotations(service), node.family)
     for port in spec.get("ports") or ():
         protocol_name = port.get("protocol") or "TCP"
-        if protocol_name not in Protocol.__members__:
+        if protocol_name not in Protocol.__members__ or not is_port(port["port"]):
             continue
         key = (port.get("name") or "", Protocol[protocol_name])
         choice = choices.get(key)
@@ -149,7 +150,7 @@ def _frontends(
     number = port["port"]
     yield ClusterIP(cluster_ip, number)
     spec = service["spec"]
-    if port.get("nodePort") and spec.get("type") in ("NodePort", "LoadBalancer"):
+    if is_port(port.get("nodePort")) and spec.get("type") in ("NodePort", "LoadBalancer"):
         yield NodePort(port["nodePort"])
     seen = {cluster_ip}
     for raw in spec.get("externalIPs") or ():
@@ -217,13 +218,14 @@ def node_facts(
 def nodeport_networks(
     wanted: tuple[str, ...], addresses: tuple[IPAddress, ...], family: Family = Family.IPV4
 ) -> tuple[IPNetwork, ...]:
-    """The networks that ``--nodeport-addresses`` stands for, without loopback; raises ValueError on a bad CIDR.
+    """The networks that ``--nodeport-addresses`` stands for, without loopback. CIDRs may have host bits; raises
+    ValueError for what is none.
 
     CIDRs of the other family only mean all addresses of this one, as kube-proxy has it.
     """
     if wanted == ("primary",):
         return tuple(ip_network(address) for address in addresses[:1])
-    networks = _of_family(tuple(ip_network(cidr) for cidr in wanted), family) or (_EVERYTHING[family],)
+    networks = _of_family(tuple(map(_network, wanted)), family) or (_EVERYTHING[family],)
     allowed: list[IPNetwork] = []
     for network in networks:
         allowed.extend(_without(network, LOOPBACK[family]))
@@ -243,7 +245,14 @@ def _of_family(networks: tuple[IPNetwork, ...], family: Family) -> tuple[IPNetwo
 def _pod_networks_of(node: Mapping[str, Any]) -> Iterable[IPNetwork]:
     spec = node.get("spec") or {}
     cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-    return (ip_network(cidr) for cidr in cidrs)
+    return (network for cidr in cidrs if (network := sloppy_network(cidr)) is not None)
+
+
+def _network(cidr: str) -> IPNetwork:
+    found = sloppy_network(cidr)
+    if found is None:
+        raise ValueError(f"{cidr!r} is no CIDR")
+    return found
 
 
 def _addresses_of(node: Mapping[str, Any], family: Family) -> Iterable[IPAddress]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, TypeGuard
 
 from nodeport.forwarding.table import Endpoint, Family, IPAddress, NodeFacts, Protocol
 
@@ -105,11 +105,16 @@ def choose(candidates: Mapping[Place, Candidate], node: NodeFacts) -> EndpointCh
 def _numbered_ports(ports: Iterable[Mapping[str, Any]]) -> Iterable[tuple[PortKey, int]]:
     for port in ports:
         number, name = port.get("port"), port.get("name")
-        if not number or name is None:
+        if not is_port(number) or name is None:
             continue
         protocol = port.get("protocol") or "TCP"
         if protocol in Protocol.__members__:
             yield (name, Protocol[protocol]), number
+
+
+def is_port(number: object) -> TypeGuard[int]:
+    """Whether a frontend or an endpoint can have it; 0 stands for none."""
+    return isinstance(number, int) and 0 < number < 65536
 
 
 def _add_endpoint(

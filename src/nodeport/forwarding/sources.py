@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import collapse_addresses, ip_network
 from typing import Any, Final
 
+from nodeport.api.ip import sloppy_network
 from nodeport.forwarding.table import (
     Family,
     Forwarding,
@@ -65,11 +66,9 @@ def allowed_sources(
 
 def _networks(raw: Iterable[str], family: Family) -> Iterable[IPNetwork]:
     for cidr in raw:
-        try:
-            network = ip_network(cidr.strip(), strict=False)
-        except ValueError:
-            continue
-        if network.version == family:
+        text = cidr.strip()
+        network = sloppy_network(text if "/" in text else f"{text}/{family.bits}")
+        if network is not None and network.version == family:
             yield network
 
 

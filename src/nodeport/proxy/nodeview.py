@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 from typing import Any
 
+from nodeport.api.ip import sloppy_network
 from nodeport.api.meta import JsonObject
 from nodeport.client.informer import Informer
 from nodeport.forwarding.table import IPNetwork
@@ -36,4 +36,5 @@ def service_networks(service_cidrs: Informer | None, options: ProxyOptions) -> t
     if service_cidrs is None:
         return options.service_networks
     cidrs = {cidr for item in service_cidrs.list() for cidr in (item.get("spec") or {}).get("cidrs") or ()}
-    return tuple(sorted(map(ip_network, cidrs), key=lambda network: (network.version, network)))
+    found = {network for cidr in cidrs if (network := sloppy_network(cidr)) is not None}
+    return tuple(sorted(found, key=lambda network: (network.version, network)))

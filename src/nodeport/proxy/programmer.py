@@ -42,6 +42,8 @@ SLICE_INDEX: Final = "proxy.service"
 """The informer's index of slices by Service."""
 _BURST: Final = 1000
 """How many dirty Services are looked at before others on the loop get their turn."""
+_NONSENSE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading an object of the wrong shape leads to."""
 _log = get_logger(__name__)
 
 
@@ -236,7 +238,15 @@ class Programmer:
         if current is None:
             return {}
         slices = self._caches.slices.by_index(SLICE_INDEX, str(service))
-        return build_service(current, slices, self.node, self._options.forwarding)
+        try:
+            return build_service(current, slices, self.node, self._options.forwarding)
+        except (
+            _NONSENSE
+        ):  # one object that no server should have let in must not take all other Services along
+            _log.exception(
+                "Service %s or a slice of it makes no sense to %s; it is left out", service, self.family
+            )
+            return {}
 
     async def guard(self, proxier: Proxier, audit: Audit) -> None:
         """Notices when somebody else changed what is ours, and has it mended."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
-from nodeport.api.ip import sloppy_ip
+from nodeport.api.ip import sloppy_ip, sloppy_network
 from nodeport.api.kubeproxy.types import IPVS, KubeProxyConfiguration
 from nodeport.client import incluster, kubeconfig
 from nodeport.client.config import ClientConfig
@@ -52,7 +51,7 @@ def proxy_options(settings: ProxySettings) -> ProxyOptions:
         nodeport_addresses=config.nodePortAddresses or (),
         service_networks=(),
         families=supported_families(),
-        pod_networks=tuple(ip_network(cidr, strict=False) for cidr in pods),
+        pod_networks=tuple(network for cidr in pods if (network := sloppy_network(cidr)) is not None),
         pod_interfaces=interfaces,
         pods_from_node=config.detectLocalMode == "NodeCIDR",
         localhost_nodeports=by_iptables or settings.localhost_nodeports,

@@ -201,6 +201,13 @@ async def test_a_server_that_ignores_the_request_for_initial_events_is_listed() 
         assert f.server.asked[:2] == ["stream", "list"]
 
 
+async def test_an_event_of_a_kind_that_nobody_knows_means_a_new_list() -> None:
+    odd: list[Step] = [[WatchEvent("BOGUS", {})], HANG]
+    async with following([odd, [*INITIAL, HANG]]) as f:
+        await f.informer.wait_until_synced()
+        assert f.server.asked == ["stream", "stream"]
+
+
 async def test_a_server_that_restarted_with_older_state_is_listed_again() -> None:
     again: list[Step] = [[event("ADDED", svc("b", 2))], [bookmark(3, end=True)], HANG]
     async with following([[*INITIAL, CUT], again], [page(3)]) as f:

@@ -62,6 +62,8 @@ def build(item: JsonObject, *addresses: str, options: ForwardingOptions = OPTION
         service(labels={"service.kubernetes.io/headless": ""}),
         service(ports=[]),
         service(ports=[{"port": 80, "protocol": "ICMP"}]),
+        service(ports=[{"port": 65536, "nodePort": 30007}]),
+        service(ports=[{"port": "80", "nodePort": 30007}]),
     ],
     ids=[
         "headless",
@@ -72,10 +74,21 @@ def build(item: JsonObject, *addresses: str, options: ForwardingOptions = OPTION
         "headless label",
         "no port",
         "ICMP",
+        "beyond the last port",
+        "a text for a port",
     ],
 )
 def test_services_that_are_not_for_this_proxy_have_no_forwarding(item: JsonObject) -> None:
     assert build(item, "10.244.1.2") is None
+
+
+def test_what_is_no_port_is_no_frontend_and_no_endpoint() -> None:
+    built = build(service(ports=[{"port": 80, "nodePort": 99999}]), "10.244.1.2")
+    assert built is not None
+    assert built.frontends == (ClusterIP(IPv4Address("10.96.0.10"), 80),)
+    numbered = [{**slices("10.244.1.2")[0], "ports": [{"name": "", "port": 70000}]}]
+    (alone,) = build_service(service(), numbered, NODE, OPTIONS).values()
+    assert alone.serving == ()
 
 
 def test_slices_with_the_headless_label_do_not_count() -> None:
@@ -237,6 +250,8 @@ def test_another_order_is_no_difference() -> None:
     [
         (("primary",), ["172.30.0.11/32"]),
         (("172.30.0.0/24",), ["172.30.0.0/24"]),
+        (("172.30.0.11/24",), ["172.30.0.0/24"]),
+        (("172.030.000.0/24",), ["172.30.0.0/24"]),
         (("127.0.0.0/8",), []),
         (("127.0.0.1/32", "10.0.0.0/8"), ["10.0.0.0/8"]),
     ],
@@ -277,3 +292,8 @@ def test_facts_come_from_the_node_object_internal_address_first() -> None:
     assert facts.nodeport_networks == (IPv4Network("172.30.0.11/32"),)
     assert facts.zone == "east"
     assert node_facts("n1", None, service_networks=()).nodeport_networks == ()
+
+
+def test_networks_of_a_node_from_before_strictness_count_and_nonsense_does_not() -> None:
+    node = {"spec": {"podCIDRs": ["10.244.001.1/24", "junk"]}}
+    assert node_facts("n1", node, service_networks=()).pod_networks == (IPv4Network("10.244.1.0/24"),)

@@ -48,6 +48,11 @@ def test_pods_are_told_by_what_the_mode_of_detection_says() -> None:
     assert options(detectLocalMode="InterfaceNamePrefix", detectLocal=local).pod_interfaces == ("cali*",)
 
 
+def test_networks_of_pods_may_be_written_as_kube_proxy_takes_them() -> None:
+    sloppy = options(clusterCIDR="010.244.1.1/16")
+    assert sloppy.pod_networks == (ip_network("10.244.0.0/16"),)
+
+
 def test_minimum_periods_count_in_the_modes_that_pay_for_commits() -> None:
     slow = IPTables(
         syncPeriod=Duration(minutes=1), minSyncPeriod=Duration(seconds=7), localhostNodePorts=True
@@ -94,7 +99,7 @@ def test_service_networks_are_those_of_all_servicecidrs() -> None:
         def list(self) -> list[dict[str, Any]]:
             return [
                 {"spec": {"cidrs": ["10.97.0.0/16"]}},
-                {"spec": {"cidrs": ["10.96.0.0/16", "fd00::/108"]}},
+                {"spec": {"cidrs": ["10.96.0.0/16", "fd00::/108", "nonsense"]}},
             ]
 
     found = service_networks(Listed(), ProxyOptions())  # type: ignore[arg-type]
