@@ -47,14 +47,14 @@ async def scheduled(cluster: ControlledCluster, name: str) -> JsonObject:
 
 
 async def refused(cluster: ControlledCluster, name: str, message: str) -> None:
-    """Until the pod's condition and an event both give this reason."""
+    """Until the pod's condition and an event both give this reason, before what is said of preemption."""
 
     async def is_told() -> bool:
-        return (await scheduled(cluster, name)).get("message") == message
+        return _reason((await scheduled(cluster, name)).get("message") or "") == message
 
     async def is_reported() -> bool:
         told = [
-            event["message"]
+            _reason(event["message"])
             for event in await cluster.items(EVENTS)
             if event["reason"] == "FailedScheduling" and event["involvedObject"]["name"] == name
         ]
@@ -64,6 +64,10 @@ async def refused(cluster: ControlledCluster, name: str, message: str) -> None:
     await eventually(is_reported)
     found = await scheduled(cluster, name)
     assert (found["status"], found["reason"]) == ("False", "Unschedulable")
+
+
+def _reason(message: str) -> str:
+    return message.partition(" preemption: ")[0]
 
 
 async def change_node(cluster: ControlledCluster, name: str, patch: JsonObject) -> None:
@@ -236,3 +240,70 @@ async def test_one_host_port_is_given_once_a_node(address: str) -> None:
             cluster, "three",
             "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports.",
         )  # fmt: skip
+
+
+async def priority_class(cluster: ControlledCluster, name: str, value: int, **more: Any) -> None:
+    await cluster.client.create(PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value, **more})
+
+
+async def test_a_pod_of_a_higher_priority_drives_away_as_few_as_it_must() -> None:
+    async with controlled_cluster(nodes=2) as cluster:
+        await priority_class(cluster, "high", 1000)
+        for number in range(4):
+            await cluster.client.create(PODS, asking(f"low-{number}", "4"))
+            await placed(cluster, f"low-{number}")
+        await cluster.client.create(PODS, asking("high", "4", priorityClassName="high"))
+        home = await placed(cluster, "high")
+        left = {found["metadata"]["name"] for found in await cluster.items(PODS)}
+        assert len(left) == 4
+        assert "nominatedNodeName" not in (await cluster.client.get(PODS, "high", "default"))["status"]
+        uid = (await cluster.client.get(PODS, "high", "default"))["metadata"]["uid"]
+
+        async def is_reported() -> bool:
+            events = [each for each in await cluster.items(EVENTS) if each["reason"] == "Preempted"]
+            return [each["message"] for each in events] == [f"Preempted by pod {uid} on node {home}"]
+
+        await eventually(is_reported)
+
+
+async def test_the_room_of_a_victim_that_takes_its_time_is_kept_for_whom_it_goes() -> None:
+    async with controlled_cluster(nodes=1) as cluster:
+        await priority_class(cluster, "high", 1000)
+        await cluster.client.create(PODS, asking("low", "8"))
+        await placed(cluster, "low")
+        cluster.nodes.silent.add("node-1")  # nothing stops there
+        await cluster.client.create(PODS, asking("high", "6", priorityClassName="high"))
+
+        async def is_leaving() -> bool:
+            found = await cluster.client.get(PODS, "low", "default")
+            conditions = {each["type"]: each for each in found["status"]["conditions"]}
+            return (
+                "deletionTimestamp" in found["metadata"]
+                and conditions["DisruptionTarget"]["reason"] == "PreemptionByScheduler"
+            )
+
+        await eventually(is_leaving)
+        status = (await cluster.client.get(PODS, "high", "default"))["status"]
+        assert status["nominatedNodeName"] == "node-1"
+        await cluster.client.create(PODS, asking("later", "8"))
+        await refused(cluster, "later", "0/1 nodes are available: 1 Insufficient cpu.")
+        await cluster.client.delete(PODS, "low", "default", grace_period_seconds=0)
+        assert await placed(cluster, "high") == "node-1"
+        assert await node_of(cluster, "later") == ""
+
+
+async def test_nobody_is_driven_away_by_a_pod_that_must_not_or_need_not() -> None:
+    async with controlled_cluster(nodes=1) as cluster:
+        await priority_class(cluster, "polite", 1000, preemptionPolicy="Never")
+        await cluster.client.create(PODS, asking("low", "8"))
+        await placed(cluster, "low")
+        told = {
+            "polite": "preemption: not eligible due to preemptionPolicy=Never.",
+            "equal": "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        }
+        await cluster.client.create(PODS, asking("polite", "8", priorityClassName="polite"))
+        await cluster.client.create(PODS, asking("equal", "8"))
+        for name, why in told.items():
+            await refused(cluster, name, "0/1 nodes are available: 1 Insufficient cpu.")
+            assert (await scheduled(cluster, name))["message"].endswith(why)
+        assert "deletionTimestamp" not in (await cluster.client.get(PODS, "low", "default"))["metadata"]

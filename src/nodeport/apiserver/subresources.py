@@ -241,6 +241,7 @@ def unowned(old: JsonObject, new: JsonObject, sent: Entries | None) -> Entries:
 
 def mark_scheduled(pod: JsonObject, registry: Registry) -> None:
     status = pod.setdefault("status", {})
+    status.pop("nominatedNodeName", None)
     conditions = [each for each in status.get("conditions") or [] if each.get("type") != "PodScheduled"]
     conditions.append(
         {

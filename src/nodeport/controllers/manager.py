@@ -213,7 +213,8 @@ class ControllerManager:
             "scheduler": Scheduler(
                 self._client,
                 SchedulerInformers(
-                    pods, self._informer(NODES), self._informer(SERVICES), self._informer(NAMESPACES)
+                    pods, self._informer(NODES), self._informer(SERVICES), self._informer(NAMESPACES),
+                    self._informer(POD_DISRUPTION_BUDGETS),
                 ),
                 clock=self._clock, recorder=self._recorder("default-scheduler"),
             ),

@@ -3,7 +3,7 @@
 Choosing is one worker's job, so that each choice sees the one before, and pods of a higher priority come first;
 binding is done by several at once. A pod that fits nowhere waits until it or a node changes, a placed pod goes away,
 or half a minute passes; one that looks at other pods also until one is placed or changes, but not more than once a
-second.
+second. For one that fits nowhere pods of a lower priority may have to go; their room is then kept for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted, labels
@@ -24,7 +24,11 @@ from nodeport.client.informer import Informer
 from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportError
 from nodeport.client.workqueue import Ranked, WorkQueue
 from nodeport.controllers import conditions
+from nodeport.controllers.scheduler.eviction import drive_away
 from nodeport.controllers.scheduler.nodes import ClusterState
+from nodeport.controllers.scheduler.nominees import Nominees
+from nodeport.controllers.scheduler.podinfo import PodInfo
+from nodeport.controllers.scheduler.preemption import Preemption, preempt
 from nodeport.controllers.scheduler.reconcile import Choice, choose
 from nodeport.controllers.selection import is_finished, selecting_services, selector_of
 from nodeport.kit.clock import Clock, rfc3339
@@ -45,6 +49,16 @@ class SchedulerInformers:
     nodes: Informer
     services: Informer
     namespaces: Informer
+    budgets: Informer
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """``made``: what was found out about driving others away; None when that was no question."""
+
+    pod: JsonObject
+    choice: Choice
+    made: Preemption | None = None
 
 
 class Scheduler:
@@ -57,10 +71,11 @@ class Scheduler:
         self._clock = clock
         self._recorder = recorder
         self._cluster = ClusterState()
+        self._nominees = Nominees(self._cluster)
         self._queue: WorkQueue[NamespacedName] = WorkQueue(
             clock, initial=timedelta(milliseconds=50), maximum=_RETRY, ready=Ranked(self._priority)
         )
-        self._decided: asyncio.Queue[tuple[JsonObject, Choice]] = asyncio.Queue(_BINDERS)
+        self._decided: asyncio.Queue[_Decision] = asyncio.Queue(_BINDERS)
         self._unplaced: set[NamespacedName] = set()
         self.failures = 0
         informers.namespaces.subscribe(self._namespace_changed)
@@ -70,7 +85,13 @@ class Scheduler:
     async def run(self) -> None:
         """Until cancelled."""
         found = self._informers
-        for informer in (found.namespaces, found.services, found.nodes, found.pods):
+        for informer in (
+            found.namespaces,
+            found.services,
+            found.budgets,
+            found.nodes,
+            found.pods,
+        ):
             await informer.wait_until_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._choose_all(), name="scheduler")
@@ -83,16 +104,24 @@ class Scheduler:
         key = NamespacedName.of(change.object)
         pod = change.new
         if pod is None:
-            self._unplaced.discard(key)
+            self._forget(key)
             self._make_room(key)
         elif pod["spec"].get("nodeName"):
-            self._unplaced.discard(key)
+            self._forget(key)
             self._placed_changed(key, pod, change.old)
         elif self._is_ours(pod) and self._cluster.placement(key) is None:
             self._wait_for_node(key, pod, change.old)
 
+    def _forget(self, key: NamespacedName) -> None:
+        """The pod waits no longer."""
+        self._unplaced.discard(key)
+        self._nominees.drop(key)
+
     def _wait_for_node(self, key: NamespacedName, pod: JsonObject, old: JsonObject | None) -> None:
         """A pod that fitted nowhere is looked at again when it asks for something else."""
+        kept = _nomination(pod)
+        if kept and old is None:
+            self._nominees.set(key, PodInfo.of(pod), kept)
         if key not in self._unplaced or (old is not None and _asked(old) != _asked(pod)):
             self._unplaced.discard(key)
             self._queue.add(key)
@@ -170,13 +199,37 @@ class Scheduler:
         pod = self._pods.get(key)
         if pod is None or not self._is_ours(pod) or self._cluster.placement(key) is not None:
             return
-        choice = choose(pod, self._cluster, self._selected_with(pod))
+        with self._nominees.counted(key, pod["spec"].get("priority") or 0):
+            choice = choose(pod, self._cluster, self._selected_with(pod))
+            made = None if choice.node else self._make_others_go(key, pod, choice)
         if choice.node:
             self._cluster.place(key, pod, choice.node)
+            self._nominees.drop(key)
         else:
             self._unplaced.add(key)
             self._queue.add_after(key, _RETRY)
-        await self._decided.put((pod, choice))
+        if made is not None and made.message:
+            choice = replace(choice, message=f"{choice.message} {made.message}")
+        await self._decided.put(_Decision(pod, choice, made))
+
+    def _make_others_go(self, key: NamespacedName, pod: JsonObject, choice: Choice) -> Preemption | None:
+        """Keep the room of those that will have to, if that helps; None when it is no question."""
+        if not self._cluster.nodes:
+            return None
+        if pod["spec"].get("preemptionPolicy") == "Never":
+            return Preemption("", message="preemption: not eligible due to preemptionPolicy=Never.")
+        if self._nominees.is_waiting(key):
+            return Preemption(
+                self._nominees.node(key),
+                message="preemption: not eligible due to terminating pod on the nominated node.",
+            )
+        info = PodInfo.of(pod)
+        made = preempt(info, choice.hopeful, self._cluster, list(self._informers.budgets.list()))
+        if made.node:
+            self._nominees.set(key, info, made.node, (victim for _, victim in made.victims))
+        else:
+            self._nominees.drop(key)
+        return made
 
     def _selected_with(self, pod: JsonObject) -> LabelSelector | None:
         """What all Services that select the pod ask for; None when none does."""
@@ -190,13 +243,14 @@ class Scheduler:
 
     async def _bind_all(self) -> None:
         while True:
-            pod, choice = await self._decided.get()
+            decision = await self._decided.get()
+            pod, node = decision.pod, decision.choice.node
             key = NamespacedName.of(pod)
             try:
-                if choice.node:
-                    await self._bind(key, pod, choice.node)
+                if node:
+                    await self._bind(key, pod, node)
                 else:
-                    await self._explain(key, pod, choice.message)
+                    await self._explain(key, decision)
             except asyncio.CancelledError:
                 self._take_back(key)
                 raise
@@ -211,7 +265,7 @@ class Scheduler:
     def _is_placed(self, key: NamespacedName) -> bool:
         """Forget what was decided and count the pod where the cache shows it, if anywhere."""
         self._cluster.remove(key)
-        self._unplaced.discard(key)
+        self._forget(key)
         pod = self._pods.get(key)
         if pod is None or not pod["spec"].get("nodeName"):
             return False
@@ -242,11 +296,19 @@ class Scheduler:
         text = f"Successfully assigned {key} to {node}"
         self._recorder.event(object_reference(PODS, pod), NORMAL, "Scheduled", text)
 
-    async def _explain(self, key: NamespacedName, pod: JsonObject, message: str) -> None:
+    async def _explain(self, key: NamespacedName, decision: _Decision) -> None:
+        pod, message = decision.pod, decision.choice.message
         self._recorder.event(object_reference(PODS, pod), WARNING, "FailedScheduling", message)
         found = conditions.find((pod.get("status") or {}).get("conditions"), "PodScheduled") or {}
-        if (found.get("status"), found.get("message")) == ("False", message):
-            return
+        node = decision.made.node if decision.made is not None else ""
+        if (found.get("status"), found.get("message"), _nomination(pod)) != ("False", message, node):
+            await self._tell(key, pod, message, node)
+        if decision.made is not None:
+            await drive_away(self._client, self._recorder, self._clock, decision.made, pod)
+
+    async def _tell(self, key: NamespacedName, pod: JsonObject, message: str, node: str) -> None:
+        """In the pod's status. ``node``: the one that is kept for it."""
+        found = conditions.find((pod.get("status") or {}).get("conditions"), "PodScheduled") or {}
         condition = {
             "type": "PodScheduled",
             "status": "False",
@@ -255,11 +317,16 @@ class Scheduler:
             "lastProbeTime": None,
             "lastTransitionTime": found.get("lastTransitionTime") or rfc3339(self._clock.now()),
         }
-        patch = {"metadata": {"uid": uid(pod)}, "status": {"conditions": [condition]}}
+        status = {"conditions": [condition], "nominatedNodeName": node or None}
+        patch = {"metadata": {"uid": uid(pod)}, "status": status}
         with suppress(NotFound, Conflict):
             await self._client.patch(
                 PODS, key.name, patch, key.namespace, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
             )
+
+
+def _nomination(pod: JsonObject) -> str:
+    return (pod.get("status") or {}).get("nominatedNodeName") or ""
 
 
 def _facts(node: JsonObject) -> tuple[object, ...]:

@@ -9,13 +9,24 @@ from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject
 from nodeport.controllers.nodeaffinity import selects_node
-from nodeport.controllers.scheduler.interpod import PodTerms
+from nodeport.controllers.scheduler.interpod import NOT_NEAR, PodTerms
 from nodeport.controllers.scheduler.nodes import ClusterState, NodeState
 from nodeport.controllers.scheduler.podinfo import ANYWHERE, HostPort, PodInfo
-from nodeport.controllers.scheduler.spread import HardSpread
+from nodeport.controllers.scheduler.spread import UNLABELLED, HardSpread
 from nodeport.controllers.taints import is_tolerated
 
 _CORDON: JsonObject = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a node cannot take a pod; no ``reasons`` when it can. ``is_final``: whoever else left the node."""
+
+    reasons: tuple[str, ...] = ()
+    is_final: bool = False
+
+
+_FITS = Misfit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +41,19 @@ class Filters:
     def of(cls, wanted: PodInfo, cluster: ClusterState) -> Filters:
         return cls(wanted, HardSpread.of(wanted, cluster), PodTerms.of(wanted, cluster))
 
-    def why_not(self, state: NodeState) -> tuple[str, ...]:
-        """Empty when the node fits. Only the first rule that is broken tells its reasons."""
+    def why_not(self, state: NodeState) -> Misfit:
+        """Only the first rule that is broken tells its reasons."""
         pod = self.wanted.pod
         reason = _cordoned(pod, state) or _untolerated(pod, state) or _unselected(pod, state)
         if reason:
-            return (reason,)
+            return Misfit((reason,), is_final=True)
         reason = _taken_ports(self.wanted, state)
         if reason:
-            return (reason,)
+            return Misfit((reason,))
         if lacking := _lacking(self.wanted, state):
-            return lacking
+            return Misfit(lacking, is_final=_is_too_much(self.wanted, state))
         reason = self.spread.why_not(state) or self.terms.why_not(state)
-        return (reason,) if reason else ()
+        return Misfit((reason,), is_final=reason in (UNLABELLED, NOT_NEAR)) if reason else _FITS
 
 
 def _cordoned(pod: JsonObject, state: NodeState) -> str:
@@ -83,3 +94,8 @@ def _lacking(wanted: PodInfo, state: NodeState) -> tuple[str, ...]:
         if needed and state.used.get(name, 0) + needed > there.get(name, 0)
     ]
     return tuple(reasons)
+
+
+def _is_too_much(wanted: PodInfo, state: NodeState) -> bool:
+    """Whether the empty node would not do either."""
+    return any(needed > state.allocatable.get(name, 0) for name, needed in wanted.requests.items() if needed)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from nodeport.controllers.scheduler.nodes import ClusterState, Group, NodeState
 from nodeport.controllers.scheduler.podinfo import PodInfo, Term
 
+NOT_NEAR = "node(s) didn't match pod affinity rules"
+
 Domain = tuple[str, str]
 """A label of nodes and its value."""
 
@@ -39,7 +41,10 @@ class PodTerms:
         far: set[Domain] = set()
         guarded: set[Domain] = set()
         own = cluster.namespace_labels(wanted.namespace)
+        looks = bool(wanted.affinity or wanted.anti_affinity)
         for group in cluster.groups():
+            if not (looks or group.sample.anti_affinity):
+                continue
             guarding = [term for term in group.sample.anti_affinity if term.is_about(wanted, own)]
             guarded.update(_domains(guarding, group, cluster))
             there = cluster.namespace_labels(group.sample.namespace)
@@ -52,7 +57,7 @@ class PodTerms:
 
     def why_not(self, state: NodeState) -> str:
         if not self._is_near(state):
-            return "node(s) didn't match pod affinity rules"
+            return NOT_NEAR
         if any(
             (term.topology, state.labels.get(term.topology)) in self.far for term in self.wanted.anti_affinity
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
@@ -85,7 +85,7 @@ class ClusterState:
         self.namespaces: dict[str, Mapping[str, str]] = {}
         self._placed: dict[NamespacedName, tuple[str, PodInfo]] = {}
         self._waiting: dict[str, dict[NamespacedName, PodInfo]] = defaultdict(dict)
-        self._groups: dict[tuple[object, ...], Group] = {}
+        self._groups: dict[Hashable, Group] = {}
 
     def set_node(self, node: JsonObject) -> None:
         name = node["metadata"]["name"]
@@ -105,9 +105,11 @@ class ClusterState:
     def place(self, key: NamespacedName, pod: JsonObject, node: str) -> None:
         """The pod takes room on ``node``; placing it again replaces what was known of it."""
         self.remove(key)
-        if is_finished(pod):
-            return
-        info = PodInfo.of(pod)
+        if not is_finished(pod):
+            self.put(key, PodInfo.of(pod), node)
+
+    def put(self, key: NamespacedName, info: PodInfo, node: str) -> None:
+        """A pod that is nowhere takes room on ``node``."""
         self._placed[key] = (node, info)
         self._groups.setdefault(info.group, Group(info)).nodes[node] += 1
         state = self.nodes.get(node)

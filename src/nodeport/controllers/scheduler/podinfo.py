@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -104,12 +104,15 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """``kin`` is the uid of its controller, empty for none; ``leaving``: it is being deleted."""
+    """``kin`` is the uid of its controller, empty for none; ``leaving``: it is being deleted. Pods of one ``group``
+    are alike to every other pod's rules: those of one template, mostly.
+    """
 
     pod: JsonObject
     namespace: str
     labels: Mapping[str, str]
     leaving: bool
+    priority: int
     kin: str
     requests: Resources
     assumed: Resources
@@ -118,38 +121,36 @@ class PodInfo:
     anti_affinity: tuple[Term, ...]
     liked: tuple[Term, ...]
     disliked: tuple[Term, ...]
+    group: Hashable
 
     @classmethod
     def of(cls, pod: JsonObject) -> PodInfo:
         reference = controller_of(pod)
         affinity = pod["spec"].get("affinity") or {}
         near, far = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
+        kin = str(reference["uid"]) if reference is not None else ""
+        namespace, leaving = pod["metadata"]["namespace"], is_being_deleted(pod)
+        terms = (_required(near, pod), _required(far, pod), _preferred(near, pod), _preferred(far, pod))
         return cls(
             pod=pod,
-            namespace=pod["metadata"]["namespace"],
+            namespace=namespace,
             labels=labels(pod),
-            leaving=is_being_deleted(pod),
-            kin=str(reference["uid"]) if reference is not None else "",
+            leaving=leaving,
+            priority=pod["spec"].get("priority") or 0,
+            kin=kin,
             requests=requests_of(pod),
             assumed=requests_of(pod, _LEAST_ASSUMED),
             host_ports=host_ports_of(pod),
-            affinity=_required(near, pod),
-            anti_affinity=_required(far, pod),
-            liked=_preferred(near, pod),
-            disliked=_preferred(far, pod),
+            affinity=terms[0],
+            anti_affinity=terms[1],
+            liked=terms[2],
+            disliked=terms[3],
+            group=(namespace, frozenset(labels(pod).items()), leaving, kin, *terms),
         )
 
     @property
     def has_terms(self) -> bool:
         return bool(self.affinity or self.anti_affinity or self.liked or self.disliked)
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Pods alike in this are alike to every other pod's rules: those of one template, mostly."""
-        return (
-            self.namespace, frozenset(self.labels.items()), self.leaving, self.kin,
-            self.affinity, self.anti_affinity, self.liked, self.disliked,
-        )  # fmt: skip
 
 
 def _required(affinity: JsonObject, pod: JsonObject) -> tuple[Term, ...]:

@@ -11,15 +11,19 @@ from nodeport.api.selectors import LabelSelector
 from nodeport.controllers.scheduler.filters import Filters
 from nodeport.controllers.scheduler.nodes import ClusterState, NodeState
 from nodeport.controllers.scheduler.podinfo import PodInfo
+from nodeport.controllers.scheduler.preemption import explain
 from nodeport.controllers.scheduler.scores import score
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``node`` is empty when none fits; ``message`` then says why, as kube-scheduler words it."""
+    """``node`` is empty when none fits; ``message`` then says why, as kube-scheduler words it, and ``hopeful`` are the
+    nodes that might fit without some of their pods.
+    """
 
     node: str
     message: str = ""
+    hopeful: tuple[str, ...] = ()
 
 
 def choose(pod: JsonObject, cluster: ClusterState, services: LabelSelector | None = None) -> Choice:
@@ -29,16 +33,19 @@ def choose(pod: JsonObject, cluster: ClusterState, services: LabelSelector | Non
     """
     reasons: Counter[str] = Counter()
     fitting: list[NodeState] = []
+    hopeful: list[str] = []
     wanted = PodInfo.of(pod)
     filters = Filters.of(wanted, cluster)
     for state in cluster.nodes.values():
-        why_not = filters.why_not(state)
-        if why_not:
-            reasons.update(why_not)
-        else:
+        misfit = filters.why_not(state)
+        if not misfit.reasons:
             fitting.append(state)
+            continue
+        reasons.update(misfit.reasons)
+        if not misfit.is_final:
+            hopeful.append(state.name)
     if not fitting:
-        return Choice("", _explain(len(cluster.nodes), reasons))
+        return Choice("", explain(len(cluster.nodes), reasons), tuple(hopeful))
     seed = pod["metadata"].get("uid") or ""
     scores = score(wanted, fitting, cluster, services) if len(fitting) > 1 else [0]
     _, _, _, best = min(
@@ -51,10 +58,3 @@ def choose(pod: JsonObject, cluster: ClusterState, services: LabelSelector | Non
 def _shuffle(seed: str, state: NodeState) -> int:
     """Breaks ties differently for each pod but always the same way for one."""
     return zlib.crc32(f"{seed}/{state.name}".encode())
-
-
-def _explain(count: int, reasons: Counter[str]) -> str:
-    if not count:
-        return "no nodes available to schedule pods"
-    told = sorted(f"{number} {reason}" for reason, number in reasons.items())
-    return f"0/{count} nodes are available: {', '.join(told)}."

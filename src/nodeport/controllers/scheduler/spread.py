@@ -18,7 +18,7 @@ from nodeport.controllers.scheduler.podinfo import PodInfo, narrowed_selector
 from nodeport.controllers.taints import is_tolerated
 
 _UNEVEN = "node(s) didn't match pod topology spread constraints"
-_UNLABELLED = f"{_UNEVEN} (missing required label)"
+UNLABELLED = f"{_UNEVEN} (missing required label)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class HardSpread:
         for constraint, domains, fewest in self.rules:
             value = state.labels.get(constraint.topology)
             if value is None:
-                return _UNLABELLED
+                return UNLABELLED
             if domains.get(value, 0) - fewest > constraint.skew:
                 return _UNEVEN
         return ""
