@@ -6,7 +6,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -75,6 +75,38 @@ def test_pods_reach_pods_nodes_and_the_host_with_their_own_address(plan: Cluster
         (netns(plan, 2), plan.node(2).address), (None, plan.host),
     ):  # fmt: skip
         assert peer_seen(server, address, one) == str(first)
+
+
+def test_links_that_the_kernel_puts_into_every_namespace_are_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As ``sit0``, ``tunl0`` and ``gre0`` are, where their modules are loaded."""
+    make = namespaces.create
+
+    def crowd() -> None:
+        """In the namespace that the thread is in."""
+        with RouteSocket() as inside:
+            for index in range(2, 40, 2):
+                mac = b"\x0a\0\0\0\0"
+                left = route.VethEnd(f"x{index}", mac + bytes([index]), index=index)
+                right = route.VethEnd(f"y{index}", mac + bytes([index + 1]), index=index + 1)
+                inside.apply([route.veth(left, right, 1500)])
+
+    def crowded(files: Sequence[namespaces.NamespaceFile], set_up: Callable[[], None]) -> None:
+        make(files, lambda: (set_up(), crowd())[0])
+
+    monkeypatch.setattr(namespaces, "create", crowded)
+    with local.locked():
+        taken = network.taken_networks()
+        plan = ClusterPlan(f"t{secrets.token_hex(4)}", free_fabric(taken), free_pod_network(taken), 2)
+        network.ensure_cluster(plan)
+    try:
+        join(plan)
+        one, first = add_pod(plan, 1, 2)
+        far, address = add_pod(plan, 2, 2)
+        assert peer_seen(far, address, one) == str(first)
+    finally:
+        network.remove_cluster(plan.name)
 
 
 def test_nodes_and_the_host_reach_pods_everywhere(plan: ClusterPlan) -> None:

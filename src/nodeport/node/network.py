@@ -35,9 +35,11 @@ PREFIX = "np."
 MTU = 1500
 BRIDGE = "fabric0"
 UPLINK = "eth0"
-UPLINK_INDEX = 2
-"""The first link after loopback in a fresh namespace: chosen by us, so that nothing has to be looked up."""
-FIRST_PORT_INDEX = 16
+UPLINK_INDEX = 1_000_000
+"""Chosen by us, so that nothing has to be looked up, and far from what the kernel chooses: with the modules ``sit``,
+``ipip`` or ``ip_gre`` every fresh namespace has links of theirs, from 2 on.
+"""
+FIRST_PORT_INDEX = UPLINK_INDEX + 16
 GATEWAY = IPv4Address("169.254.1.1")
 """What a pod's default route names; nobody has it, a permanent neighbour entry stands in."""
 GATEWAY_MAC = bytes.fromhex("0a5800000001")
