@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ UNAUTHENTICATED = "system:unauthenticated"
 MASTERS = "system:masters"
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+"""In a user's ``extra``: by which credential it is known, as ``X509SHA256=HEX`` or ``JTI=ID``."""
 
 Extra = tuple[tuple[str, tuple[str, ...]], ...]
 """Further facts about a user, such as the pod that a token belongs to, sorted by name."""
@@ -109,7 +112,8 @@ def user_of(connection: ssl.SSLObject) -> User:
                 groups.append(value)
     if not name:
         return ANONYMOUS
-    return User(name, (*groups, AUTHENTICATED))
+    digest = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+    return User(name, (*groups, AUTHENTICATED), extra=((CREDENTIAL_ID, (f"X509SHA256={digest}",)),))
 
 
 def _pairs(part: object) -> Iterable[tuple[str, str]]:

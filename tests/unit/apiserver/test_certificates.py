@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nodeport.api.resources import SELF_SUBJECT_REVIEWS
 from nodeport.apiserver.auth import User
+from nodeport.client.rest import RestClient
+from nodeport.testing.apiserver import running_apiserver
 from unit.apiserver.security import RBAC, TOKENS, Client, Json, asking, binding, role, rule
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -211,3 +214,18 @@ def test_the_purposes_that_certificates_are_signed_for_have_their_numbers() -> N
 
     assert _PURPOSES["client auth"] == ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string
     assert _PURPOSES["server auth"] == ExtendedKeyUsageOID.SERVER_AUTH.dotted_string
+
+
+async def test_whoever_comes_with_a_certificate_is_told_which() -> None:
+    async with running_apiserver() as server, RestClient(server.admin_config) as client:
+        found = await client.create(SELF_SUBJECT_REVIEWS, {"metadata": {}})
+        admin = x509.load_pem_x509_certificate(server.pki.admin.cert.read_bytes())
+        assert found["status"]["userInfo"] == {
+            "username": "kubernetes-admin",
+            "groups": ["system:masters", "system:authenticated"],
+            "extra": {
+                "authentication.kubernetes.io/credential-id": [
+                    f"X509SHA256={admin.fingerprint(hashes.SHA256()).hex()}"
+                ]
+            },
+        }

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from nodeport.api.meta import JsonObject
 from nodeport.api.rbac import SERVICE_ACCOUNT_PREFIX
 from nodeport.api.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
-from nodeport.apiserver.auth import AUTHENTICATED, Extra, User
+from nodeport.apiserver.auth import AUTHENTICATED, CREDENTIAL_ID, Extra, User
 from nodeport.apiserver.authentication.impersonation import service_account_groups
 from nodeport.apiserver.authentication.signing import SigningKeys
 from nodeport.apiserver.encoding import decode, key_of
@@ -187,7 +187,7 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _extra(claims: JsonObject, private: JsonObject) -> Extra:
-    found = {"authentication.kubernetes.io/credential-id": (f"JTI={claims.get('jti')}",)}
+    found = {CREDENTIAL_ID: (f"JTI={claims.get('jti')}",)}
     for kind in ("pod", "node"):
         bound = private.get(kind)
         if isinstance(bound, dict):
