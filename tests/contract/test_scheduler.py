@@ -307,3 +307,32 @@ async def test_nobody_is_driven_away_by_a_pod_that_must_not_or_need_not() -> Non
             await refused(cluster, name, "0/1 nodes are available: 1 Insufficient cpu.")
             assert (await scheduled(cluster, name))["message"].endswith(why)
         assert "deletionTimestamp" not in (await cluster.client.get(PODS, "low", "default"))["metadata"]
+
+
+async def test_a_crowd_that_waits_is_placed_when_there_is_room_the_more_important_first() -> None:
+    async with controlled_cluster(nodes=2) as cluster:
+        await priority_class(cluster, "high", 1000)
+        for name in ("node-1", "node-2"):
+            await change_node(cluster, name, {"spec": {"unschedulable": True}})
+        for number in range(120):
+            more = {"priorityClassName": "high"} if number % 2 else {}
+            await cluster.client.create(PODS, asking(f"web-{number}", "100m", **more))
+        why = "0/2 nodes are available: 2 node(s) were unschedulable."
+        await refused(cluster, "web-118", why)
+        await refused(cluster, "web-119", why)
+        await change_node(cluster, "node-2", {"spec": {"unschedulable": False}})
+
+        async def on_nodes() -> list[JsonObject]:
+            return [found for found in await cluster.items(PODS) if found["spec"].get("nodeName")]
+
+        async def is_full() -> bool:
+            return Counter(found["spec"]["priority"] for found in await on_nodes()) == {1000: 60, 0: 20}
+
+        await eventually(is_full)
+        await change_node(cluster, "node-1", {"spec": {"unschedulable": False}})
+        assert await placed(cluster, "web-0")
+
+        async def are_all_there() -> bool:
+            return len(await on_nodes()) == 120
+
+        await eventually(are_all_there)

@@ -38,6 +38,7 @@ SCHEDULER_NAME = "default-scheduler"
 _BINDERS = 32
 _RETRY = timedelta(seconds=30)
 _SOON = timedelta(seconds=1)
+_FEW = 100
 _log = logging.getLogger(__name__)
 
 
@@ -162,9 +163,10 @@ class Scheduler:
             self._retry_unplaced()
 
     def _retry_unplaced(self) -> None:
+        """At once while they are few: a crowd is not to be looked through for every pod that goes."""
+        delay = timedelta() if len(self._unplaced) <= _FEW else _SOON
         for key in self._unplaced:
-            self._queue.add(key)
-        self._unplaced.clear()
+            self._queue.add_after(key, delay)
 
     @staticmethod
     def _is_ours(pod: JsonObject) -> bool:
@@ -203,8 +205,8 @@ class Scheduler:
             choice = choose(pod, self._cluster, self._selected_with(pod))
             made = None if choice.node else self._make_others_go(key, pod, choice)
         if choice.node:
+            self._forget(key)
             self._cluster.place(key, pod, choice.node)
-            self._nominees.drop(key)
         else:
             self._unplaced.add(key)
             self._queue.add_after(key, _RETRY)
