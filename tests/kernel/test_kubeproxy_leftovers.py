@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeport.forwarding.table import Family
+from nodeport.proxy.iptables import programs
 from nodeport.proxy.iptables.variants import legacy_tables
 from nodeport.proxy.kubeproxy import leftovers, remove_leftovers
 from nodeport.proxy.options import Variant
@@ -136,3 +137,26 @@ def test_a_proxy_that_starts_beside_it_says_so_and_touches_nothing(
     assert "5 chains of IPv4 iptables (legacy), table nat" in record.getMessage()
     assert "--also-kube-proxy" in record.getMessage()
     assert saved(netns, Variant.LEGACY) == before
+
+
+@pytest.mark.parametrize("variant", Variant, ids=str)
+def test_tables_that_cannot_be_looked_into_are_told_and_not_taken_for_clean(
+    netns: Path,
+    variant: Variant,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As in a container image without iptables, on a node where kube-proxy ran in its own default mode."""
+    run(netns, f"iptables-{variant}-restore", "--noflush", text=KUBE_PROXY)
+    with monkeypatch.context() as nothing:
+        nothing.setenv("PATH", str(tmp_path))
+        nothing.setattr(programs, "_SEARCH_PATH", "")
+        with caplog.at_level(logging.WARNING):
+            warn_of_kube_proxy(netns)
+        with pytest.raises(OSError, match=rf"IPv4 iptables \({variant}\), whose programs are not installed"):
+            remove_leftovers(netns)
+    assert f"cannot look into IPv4 iptables ({variant})" in caplog.text
+    assert any("KUBE-SERVICES" in line for line in saved(netns, variant))
+    remove_leftovers(netns)
+    assert not any("KUBE-SERVICES" in line for line in saved(netns, variant))

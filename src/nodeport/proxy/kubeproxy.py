@@ -15,10 +15,10 @@ from nodeport.netlink.namespace import open_in
 from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.nftables.objects import MessageType
-from nodeport.proxy.iptables.programs import Iptables
+from nodeport.proxy.iptables.programs import Iptables, IptablesError
 from nodeport.proxy.iptables.restore import Section, removal, restore_text
 from nodeport.proxy.iptables.ruleset import Listing, target_of
-from nodeport.proxy.iptables.variants import listing
+from nodeport.proxy.iptables.variants import is_hidden, listing
 from nodeport.proxy.options import Variant
 
 TABLE: Final = "kube-proxy"
@@ -61,10 +61,21 @@ def leftovers(netns: Path | None) -> list[str]:
     return found
 
 
+def hidden(netns: Path | None) -> list[str]:
+    """In words, which iptables tables nobody can look into, for want of programs: kube-proxy's rules may be there."""
+    return [
+        f"{family} iptables ({variant})"
+        for family in Family
+        for variant in Variant
+        if is_hidden(family, netns, variant)
+    ]
+
+
 def remove_leftovers(netns: Path | None) -> None:
     """Takes away kube-proxy's nftables tables and iptables chains; what it left of mode ipvs is not ours to know.
 
-    Raises OSError, NetlinkError; what is gone by then stays gone.
+    Raises OSError, NetlinkError; what is gone by then stays gone. IptablesError also when there are tables that
+    cannot be looked into: who asked for a clean node must not believe that it is one.
     """
     with Nftables(netns) as kernel:
         for table in _tables(netns):
@@ -77,6 +88,11 @@ def remove_leftovers(netns: Path | None) -> None:
             ]
             if sections:
                 Iptables(family, netns, variant).restore(restore_text(sections))
+    if unseen := hidden(netns):
+        raise IptablesError(
+            f"there may be rules of kube-proxy in {', '.join(unseen)}, whose programs are not installed here: "
+            "install iptables, or use kube-proxy --cleanup"
+        )
 
 
 def _removal(table: str, there: Listing) -> list[Section]:

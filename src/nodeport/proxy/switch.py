@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodeport.forwarding.table import Family
 from nodeport.kit.logs import get_logger
-from nodeport.proxy.kubeproxy import leftovers
+from nodeport.proxy.kubeproxy import hidden, leftovers
 from nodeport.proxy.modes import remove_mode
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import FAILURES
@@ -23,7 +23,7 @@ _log = get_logger(__name__)
 def warn_of_kube_proxy(netns: Path | None) -> None:
     """Its rules would be asked as well, some of them before ours: somebody should know that they are there."""
     try:
-        found = leftovers(netns)
+        found, unseen = leftovers(netns), hidden(netns)
     except FAILURES as error:
         _log.warning("cannot look for what kube-proxy left: %s", error)
         return
@@ -32,6 +32,11 @@ def warn_of_kube_proxy(netns: Path | None) -> None:
             "kube-proxy has rules on this node (%s); if it does not run any more, they are out of date and "
             "`nodeport proxy --cleanup --also-kube-proxy` removes them",
             "; ".join(found),
+        )
+    if unseen:
+        _log.warning(
+            "cannot look into %s for rules that kube-proxy may have left: the programs are not installed here",
+            ", ".join(unseen),
         )
 
 

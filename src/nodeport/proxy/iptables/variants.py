@@ -28,6 +28,11 @@ def listing(family: Family, netns: Path | None, variant: Variant) -> dict[str, L
     return programs.read()
 
 
+def is_hidden(family: Family, netns: Path | None, variant: Variant) -> bool:
+    """Whether a variant has tables here that nobody can read, since its programs are not installed."""
+    return not Iptables(family, netns, variant).is_installed() and _has_tables(family, netns, variant)
+
+
 def choose_variant(family: Family, netns: Path | None) -> Variant:
     """Where our chains are already, else what the kubelet says, else where most of the rules are, else legacy.
 
