@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from nodeport.forwarding.table import Family
+from nodeport.proxy.cleanup import remove_all
 from nodeport.proxy.iptables import programs
+from nodeport.proxy.iptables.layout import SERVICES
 from nodeport.proxy.iptables.variants import legacy_tables
 from nodeport.proxy.kubeproxy import leftovers, remove_leftovers
 from nodeport.proxy.options import Variant
+from nodeport.proxy.proxier import ProxierError
 from nodeport.proxy.switch import warn_of_kube_proxy
 
 OTHERS = """*mangle
@@ -160,3 +163,22 @@ def test_tables_that_cannot_be_looked_into_are_told_and_not_taken_for_clean(
     assert any("KUBE-SERVICES" in line for line in saved(netns, variant))
     remove_leftovers(netns)
     assert not any("KUBE-SERVICES" in line for line in saved(netns, variant))
+
+
+def test_a_cleanup_that_fails_somewhere_goes_on_elsewhere(
+    netns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without CAP_NET_RAW on a node that has tables of the legacy interface."""
+    run(netns, "iptables-legacy", "-t", "nat", "-N", SERVICES)
+    for family in ("ip", "ip6"):
+        run(netns, "nft", "add", "table", family, "nodeport")
+    refusing = tmp_path / "iptables-legacy-save"
+    refusing.write_text("#!/bin/sh\necho 'Cannot initialize: Permission denied' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    with monkeypatch.context() as limited:
+        limited.setenv("PATH", str(tmp_path), prepend=":")
+        with pytest.raises(ProxierError, match="iptables-legacy-save ended with status 1: Cannot initialize"):
+            remove_all(netns, also_kube_proxy=False)
+    assert run(netns, "nft", "list", "tables") == ""
+    remove_all(netns, also_kube_proxy=False)
+    assert not any(SERVICES in line for line in saved(netns, Variant.LEGACY))

@@ -168,6 +168,30 @@ async def test_every_endpoint_answers_as_kube_proxys(site: Site) -> None:
             proxy.ask(10249, "/metrics", host=str(NODES[NODE]))
 
 
+async def test_the_log_begins_with_what_runs_where_and_tells_when_the_kernel_has_it(site: Site) -> None:
+    proxy = site.with_kubeconfig("--nodeport-addresses=172.31.7.11/24")
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        assert await eventually(
+            lambda: site.is_served(port_of(item))
+        )  # host bits in the flag are kube-proxy's habit
+    log = proxy.log.read_text()
+    assert f"in place of kube-proxy v1.36.1: mode nftables, node {NODE}, API {site.server.url}" in log
+    assert re.search(r"the kernel has all \d+ Service ports \(IPv4, IPv6\)", log)
+
+
+async def test_without_the_right_to_program_the_kernel_it_says_so_and_ends(site: Site) -> None:
+    powerless = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"]
+    kubeconfig = site.server.write_kubeconfig(site.work / "kubeconfig")
+    proxy = site.command(f"--kubeconfig={kubeconfig}", wrapper=powerless)
+    for words in ((), ("verify",), ("--cleanup",)):
+        ended = await asyncio.to_thread(proxy.run, *words)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "CAP_NET_ADMIN" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+    assert (await asyncio.to_thread(proxy.run, "--version")).returncode == 0
+
+
 async def test_metrics_count_what_happened_under_kube_proxys_names(site: Site) -> None:
     proxy = site.with_kubeconfig("--detect-local-mode=NodeCIDR")
     async with proxy.running():

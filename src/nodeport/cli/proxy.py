@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nodeport.proxy.server import ProxyServer
     from nodeport.proxy.settings import ProxySettings
 
+_CAP_NET_ADMIN: Final = 12
 _EPILOG = "Logs go to standard error. Rules stay when the proxy ends, and are taken over by the next one."
 
 
@@ -82,7 +84,9 @@ def verify(given: dict[Flag, Any]) -> None:
 
     Prints one line for each difference and ends with 1 if there is any. Flags stand before the word verify.
     """
-    server = _server(_settings(given, configured(given)), None)
+    settings = _settings(given, configured(given))
+    _must_administer_networks()
+    server = _server(settings, None)
     found = asyncio.run(_or_sentence(server.verify()))
     for family, discrepancies in found.items():
         for it in discrepancies:
@@ -138,10 +142,21 @@ def _run(given: dict[Flag, Any]) -> None:
     from nodeport.cli.daemons import until_terminated
     from nodeport.kit.logs import configure
 
+    _must_administer_networks()
     configure("DEBUG" if config.logging.verbosity >= 4 else "INFO", json=config.logging.format == "json")
     path = given.get(BY_NAME["config"], "")
     server = _server(_settings(given, config), Path(path) if path else None)
     asyncio.run(until_terminated(lambda: _or_sentence(server.run())))
+
+
+def _must_administer_networks() -> None:
+    """Whoever may not program the kernel is told at once, and what to do, instead of by each refusal of the kernel."""
+    held = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if held is not None and not int(held[1], 16) >> _CAP_NET_ADMIN & 1:
+        raise UserError(
+            "programming the kernel takes CAP_NET_ADMIN, which this process does not have: run it as root, "
+            "in a container with NET_ADMIN among securityContext.capabilities.add"
+        )
 
 
 def _write(target: Path, config: KubeProxyConfiguration) -> None:
@@ -220,6 +235,7 @@ def _clean_up(given: dict[Flag, Any]) -> None:
     from nodeport.proxy.proxier import ProxierError
 
     netns = given.get(BY_NAME["network-namespace"])
+    _must_administer_networks()
     try:
         also = given.get(BY_NAME["also-kube-proxy"], False)
         remove_all(Path(netns) if netns else None, also_kube_proxy=also)

@@ -26,7 +26,7 @@ from nodeport.proxy.slimming import TRIGGER_TIME
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SYNC_BUCKETS: Final = tuple(0.001 * 2**power for power in range(15))
-_PROGRAMMING_BUCKETS: Final = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+_PROGRAMMING_BUCKETS: Final = (0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _COMMIT_BUCKETS: Final = tuple(1e-05 * 2**power for power in range(18))
 _REQUEST_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _SYNC: Final = "kubeproxy_sync_proxy_rules"

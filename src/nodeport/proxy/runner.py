@@ -80,6 +80,11 @@ class ProxyRunner:
         self._proxiers: dict[Family, Proxier] = {}
         self._subscribed = False
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Those of the options that the kernel knows."""
+        return tuple(self._programmers)
+
     def table(self, family: Family) -> ForwardingTable:
         """What this node does with service traffic, as last committed or about to be; for status and trace."""
         return self._programmers[family].table

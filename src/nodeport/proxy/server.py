@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from nodeport import __version__
+from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.kubeproxy.configz import configz
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
@@ -95,6 +95,7 @@ class ProxyServer:
     async def run(self) -> None:
         """Raises ProxyError, UnsupportedMode or OSError."""
         self._adjust_process()
+        self._introduce()
         async with self._client:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -134,20 +135,25 @@ class ProxyServer:
         """For its addresses half a minute, then without; for podCIDRs, if those tell pods, five minutes at most."""
         await self._nodes.wait_until_synced()
         needs_cidrs = self._options.pods_from_node
-        if needs_cidrs and not await self._until(self._has_pod_cidrs, POD_CIDR_PATIENCE):
+        if needs_cidrs and not await self._until(self._has_pod_cidrs, POD_CIDR_PATIENCE, "podCIDRs"):
             raise ProxyError(
                 f"timeout waiting for PodCIDR allocation to configure detect-local-mode NodeCIDR: "
                 f'node "{self._settings.node_name}" has none'
             )
-        if self._options.node_address is None and not await self._until(self._has_address, ADDRESS_PATIENCE):
+        if self._options.node_address is None and not await self._until(
+            self._has_address, ADDRESS_PATIENCE, "addresses"
+        ):
             _log.warning(
                 "cannot determine the addresses of node %s; going on: NodePorts answer once they are known, "
                 "or set --bind-address",
                 self._settings.node_name,
             )
 
-    async def _until(self, condition: Callable[[], bool], patience: timedelta) -> bool:
+    async def _until(self, condition: Callable[[], bool], patience: timedelta, what: str) -> bool:
         deadline = self._clock.monotonic() + patience.total_seconds()
+        if not condition():
+            node, seconds = self._settings.node_name, patience.total_seconds()
+            _log.info("node %s has no %s yet: waiting for them, for %.0f s at most", node, what, seconds)
         while not condition():
             if self._clock.monotonic() >= deadline:
                 return False
@@ -197,6 +203,18 @@ class ProxyServer:
         return found
 
     # --- around it
+
+    def _introduce(self) -> None:
+        """What somebody who reads the log wants to know first."""
+        _log.info(
+            "nodeport %s, in place of kube-proxy %s: mode %s, node %s, API %s",
+            __version__, KUBERNETES_VERSION, self._options.mode, self._settings.node_name, self._client.config.server,
+        )  # fmt: skip
+        if not self._options.nodeport_addresses:
+            _log.warning(
+                "nodePortAddresses is unset: NodePorts answer on all local addresses; "
+                "consider --nodeport-addresses=primary"
+            )
 
     def _adjust_process(self) -> None:
         score = self._settings.config.oomScoreAdj
@@ -273,6 +291,8 @@ class ProxyServer:
 async def _settle(runner: ProxyRunner) -> None:
     """What is there once the kernel has everything stays: the collector need not look at it again."""
     await runner.wait_until_programmed()
+    ports = sum(len(runner.table(family)) for family in runner.families)
+    _log.info("the kernel has all %d Service ports (%s)", ports, ", ".join(map(str, runner.families)))
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
