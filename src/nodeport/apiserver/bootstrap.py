@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
+from nodeport.api import clusterdns
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     ENDPOINT_SLICES,
@@ -50,18 +51,41 @@ def system_priority(name: str, value: int) -> JsonObject:
     }
 
 
+def name_service(address: IPv4Address | IPv6Address) -> JsonObject:
+    """What pods ask for names. It selects no pods: a controller keeps the nodes that answer as its endpoints."""
+    ports = [
+        {"name": name, "protocol": protocol, "port": clusterdns.PORT, "targetPort": clusterdns.NODE_PORT}
+        for name, protocol in clusterdns.PORTS
+    ]
+    return {
+        "metadata": {
+            "name": clusterdns.SERVICE, "namespace": clusterdns.NAMESPACE,
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"},
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": str(address), "clusterIPs": [str(address)],
+            "ipFamilies": [f"IPv{address.version}"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+            "ports": ports,
+        },
+    }  # fmt: skip
+
+
 class Bootstrap:
-    """Creates what is missing, at once and then every ten seconds; edits nobody's changes away."""
+    """Creates what is missing, at once and then every ten seconds; edits nobody's changes away.
+
+    ``dns``: the ClusterIP of the cluster's name servers; None: it has none of its own.
+    """
 
     def __init__(
         self, registry: Registry, writer: Writer, default_cidr: DefaultServiceCidr, service_network: Network,
-        advertised: Advertised,
+        advertised: Advertised, dns: IPv4Address | IPv6Address | None,
     ) -> None:  # fmt: skip
         self._registry = registry
         self._writer = writer
         self._default_cidr = default_cidr
         self._service_address = service_network.network_address + 1
         self._advertised = advertised
+        self._dns = dns
 
     async def ensure(self) -> None:
         """Everything that must exist before the first request is served."""
@@ -71,6 +95,8 @@ class Bootstrap:
             await self._create(PRIORITY_CLASSES, "", system_priority(name, value))
         await self._default_cidr.ensure()
         await self._create(SERVICES, "default", self._service())
+        if self._dns is not None:
+            await self._create(SERVICES, clusterdns.NAMESPACE, name_service(self._dns))
         if self._advertised.address.is_loopback:
             return
         await self._publish(ENDPOINTS, self._endpoints())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from nodeport.api import clusterdns
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import RESOURCES
 from nodeport.apiserver.admission.gate import AdmissionGate
@@ -93,6 +94,7 @@ class ApiServerConfig:
     ``audit``: where to write down who did what; None: nowhere.
     ``metrics``: further lines for /metrics, such as those of controllers in the same process.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
+    ``cluster_dns``: whether the nodes answer for names, at kube-system/kube-dns.
     """
 
     store: Store
@@ -109,6 +111,7 @@ class ApiServerConfig:
     clock: Clock = field(default_factory=SystemClock)
     seed: int | None = None
     metrics: Source | None = None
+    cluster_dns: bool = False
 
 
 class ApiServer:
@@ -186,6 +189,7 @@ class ApiServer:
             parts.default_cidr,
             self._config.service_cidrs[0],
             Advertised(address, port),
+            clusterdns.service_address(self._config.service_cidrs) if self._config.cluster_dns else None,
         )
 
     def _build(self) -> _Parts:

@@ -93,6 +93,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
                 service_account_key=paths.key("sa"),
                 audit=audit_options(config),
                 limits=Limits(**limits),
+                cluster_dns=True,
                 metrics=lambda: [line for manager in managers for line in manager.metrics()],
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from nodeport.api.clusterdns import service_address
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.client.config import ClientConfig
 from nodeport.client.events import EventRecorder
@@ -13,6 +14,9 @@ from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import local, servicevariables
 from nodeport.node.agent import NodeAgent
+from nodeport.node.dns.follow import follow
+from nodeport.node.dns.forwarder import Forwarder
+from nodeport.node.dns.server import NameServer, Resolver
 from nodeport.node.images.host import node_images
 from nodeport.node.local import ClusterConfig, Paths
 from nodeport.node.node_status import NodeFacts, this_machine
@@ -41,6 +45,7 @@ class LocalNodes:
             Informer(shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
         )
         self._services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
+        self._dns = str(service_address(config.service_networks))
         self._informers = [self._nodes, self._services, self._slices]
         self._clients = [shared]
         self._recorders: list[EventRecorder] = []
@@ -50,6 +55,15 @@ class LocalNodes:
         numbers = range(1, self._plan.size + 1)
         self._agents = [self._agent(number) for number in numbers]
         self._proxies = [self._proxy(number) for number in numbers]
+        self._servers = self._name_servers()
+
+    def _name_servers(self) -> list[NameServer]:
+        """One for each node, out of the same memory."""
+        zone = follow(self._services, self._slices, self._nodes, self._config.service_networks)
+        resolver = Resolver(zone, Forwarder((self._dns,)))
+        caches = (self._services, self._slices, self._nodes)
+        places = [local.surroundings(self._paths, self._plan, node + 1) for node in range(self._plan.size)]
+        return [NameServer(resolver, caches, it.address, it.netns, self._clock) for it in places]
 
     def _client(self, stem: str) -> RestClient:
         """A client that is whoever the certificate of that name says."""
@@ -68,7 +82,7 @@ class LocalNodes:
             facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
             surroundings=local.surroundings(self._paths, self._plan, number),
             client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
-            images=self._images, clock=self._clock, cluster_dns=(str(self._config.service_networks[0][10]),),
+            images=self._images, clock=self._clock, cluster_dns=(self._dns,),
             tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
         )  # fmt: skip
 
@@ -105,3 +119,5 @@ class LocalNodes:
                     group.create_task(agent.run())
                 for proxy in self._proxies:
                     group.create_task(proxy.run())
+                for server in self._servers:
+                    group.create_task(server.run())

@@ -16,6 +16,9 @@ from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import namespaces, network, servicevariables
 from nodeport.node.agent import NodeAgent
+from nodeport.node.dns.follow import follow
+from nodeport.node.dns.forwarder import Forwarder
+from nodeport.node.dns.server import NameServer, Resolver
 from nodeport.node.images.host import node_images
 from nodeport.node.local import Paths
 from nodeport.node.node_status import NodeFacts, this_machine
@@ -40,7 +43,7 @@ class MachineNode:
     cluster_dns: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Agent and proxy over one set of informers, until cancelled."""
+        """Agent, proxy and name server over one set of informers, until cancelled."""
         self.paths.make()
         namespaces.prepare_netns_root()
         network.allow_forwarding()
@@ -63,12 +66,15 @@ class MachineNode:
                 node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
                 options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
             )  # fmt: skip
+            resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
+            names = NameServer(resolver, (services, slices, nodes), self.address, None, clock)
             async with asyncio.TaskGroup() as group:
                 for informer in (pods, nodes, services, slices):
                     group.create_task(informer.run())
                 group.create_task(agent.run())
                 group.create_task(recorder.run())
                 group.create_task(proxy.run())
+                group.create_task(names.run())
 
     def _surroundings(self) -> NodeSurroundings:
         return NodeSurroundings(

@@ -39,6 +39,7 @@ from nodeport.client.rest import RestClient
 from nodeport.controllers import metrics
 from nodeport.controllers.certificates.controller import CertificateController
 from nodeport.controllers.certificates.signing import Authority
+from nodeport.controllers.clusterdns.controller import ClusterDnsController
 from nodeport.controllers.daemonset.controller import DaemonSetController
 from nodeport.controllers.deployment.controller import DeploymentController
 from nodeport.controllers.disruption.controller import DisruptionController, DisruptionInformers
@@ -254,6 +255,10 @@ class ControllerManager:
                 recorder=self._recorder("node-controller"),
             ),
             "disruption": self._disruption_controller(),
+            "cluster-dns": ClusterDnsController(
+                self._client, services=self._informer(SERVICES), slices=self._informer(ENDPOINT_SLICES),
+                nodes=nodes, clock=self._clock,
+            ),
             "podgc": PodGarbageCollector(
                 self._client, pods=pods, nodes=nodes, clock=self._clock, quarantine=quarantine
             ),

@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from nodeport import KUBERNETES_VERSION, __version__
+from nodeport.api.clusterdns import PROVIDER
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import rfc3339
 from nodeport.node.images.base import Image
@@ -80,7 +81,7 @@ def node_object(facts: NodeFacts, now: datetime, images: Sequence[Image] = ()) -
         "kubernetes.io/arch": machine.architecture, "kubernetes.io/os": "linux",
         "kubernetes.io/hostname": facts.name, **facts.labels,
     }  # fmt: skip
-    spec: JsonObject = {"providerID": f"nodeport://{facts.name}"}
+    spec: JsonObject = {"providerID": f"{PROVIDER}{facts.name}"}
     if facts.pod_cidr:
         spec |= {"podCIDR": str(facts.pod_cidr), "podCIDRs": [str(facts.pod_cidr)]}
     return {

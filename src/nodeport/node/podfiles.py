@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nodeport.api.clusterdns import CLUSTER_DOMAIN
 from nodeport.api.meta import JsonObject
 
-CLUSTER_DOMAIN = "cluster.local"
 LONGEST_LABEL, LONGEST_HOSTNAME = 63, 64
 MANAGED = "# Kubernetes-managed hosts file."
 MANAGED_ON_HOST = "# Kubernetes-managed hosts file (host network)."

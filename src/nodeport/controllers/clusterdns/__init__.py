@@ -1,0 +1,1 @@
+"""Keeps the nodes that answer for names as the endpoints of kube-system/kube-dns."""
