@@ -11,9 +11,11 @@ REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 def selects_node(spec: JsonObject, node: JsonObject) -> bool:
     """``spec`` is a pod's: its ``nodeSelector`` and what its node affinity requires."""
-    wanted = spec.get("nodeSelector") or {}
-    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED)
-    return wanted.items() <= labels(node).items() and (required is None or _has_term(required, node))
+    wanted, affinity = spec.get("nodeSelector"), spec.get("affinity")
+    if wanted and not wanted.items() <= labels(node).items():
+        return False
+    required = (affinity.get("nodeAffinity") or {}).get(REQUIRED) if affinity else None
+    return required is None or _has_term(required, node)
 
 
 def bound_to(spec: JsonObject, node: str) -> JsonObject:

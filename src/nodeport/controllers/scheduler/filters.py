@@ -61,6 +61,8 @@ def _cordoned(pod: JsonObject, state: NodeState) -> str:
 
 
 def _untolerated(pod: JsonObject, state: NodeState) -> str:
+    if not state.taints:
+        return ""
     is_kept_off = any(
         taint.get("effect") in ("NoSchedule", "NoExecute") and not is_tolerated(pod, taint)
         for taint in state.taints

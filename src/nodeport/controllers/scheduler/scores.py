@@ -40,6 +40,8 @@ def tolerance(wanted: PodInfo, fitting: list[NodeState]) -> Scores:
     """Fewer untolerated ``PreferNoSchedule`` taints are better."""
 
     def unwelcome(state: NodeState) -> int:
+        if not state.taints:
+            return 0
         soft = (taint for taint in state.taints if taint.get("effect") == "PreferNoSchedule")
         return sum(not is_tolerated(wanted.pod, taint) for taint in soft)
 
@@ -49,6 +51,9 @@ def tolerance(wanted: PodInfo, fitting: list[NodeState]) -> Scores:
 def affinity(wanted: PodInfo, fitting: list[NodeState]) -> Scores:
     """The weights of the preferences of the pod's node affinity that a node answers to."""
     preferred = ((wanted.pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(PREFERRED) or ()
+
+    if not preferred:
+        return [0] * len(fitting)
 
     def worth(state: NodeState) -> int:
         return sum(each["weight"] for each in preferred if term_selects(each["preference"], state.node))
