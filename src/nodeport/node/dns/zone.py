@@ -69,7 +69,7 @@ class Elsewhere:
 
 
 class Zone:
-    """``mark`` a Service when it or a slice of it has changed: its names are made anew when somebody asks.
+    """``mark`` a Service when it or a slice of it has changed: its names are forgotten, and made when somebody asks.
 
     ``places``: the addresses of nodes and pods. ``services``: the ranges of ClusterIPs.
     """
@@ -78,7 +78,6 @@ class Zone:
         self._caches = caches
         self._ranges = tuple(services)
         self._names: dict[NamespacedName, ServiceNames] = {}
-        self._marked: dict[NamespacedName, None] = {}
         self._serial = 1
         self.set_places(())
 
@@ -88,7 +87,7 @@ class Zone:
         self._own = Networks((*found, *self._ranges))
 
     def mark(self, service: NamespacedName) -> None:
-        self._marked[service] = None
+        self._names.pop(service, None)
         self._serial += 1
 
     # --- questions
@@ -191,14 +190,13 @@ class Zone:
 
     def _known(self, key: NamespacedName) -> ServiceNames:
         """Nothing, for a Service that is not there."""
-        if key in self._marked:
-            del self._marked[key]
+        found = self._names.get(key)
+        if found is None:
             service = self._caches.service(key)
             if service is None:
-                self._names.pop(key, None)
-            else:
-                self._names[key] = names_of(service, self._caches.slices(key))
-        return self._names.get(key, _NOTHING)
+                return _NOTHING
+            self._names[key] = found = names_of(service, self._caches.slices(key))
+        return found
 
 
 def reverse_address(name: str, version: int) -> IPAddress | None:

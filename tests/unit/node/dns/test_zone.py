@@ -191,3 +191,13 @@ def test_transfers_and_other_classes_are_refused(kind: int, klass: int) -> None:
 def test_addresses_that_mean_nothing_are_left_out() -> None:
     cluster = Cluster(DB, endpoint_slice("db", endpoint("010.244.1.1"), endpoint("10.244.1.2")))
     assert cluster.said(f"db.{AT}") == [f"db.{AT} A 10.244.1.2"]
+
+
+def test_services_that_come_and_go_leave_nothing_behind() -> None:
+    cluster = Cluster()
+    for number in range(50):
+        cluster.put(service(f"s{number}", clusterIPs=["10.96.3.1"]))
+        assert cluster.said(f"s{number}.{AT}")
+        cluster.remove(f"s{number}")
+        assert cluster.ask(f"s{number}.{AT}").rcode() == dns.rcode.NXDOMAIN
+    assert not cluster.zone._names
