@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 import dns.message
@@ -14,7 +15,7 @@ import pytest
 
 from kernel.clusters import LocalCluster, is_running, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import ENDPOINT_SLICES, SERVICES
+from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from nodeport.netlink.namespace import open_in
 from nodeport.node import network
 from nodeport.testing.outside import OutsideClient
@@ -88,9 +89,9 @@ def test_dns_should_provide_dns_for_the_cluster(cluster: LocalCluster) -> None:
     for node in ("node-1", "node-2"):
         for options in ("", "use-vc"):
             assert addresses(cluster, name, options=options, spec_nodeName=node) == ["10.96.0.1"]
-    assert records(cluster, "10-244-1-9.default.pod.cluster.local") == [
-        "10-244-1-9.default.pod.cluster.local A 10.244.1.9"
-    ]
+    pod = IPv4Network(cluster.get(NODES, "node-2", "")["spec"]["podCIDR"])[9]
+    spelled = f"{pod}".replace(".", "-") + ".default.pod.cluster.local"
+    assert records(cluster, spelled) == [f"{spelled} A {pod}"]
 
 
 def test_a_pods_own_node_answers_it(cluster: LocalCluster) -> None:
