@@ -15,7 +15,7 @@ from nodeport.kit.clock import SystemClock
 from nodeport.node import local, network, processes, sandbox
 from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network
 from nodeport.node.images.base import PullRequest
-from nodeport.node.images.host import node_images
+from nodeport.node.images.nodeimages import node_images
 from nodeport.node.oci import cgroups
 from nodeport.node.oci.runc import Runc
 from nodeport.node.oci.security import DEFAULT_CAPABILITIES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nodeport.cli.cluster_options import checked_image, must_be_root, must_have_runtime
+from nodeport.cli.cluster_options import checked_image, must_be_root, must_have_runtime, registry_options
 from nodeport.cli.errors import UserError
 from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     "--image", "images", metavar="NAME=PATH", multiple=True,
     help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
 )  # fmt: skip
+@registry_options
 @click.option("--remove", is_flag=True, help="End this node's pods and remove all that it left, instead.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), default=DATA_ROOT, show_default=True, help="For logs."
@@ -53,6 +54,8 @@ def command(
     pod_cidr: str,
     cluster_dns: tuple[str, ...],
     images: tuple[str, ...],
+    default_registry: str | None,
+    insecure_registries: tuple[str, ...],
     remove: bool,
     data_root: Path,
     run_root: Path,
@@ -89,9 +92,11 @@ def command(
         )
     from nodeport.cli.machinenode import MachineNode
     from nodeport.kit.logs import configure
+    from nodeport.node.images.registry import Registries
 
     configure("INFO")
-    _run(MachineNode(kubeconfig, name, address, cidr, paths, checked, dns), bootstrap_kubeconfig)
+    registries = Registries(default_registry or "", frozenset(insecure_registries))
+    _run(MachineNode(kubeconfig, name, address, cidr, paths, checked, registries, dns), bootstrap_kubeconfig)
 
 
 def _run(node: MachineNode, bootstrap: Path | None) -> None:

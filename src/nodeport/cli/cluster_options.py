@@ -131,3 +131,38 @@ def checked_image(text: str) -> str:
     except BadHostImage as error:
         raise UserError(str(error)) from error
     return str(mapping)
+
+
+def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds options that say where images are pulled from; the function gets ``default_registry`` (None: not said) and
+    ``insecure_registries``."""
+
+    @functools.wraps(function)
+    def wrapped(default_registry: str | None, insecure_registries: tuple[str, ...], **options: Any) -> Any:
+        for option, host in (
+            ("--default-registry", default_registry), *(("--insecure-registry", each) for each in insecure_registries)
+        ):  # fmt: skip
+            if host:
+                _check_registry(option, host)
+        return function(default_registry=default_registry, insecure_registries=insecure_registries, **options)
+
+    default = click.option(
+        "--default-registry", metavar="HOST[:PORT]", default=None,
+        help="Pull images whose name has no registry from here; '' for nowhere.  [default: '']",
+    )  # fmt: skip
+    insecure = click.option(
+        "--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
+        help="Speak plain HTTP to this registry, as to those on this machine; may be repeated.",
+    )  # fmt: skip
+    return default(insecure(wrapped))
+
+
+def _check_registry(option: str, host: str) -> None:
+    from nodeport.node.images.references import NotAReference, parse
+
+    try:
+        if parse(f"{host}/a").registry == host:
+            return
+    except NotAReference:
+        pass
+    raise UserError(f"{option} {host!r}: must be HOST:PORT, or a HOST with a dot in it")

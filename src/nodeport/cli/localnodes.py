@@ -17,7 +17,8 @@ from nodeport.node.agent import NodeAgent
 from nodeport.node.dns.follow import follow
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.server import NameServer, Resolver
-from nodeport.node.images.host import node_images
+from nodeport.node.images.nodeimages import node_images
+from nodeport.node.images.registry import Registries
 from nodeport.node.local import ClusterConfig, Paths
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
@@ -50,7 +51,8 @@ class LocalNodes:
         self._clients = [shared]
         self._recorders: list[EventRecorder] = []
         self._runtime = OciRuntime(self._clock, Runc.found())
-        self._images = node_images(paths.images, config.images)
+        registries = Registries(config.default_registry, frozenset(config.insecure_registries))
+        self._images = node_images(paths.images, config.images, registries)
         self._machine = this_machine()
         numbers = range(1, self._plan.size + 1)
         self._agents = [self._agent(number) for number in numbers]

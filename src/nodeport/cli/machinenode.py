@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -19,7 +19,8 @@ from nodeport.node.agent import NodeAgent
 from nodeport.node.dns.follow import follow
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.server import NameServer, Resolver
-from nodeport.node.images.host import node_images
+from nodeport.node.images.nodeimages import node_images
+from nodeport.node.images.registry import Registries
 from nodeport.node.local import Paths
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
@@ -40,6 +41,7 @@ class MachineNode:
     pod_cidr: IPv4Network
     paths: Paths
     images: tuple[str, ...] = ()
+    registries: Registries = field(default_factory=Registries)
     cluster_dns: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -47,7 +49,7 @@ class MachineNode:
         self.paths.make()
         namespaces.prepare_netns_root()
         network.allow_forwarding()
-        clock, images = SystemClock(), node_images(self.paths.images, self.images)
+        clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
         credentials = partial(load, self.kubeconfig)
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)

@@ -16,6 +16,7 @@ from nodeport.cli.cluster_options import (
     checked_image,
     must_be_root,
     must_have_runtime,
+    registry_options,
     service_ranges,
 )
 from nodeport.cli.errors import UserError
@@ -62,6 +63,7 @@ LOG_TAIL = 12
     "--image", "images", metavar="NAME=PATH", multiple=True,
     help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
 )  # fmt: skip
+@registry_options
 @about_cluster
 def command(
     paths: Paths,
@@ -76,6 +78,8 @@ def command(
     audit_log_maxsize: int | None,
     audit_log_maxbackup: int | None,
     images: tuple[str, ...],
+    default_registry: str | None,
+    insecure_registries: tuple[str, ...],
 ) -> None:
     """Start a local cluster, or mend the one that is there.
 
@@ -89,7 +93,7 @@ def command(
     audit = AuditWishes(audit_log_path, audit_log_maxsize, audit_log_maxbackup)
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
-        max_endpoints_per_slice, audit, images,
+        max_endpoints_per_slice, audit, images, default_registry, insecure_registries,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -124,10 +128,12 @@ class Wishes:
     def __init__(
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
-        audit: AuditWishes | None = None, images: tuple[str, ...] = (),
+        audit: AuditWishes | None = None, images: tuple[str, ...] = (), default_registry: str | None = None,
+        insecure_registries: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.audit = audit or AuditWishes()
         self.images = tuple(checked_image(text) for text in images)
+        self.default_registry, self.insecure_registries = default_registry, insecure_registries
         if nodes is not None:
             local.check_nodes(nodes)
         if api_port is not None and not 1 <= api_port <= 65535:
@@ -144,9 +150,14 @@ class Wishes:
         self.nodeport_addresses = None if addresses is None else local.parse_nodeport_addresses(addresses)
 
 
-def with_images(before: tuple[str, ...], wished: tuple[str, ...]) -> tuple[str, ...]:
-    """What a cluster's images are: a name that is given again stands for what it is given now."""
-    return tuple({text.partition("=")[0]: text for text in (*before, *wished)}.values())
+def with_images(config: ClusterConfig, wishes: Wishes) -> ClusterConfig:
+    """Where a cluster's images come from: a name that is given again stands for what it is given now."""
+    named = {text.partition("=")[0]: text for text in (*config.images, *wishes.images)}
+    return replace(
+        config, images=tuple(named.values()),
+        default_registry=config.default_registry if wishes.default_registry is None else wishes.default_registry,
+        insecure_registries=tuple(dict.fromkeys((*config.insecure_registries, *wishes.insecure_registries))),
+    )  # fmt: skip
 
 
 class Result:
@@ -159,7 +170,7 @@ class Result:
 def bring_up(paths: Paths, wishes: Wishes) -> Result:
     before = local.load(paths)
     config = wishes.audit.applied(wanted_config(paths, before, wishes))
-    config = replace(config, images=with_images(config.images, wishes.images))
+    config = with_images(config, wishes)
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
     processes.end(outdated, patience=5.0)
@@ -187,7 +198,11 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
     """The parts that must start anew to see what changed; pods and rules stay and are taken over."""
     if before is None or config == replace(before, kubeconfig=config.kubeconfig):
         return []
-    if config == replace(before, kubeconfig=config.kubeconfig, nodes=config.nodes, images=config.images):
+    with_nodes = replace(
+        before, kubeconfig=config.kubeconfig, nodes=config.nodes, images=config.images,
+        default_registry=config.default_registry, insecure_registries=config.insecure_registries,
+    )  # fmt: skip
+    if config == with_nodes:
         return ["nodes"]
     as_now = replace(
         before, kubeconfig=config.kubeconfig, max_endpoints_per_slice=config.max_endpoints_per_slice,

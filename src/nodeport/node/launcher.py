@@ -74,11 +74,22 @@ def mount_root(order: Order) -> None:
     lower, upper, work = order["overlay"]
     for folder in (upper, work, order["directory"] + "/rootfs"):
         os.makedirs(folder, mode=0o755, exist_ok=True)
+    base, lower = shortened(lower)
     options = f"lowerdir={':'.join(map(escaped, lower))},upperdir={escaped(upper)},workdir={escaped(work)}"
+    os.chdir(base)
     try:  # it is never mounted again: no need to have it on disk when it is unmounted
         mount("overlay", order["directory"] + "/rootfs", "overlay", 0, options + ",volatile")
     except OSError:
         mount("overlay", order["directory"] + "/rootfs", "overlay", 0, options)
+    os.chdir(order["directory"])
+
+
+def shortened(layers: list[str]) -> tuple[str, list[str]]:
+    """A folder to be in, and the layers as seen from it: the kernel takes one page of options, which 127 must fit."""
+    base = os.path.dirname(layers[0])
+    if any(os.path.dirname(layer) != base for layer in layers):
+        return "/", layers
+    return base, [layer[len(base) :].lstrip("/") for layer in layers]
 
 
 def escaped(path: str) -> str:

@@ -113,7 +113,8 @@ class Paths:
 class ClusterConfig:
     """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
     ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
-    ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine."""
+    ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine.
+    Registries are HOST[:PORT]."""
 
     fabric: str
     pods: str
@@ -128,6 +129,8 @@ class ClusterConfig:
     audit_megabytes: int = 100
     audit_backups: int = 0
     images: tuple[str, ...] = ()
+    default_registry: str = ""
+    insecure_registries: tuple[str, ...] = ()
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
@@ -249,7 +252,8 @@ def load(paths: Paths) -> ClusterConfig | None:
     try:
         found = json.loads(paths.config.read_text())
         found["nodeport_addresses"] = tuple(found["nodeport_addresses"])
-        found["images"] = tuple(found.get("images") or ())
+        for field in ("images", "insecure_registries"):
+            found[field] = tuple(found.get(field) or ())
         return ClusterConfig(**found)
     except FileNotFoundError:
         return None

@@ -38,7 +38,7 @@ class ContainerStarter:
         """One more run; how long until the next try when there is none, None when it runs."""
         record, node = self._record, self._record.node
         try:
-            keeper.image = await self.pull(keeper)
+            keeper.image = await self._pull(keeper)
             if due := await self._volumes_missing(sandbox, keeper):
                 return due
             order = await self._order(keeper, keeper.image, sandbox)
@@ -49,10 +49,6 @@ class ContainerStarter:
             keeper.retry_at = node.clock.monotonic() + CONFIG_RETRY.total_seconds()
             record.warn("Failed", f"Error: {error}", keeper)
             return CONFIG_RETRY
-        if keeper.current is None:
-            record.note(
-                "Pulled", f'Container image "{keeper.spec.get("image")}" already present on machine', keeper
-            )
         record.note("Created", f"Created container: {keeper.name}", keeper)
         container = await node.runtime.start(sandbox, order, record.changed)
         keeper.take(container)
@@ -86,16 +82,37 @@ class ContainerStarter:
             "BackOff", f"Back-off restarting failed container {keeper.name} in pod {pod}", keeper
         )
 
-    async def pull(self, keeper: Keeper) -> Image:
-        """Raises ImageError, or ApiError when its secrets cannot be read."""
-        record, reference = self._record, str(keeper.spec.get("image") or "")
-        request = PullRequest(
-            reference,
-            PullPolicy(keeper.spec.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT),
-            await self._pull_secrets(),
-            lambda: record.note("Pulling", f'Pulling image "{reference}"', keeper),
-        )
-        return await record.node.images.resolve(request)
+    async def _pull(self, keeper: Keeper) -> Image:
+        """The image, and events about it. Raises ImageError, or ApiError when its secrets cannot be read."""
+        record, clock = self._record, self._record.node.clock
+        reference = str(keeper.spec.get("image") or "")
+        asked, began = clock.monotonic(), list[float]()
+
+        def pulling() -> None:
+            began.append(clock.monotonic())
+            record.note("Pulling", f'Pulling image "{reference}"', keeper)
+
+        policy = PullPolicy(keeper.spec.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT)
+        request = PullRequest(reference, policy, await self._pull_secrets(), pulling)
+        image = await record.node.images.resolve(request)
+        if began:
+            now = clock.monotonic()
+            took, whole = (
+                go_duration(timedelta(milliseconds=int((now - since) * 1e3))) for since in (began[0], asked)
+            )
+            words = f'Successfully pulled image "{reference}" in {took} ({whole} including waiting).'
+            record.note("Pulled", f"{words} Image size: {image.size} bytes.", keeper)
+        elif keeper.current is None:
+            record.note("Pulled", f'Container image "{reference}" already present on machine', keeper)
+        return image
+
+    async def known_image(self, keeper: Keeper) -> Image | None:
+        """Of a container that runs: None when the image has been removed meanwhile. Nothing is fetched."""
+        request = PullRequest(str(keeper.spec.get("image") or ""), PullPolicy.NEVER)
+        try:
+            return await self._record.node.images.resolve(request)
+        except ImageError:
+            return None
 
     async def _pull_secrets(self) -> tuple[dict[str, str], ...]:
         """What the pod's pull secrets hold, those that exist."""

@@ -107,7 +107,7 @@ class PodWorker:
             keepers[container.name].take(container)
         for keeper in record.all_keepers():
             if keeper.is_running and record.pod is not None:
-                keeper.image = await self._starter.pull(keeper)
+                keeper.image = await self._starter.known_image(keeper)
                 self._start_probes(group, keeper, sandbox, adopted=True)
         record.dirty.set()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nodeport.node.images.base import Image, ImageError, InvalidImageName, PullRequest
-from nodeport.node.images.host import BadHostImage, node_images, parse_mapping
+from nodeport.node.images.host import BadHostImage, parse_mapping
+from nodeport.node.images.nodeimages import node_images
 
 
 def program(folder: Path, name: str = "tool") -> Path:

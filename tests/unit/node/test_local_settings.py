@@ -137,6 +137,7 @@ def test_a_broken_configuration_says_how_to_get_rid_of_it(tmp_path: Path, text: 
         (CONFIG, []),
         (replace(CONFIG, kubeconfig="/elsewhere"), []),
         (replace(CONFIG, nodes=4), ["nodes"]),
+        (replace(CONFIG, default_registry="registry.example", insecure_registries=("a:1",)), ["nodes"]),
         (replace(CONFIG, max_endpoints_per_slice=10), ["server"]),
         (replace(CONFIG, api_port=7000), ["server", "nodes"]),
         (replace(CONFIG, node_ports="31000-32000"), ["server", "nodes"]),

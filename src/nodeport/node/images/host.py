@@ -22,10 +22,6 @@ from nodeport.node.images.base import (
     Image,
     ImageConfig,
     ImageError,
-    ImageNeverPull,
-    InvalidImageName,
-    PullPolicy,
-    PullRequest,
 )
 from nodeport.node.images.references import NotAReference, Reference, parse
 
@@ -149,34 +145,6 @@ class HostImages:
         )  # fmt: skip
 
 
-class NodeImages:
-    """The node's images: those of the machine first. The `ImageStore` of nodes without any other store."""
-
-    def __init__(self, host: HostImages) -> None:
-        self._host = host
-
-    async def resolve(self, request: PullRequest) -> Image:
-        try:
-            wanted = parse(request.reference)
-        except NotAReference as error:
-            raise InvalidImageName(
-                f'Failed to apply default image tag "{request.reference}": {error}'
-            ) from error
-        if found := self._host.find(wanted):
-            return found
-        if request.policy is PullPolicy.NEVER:
-            raise ImageNeverPull(
-                f'Container image "{request.reference}" is not present with pull policy of Never'
-            )
-        raise ImageError(
-            f'Failed to pull image "{request.reference}": this node runs the built-in image "{ECHO}" and those that '
-            "`nodeport up --image NAME=PATH` was given"
-        )
-
-    def held(self) -> Sequence[Image]:
-        return self._host.held()
-
-
 def base_python() -> str:
     """The interpreter itself, not a virtual environment's link to it."""
     return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
@@ -194,8 +162,3 @@ def _folder_image(reference: Reference, path: Path) -> Image:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def node_images(folder: Path, mappings: Sequence[str] = ()) -> NodeImages:
-    """The images of a node, from mappings as `up` keeps them. Raises BadHostImage."""
-    return NodeImages(HostImages(folder, [parse_mapping(text) for text in mappings]))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nodeport.api.meta import JsonObject
 from nodeport.node.images.base import Image
+from nodeport.node.images.unpack import OPAQUE_XATTR
 from nodeport.node.oci.security import Accounts, possible_capabilities
 
 CAP_SYS_RESOURCE = "CAP_SYS_RESOURCE"
@@ -65,8 +66,29 @@ def accounts_of(image: Image) -> Accounts:
 
 def _setting(image: Image, name: str) -> str:
     """The text of a file under /etc as the container will see it; links are not followed: they may lead out of it."""
-    seen = dict(image.binds).get(f"/etc/{name}")
-    for path in [Path(seen)] if seen else [layer / "etc" / name for layer in image.layers]:
-        if path.is_file() and not (path.is_symlink() or path.parent.is_symlink()):
-            return path.read_text(errors="replace")
+    if seen := dict(image.binds).get(f"/etc/{name}"):
+        return _text(Path(seen))
+    for layer in image.layers:
+        folder = layer / "etc"
+        if not os.path.lexists(folder):
+            continue
+        if folder.is_symlink() or not folder.is_dir():
+            return ""
+        if os.path.lexists(folder / name):
+            return _text(folder / name)
+        if _is_opaque(folder):
+            return ""
     return ""
+
+
+def _text(path: Path) -> str:
+    if path.is_file() and not (path.is_symlink() or path.parent.is_symlink()):
+        return path.read_text(errors="replace")
+    return ""
+
+
+def _is_opaque(folder: Path) -> bool:
+    try:
+        return os.getxattr(folder, OPAQUE_XATTR, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
