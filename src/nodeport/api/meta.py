@@ -5,8 +5,9 @@ validation are rules on JSON, and nothing that a client wrote may get lost on th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NewType, Self
+
+from msgspec import Struct
 
 JsonObject = dict[str, Any]
 """A decoded JSON object; ``None`` stands for JSON ``null``."""
@@ -15,8 +16,7 @@ ResourceVersion = NewType("ResourceVersion", str)
 """What clients see of a revision: opaque to them, a decimal integer without leading zeros to us."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class NamespacedName:
+class NamespacedName(Struct, frozen=True, order=True, gc=False):
     """Who an object is within its resource; ``namespace`` is empty for cluster-scoped resources."""
 
     namespace: str

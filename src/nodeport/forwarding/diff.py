@@ -7,7 +7,8 @@ here whoever stays, stays where he is, and the last ones fill the gaps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport.forwarding.table import Endpoint, Forwarding, Route, Routes
 

@@ -2,15 +2,21 @@
 
 ``ServicePortName -> Forwarding``. All values are frozen and compare by meaning. The order of a route's endpoints
 carries no preference; it is the order of slots in the kernel, kept stable so that small changes stay small.
+
+There are very many of most of them: so they are Structs, made and compared by C, and of no interest to the garbage
+collector, since none can lead back to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport.api.meta import NamespacedName
 
@@ -40,8 +46,7 @@ class Protocol(IntEnum):
     SCTP = 132
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePortName:
+class ServicePortName(Struct, frozen=True, gc=False):
     """Who a Service port is; ``port`` is its name, empty when the Service has a single unnamed port."""
 
     service: NamespacedName
@@ -57,31 +62,27 @@ class ServicePortName:
         return (self.service.namespace, self.service.name, self.port, self.protocol.value)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterIP:
+class ClusterIP(Struct, frozen=True, gc=False):
     """The Service's own virtual address, meant for inside the cluster."""
 
     address: IPAddress
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodePort:
+class NodePort(Struct, frozen=True, gc=False):
     """A port on the node's own addresses (which of them: ``NodeFacts.nodeport_networks``)."""
 
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalIP:
+class ExternalIP(Struct, frozen=True, gc=False):
     """An address of ``spec.externalIPs``, routed to the node by somebody else."""
 
     address: IPAddress
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadBalancerIP:
+class LoadBalancerIP(Struct, frozen=True, gc=False):
     """An address of ``status.loadBalancer.ingress`` with ipMode VIP."""
 
     address: IPAddress
@@ -92,8 +93,7 @@ Frontend = ClusterIP | NodePort | ExternalIP | LoadBalancerIP
 """What a packet can be addressed to, next to its protocol."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, gc=False):
     """One address and port that serves; ``is_local``: it runs on this node."""
 
     address: IPAddress
@@ -127,8 +127,7 @@ class Masquerade(Enum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True, gc=False):
     """What happens to a packet; ``endpoints`` is empty unless the verdict is FORWARD, and then it never is."""
 
     verdict: Verdict
@@ -136,8 +135,7 @@ class Route:
     masquerade: Masquerade = Masquerade.NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
+class Routes(Struct, frozen=True, gc=False):
     """A route per source. Pods and the node always share verdict and endpoints; masquerading may differ."""
 
     pod: Route
@@ -154,8 +152,7 @@ class Routes:
                 return self.outside
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarding:
+class Forwarding(Struct, frozen=True, gc=False):
     """Everything about one Service port on this node.
 
     ``serving`` holds the (address, port) of every endpoint that still serves anywhere, whatever the policies say:
@@ -220,8 +217,7 @@ class ForwardingOptions:
         return Masquerade.REMOTE if keep else Masquerade.ALWAYS
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """One Service port before and after; ``None``: not there."""
 
     name: ServicePortName

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from nodeport.forwarding.diff import Slot, settle, slots_of
 from nodeport.forwarding.table import Forwarding, Route, Routes, ServicePortName
