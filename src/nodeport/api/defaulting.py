@@ -310,6 +310,7 @@ def _namespace(obj: JsonObject) -> None:
 
 
 def _node(obj: JsonObject) -> None:
+    _spec(obj)
     status = obj.get("status") or {}
     if status.get("allocatable") is None and status.get("capacity"):
         status["allocatable"] = dict(status["capacity"])
@@ -334,7 +335,8 @@ def _priority_class(obj: JsonObject) -> None:
     _default(obj, "preemptionPolicy", "PreemptLowerPriority")
 
 
-def _ingress(obj: JsonObject) -> None:
+def _only_spec(obj: JsonObject) -> None:
+    """Go has no object of this kind without a spec: what was left out is empty."""
     _spec(obj)
 
 
@@ -369,7 +371,10 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
     ("", "LimitRange"): _limit_range,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
-    ("networking.k8s.io", "Ingress"): _ingress,
+    ("networking.k8s.io", "Ingress"): _only_spec,
+    ("", "ResourceQuota"): _only_spec,
+    ("coordination.k8s.io", "Lease"): _only_spec,
+    ("policy", "PodDisruptionBudget"): _only_spec,
     ("networking.k8s.io", "IngressClass"): _ingress_class,
     (rbac.GROUP, "RoleBinding"): _role_binding,
     (rbac.GROUP, "ClusterRoleBinding"): _role_binding,

@@ -97,3 +97,14 @@ def test_container_limits_default_from_one_another() -> None:
     apply_defaults(rows.LIMIT_RANGES, obj)
     assert obj["spec"]["limits"][0]["default"] == {"cpu": "2"}
     assert obj["spec"]["limits"][0]["defaultRequest"] == {"cpu": "1", "memory": "1Mi"}
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [rows.NODES, rows.RESOURCE_QUOTAS, rows.LEASES, rows.POD_DISRUPTION_BUDGETS, rows.LIMIT_RANGES],
+)
+@pytest.mark.parametrize("more", [{}, {"spec": None}])
+def test_whatever_has_a_spec_is_shown_with_one(resource: Resource, more: Json) -> None:
+    obj = whole(resource, more)
+    apply_defaults(resource, obj)
+    assert obj["spec"] == {}

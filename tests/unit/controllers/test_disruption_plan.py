@@ -115,3 +115,10 @@ def test_a_settled_budget_is_left_alone() -> None:
         budget({"minAvailable": 1}, **first), THREE, lambda pod: ("1", 3), NOW + timedelta(hours=1)
     )
     assert again.status == first
+
+
+def test_a_budget_that_was_stored_without_a_spec_is_one_that_asks_for_nothing_special() -> None:
+    bare = {"metadata": {"name": "bare", "generation": 1}}
+    assert plan_status(bare, [], lambda _: None, NOW) == plan_status(
+        {**bare, "spec": {}}, [], lambda _: None, NOW
+    )

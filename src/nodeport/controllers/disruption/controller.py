@@ -96,6 +96,6 @@ def _replicas(owner: JsonObject | None) -> int:
 
 def _selects(budget: JsonObject, pod: JsonObject) -> bool:
     try:
-        return label_selector_of(budget["spec"].get("selector")).matches(labels(pod))
+        return label_selector_of((budget.get("spec") or {}).get("selector")).matches(labels(pod))
     except BadRequest:
         return False

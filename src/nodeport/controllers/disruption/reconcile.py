@@ -42,7 +42,7 @@ def plan_status(budget: JsonObject, pods: Sequence[JsonObject], scale: Scale, no
     living = [pod for pod in pods if not is_finished(pod)]
     disrupted, again = still_disrupted(budget, pods, now)
     try:
-        expected, desired = wanted(budget["spec"], living, scale)
+        expected, desired = wanted(budget.get("spec") or {}, living, scale)
     except NoScale as error:
         return BudgetPlan(_failed(budget, str(error), now))
     healthy = sum(
