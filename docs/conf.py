@@ -13,3 +13,6 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"nodeport {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+smartquotes = False  # two dashes in front of a flag are two dashes

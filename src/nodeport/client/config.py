@@ -49,6 +49,16 @@ class ClientConfig:
         return context
 
 
+def with_scheme(server: str, *, secured: bool) -> str:
+    """``server`` as a URL: what is only a host and a port is reached over TLS where something about TLS was said.
+
+    client-go's rule for ``server`` in a kubeconfig and for ``--master``.
+    """
+    if "://" in server:
+        return server
+    return f"{'https' if secured else 'http'}://{server}"
+
+
 @contextmanager
 def _as_path(pem: Pem) -> Iterator[Path]:
     """The ssl module loads key pairs from files only; a key that came as bytes must not touch a disk for

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from nodeport.api.meta import JsonObject
-from nodeport.client.config import ClientConfig
+from nodeport.client.config import ClientConfig, with_scheme
 
 __all__ = ["KubeconfigError", "check", "load", "merge", "paths_from", "remove"]
 
@@ -150,14 +150,17 @@ def _config(
     server = str(cluster.get("server") or "").rstrip("/")
     if not server:
         raise KubeconfigError("the cluster has no server")
+    authority = _pem(cluster, "certificate-authority", base)
+    certificate = _pem(user, "client-certificate", user_base)
+    verify = not cluster.get("insecure-skip-tls-verify")
     return ClientConfig(
-        server=server,
-        ca=_pem(cluster, "certificate-authority", base),
-        client_cert=_pem(user, "client-certificate", user_base),
+        server=with_scheme(server, secured=bool(authority or certificate) or not verify),
+        ca=authority,
+        client_cert=certificate,
         client_key=_pem(user, "client-key", user_base),
         token=token,
         namespace=namespace,
-        verify=not cluster.get("insecure-skip-tls-verify"),
+        verify=verify,
         server_name=str(cluster.get("tls-server-name") or ""),
     )
 

@@ -11,7 +11,7 @@ from typing import Final
 from nodeport.api.ip import sloppy_ip, sloppy_network
 from nodeport.api.kubeproxy.types import IPVS, KubeProxyConfiguration
 from nodeport.client import incluster, kubeconfig
-from nodeport.client.config import ClientConfig
+from nodeport.client.config import ClientConfig, with_scheme
 from nodeport.forwarding.table import Family, IPAddress
 from nodeport.netlink.ipvs.messages import Timeouts
 from nodeport.proxy.options import IpvsOptions, Mode, ProxyOptions
@@ -104,7 +104,10 @@ def connection_loader(settings: ProxySettings, environment: Mapping[str, str]) -
         return lambda: incluster.load(environment)
 
     def load() -> ClientConfig:
-        found = kubeconfig.load(Path(path)) if path else ClientConfig(server=settings.master)
-        return replace(found, server=settings.master.rstrip("/")) if settings.master else found
+        found = kubeconfig.load(Path(path)) if path else ClientConfig(server="")
+        if not settings.master:
+            return found
+        secured = bool(found.ca or found.client_cert) or not found.verify
+        return replace(found, server=with_scheme(settings.master, secured=secured).rstrip("/"))
 
     return load

@@ -120,6 +120,25 @@ def test_what_is_wrong_is_said(tmp_path: Path, content: str, says: str) -> None:
         kubeconfig.load(path)
 
 
+@pytest.mark.parametrize(
+    ("said", "server"),
+    [
+        ("server: 'a:6443'", "http://a:6443"),
+        ("server: 'a:6443', insecure-skip-tls-verify: true", "https://a:6443"),
+        ("server: 'a:6443', certificate-authority-data: Q0E=", "https://a:6443"),
+        ("server: 'http://a:6443', certificate-authority-data: Q0E=", "http://a:6443"),
+    ],
+)
+def test_a_server_without_a_scheme_is_reached_as_what_was_said_about_tls_wants(
+    tmp_path: Path, said: str, server: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(
+        f"{{current-context: x, contexts: [{{name: x, context: {{cluster: c}}}}], clusters: [{{name: c, cluster: {{{said}}}}}]}}"
+    )
+    assert kubeconfig.load(path).server == server
+
+
 def test_no_file_is_said_with_the_paths(tmp_path: Path) -> None:
     with pytest.raises(KubeconfigError, match="no kubeconfig at"):
         kubeconfig.load(tmp_path / "missing")

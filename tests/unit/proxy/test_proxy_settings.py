@@ -138,6 +138,7 @@ def test_the_api_is_found_by_file_by_address_or_as_pods_find_it(tmp_path: Path) 
         connection_loader(ProxySettings(connected, "n1", master="https://b:2/"), {})().server == "https://b:2"
     )
     assert connection_loader(ProxySettings(config, "n1", master="http://c:3"), {})().server == "http://c:3"
+    assert connection_loader(ProxySettings(config, "n1", master="c:3"), {})().server == "http://c:3"
     with pytest.raises(
         NotInCluster, match="KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
     ):
