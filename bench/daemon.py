@@ -198,7 +198,7 @@ def inside(name: str, size: int, folder: Path, command: list[str]) -> int:
     try:
         row = measure(name, command, size, folder)
     except (Failed, TimeoutError) as error:
-        print(error or "the change never reached the kernel")
+        print(str(error) or "the change never reached the kernel")
         return 1
     print(json.dumps([getattr(row, field) for field in Row.__dataclass_fields__]))
     return 0
