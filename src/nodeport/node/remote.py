@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import WSMsgType, web
@@ -21,16 +22,47 @@ PING_EVERY = 5.0
 """Seconds. Nobody waits for the answer: writing is how a peer that is gone is noticed while its input is not read."""
 DRAIN = 1.0
 """Seconds for output that comes after the command's end: something it left behind may hold the pipe."""
+SIZE_WAIT = 0.25
+"""Seconds that a command with a terminal waits for the size that its client says first, if it says any."""
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class FirstWords:
+    """What a client said before its command was there; ``size``: columns and rows, None when it said none."""
+
+    messages: Sequence[ChannelMessage] = ()
+    size: tuple[int, int] | None = None
+
+
+async def first_words(socket: web.WebSocketResponse) -> FirstWords:
+    """Reads until the client says its terminal's size: a command may ask for it as the first thing it does."""
+    said: list[ChannelMessage] = []
+    sizes = channels.TerminalSizes()
+    with contextlib.suppress(TimeoutError, ChannelError):
+        async with asyncio.timeout(SIZE_WAIT):
+            while (frame := await socket.receive()).type is WSMsgType.BINARY:
+                message = PROTOCOL.decode(frame.data)
+                said.append(message)
+                if message.channel == Channel.RESIZE and (found := sizes.feed(message.data)):
+                    return FirstWords(said, found[-1])
+    return FirstWords(said)
+
+
 async def serve_command(
-    socket: web.WebSocketResponse, session: Session, argv: Sequence[str], clock: Clock
+    socket: web.WebSocketResponse,
+    session: Session,
+    argv: Sequence[str],
+    clock: Clock,
+    said: Sequence[ChannelMessage] = (),
 ) -> None:
-    """Until the command has ended, and its status is told, or the client is gone and the command is ended."""
+    """Until the command has ended, and its status is told, or the client is gone and the command is ended.
+
+    ``said``: what the client has said already.
+    """
     try:
         end = await unless_gone(
-            [_feed(socket, session), keep_pinging(socket, clock)], _run(socket, session, clock)
+            [_feed(socket, session, said), keep_pinging(socket, clock)], _run(socket, session, clock)
         )
     finally:
         session.close()
@@ -92,9 +124,11 @@ async def _copy(socket: web.WebSocketResponse, output: Output) -> None:
         await socket.send_bytes(PROTOCOL.encode(message))
 
 
-async def _feed(socket: web.WebSocketResponse, session: Session) -> None:
+async def _feed(socket: web.WebSocketResponse, session: Session, said: Sequence[ChannelMessage] = ()) -> None:
     """What the client says, until it is gone."""
     sizes = channels.TerminalSizes()
+    for message in said:
+        await _take(message, session, sizes)
     async for message in messages(socket):
         await _take(message, session, sizes)
 

@@ -117,9 +117,14 @@ class Runtime(Protocol):
         ...
 
     def open_exec(
-        self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
+        self,
+        sandbox: Sandbox,
+        container: Container,
+        argv: Sequence[str],
+        options: StreamOptions,
+        size: tuple[int, int] | None = None,
     ) -> Session:
-        """A command inside, for a client to talk with. Raises OSError."""
+        """A command inside, for a client to talk with; ``size``: its terminal's columns and rows. Raises OSError."""
         ...
 
     def open_attach(self, container: Container, options: StreamOptions) -> Session:
@@ -310,10 +315,15 @@ class OciRuntime:
         return end.code, said[:EXEC_OUTPUT].decode("utf-8", "replace")
 
     def open_exec(
-        self, sandbox: Sandbox, container: Container, argv: Sequence[str], options: StreamOptions
+        self,
+        sandbox: Sandbox,
+        container: Container,
+        argv: Sequence[str],
+        options: StreamOptions,
+        size: tuple[int, int] | None = None,
     ) -> Session:
         process = json.loads((container.directory / "config.json").read_text())["process"]
-        command = spec.for_command(process, argv, tty=options.tty)
+        command = spec.for_command(process, argv, tty=options.tty, size=size)
         launch = Launch(
             self._python, LAUNCHER, sandbox.node.cluster, self._runc.prefix(_state(sandbox)),
             _run_id(sandbox, container.directory), container.directory,

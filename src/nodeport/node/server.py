@@ -190,12 +190,13 @@ class NodeServer:
         assert record.sandbox is not None
         assert keeper.current is not None
         socket_ = await upgrade(request)
+        said = await remote.first_words(socket_) if options.tty else remote.FirstWords()
         try:
-            session = self._runtime.open_exec(record.sandbox, keeper.current, argv, options)
+            session = self._runtime.open_exec(record.sandbox, keeper.current, argv, options, said.size)
         except OSError as error:
             await remote.refuse(socket_, f"error executing command in container: {error}")
             return socket_
-        await remote.serve_command(socket_, session, argv, self._clock)
+        await remote.serve_command(socket_, session, argv, self._clock, said.messages)
         return socket_
 
     async def _serve_attach(

@@ -80,7 +80,9 @@ def test_without_a_network_of_its_own_a_container_sees_the_machines_sys_and_cann
 
 def test_a_command_is_the_containers_process_with_other_words() -> None:
     process = spec.process_config(Process(("web",), {"A": "1"}, user=User(5, 6, (6, 7))))
-    command = spec.for_command(process, ["sh", "-i"], tty=True)
+    command = spec.for_command(process, ["sh", "-i"], tty=True, size=(97, 31))
+    assert command["consoleSize"] == {"width": 97, "height": 31}
+    assert "consoleSize" not in spec.for_command(process, ["sh"], tty=False, size=(97, 31))
     assert command["user"] == {"uid": 5, "gid": 6, "additionalGids": [6, 7]}
     assert (command["args"], command["terminal"], command["env"]) == (
         ["sh", "-i"],

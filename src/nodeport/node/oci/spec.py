@@ -134,9 +134,17 @@ def process_config(process: Process) -> JsonObject:
     return found
 
 
-def for_command(process: JsonObject, argv: Sequence[str], *, tty: bool) -> JsonObject:
-    """The process of a command that is run beside the container's own: the same, but for what it runs."""
-    return {**process, "args": list(argv), "env": _env(process["env"], tty=tty), "terminal": tty}
+def for_command(
+    process: JsonObject, argv: Sequence[str], *, tty: bool, size: tuple[int, int] | None = None
+) -> JsonObject:
+    """The process of a command that is run beside the container's own: the same, but for what it runs.
+
+    ``size``: columns and rows that its terminal has from the start.
+    """
+    command = {**process, "args": list(argv), "env": _env(process["env"], tty=tty), "terminal": tty}
+    if tty and size:
+        command["consoleSize"] = {"width": size[0], "height": size[1]}
+    return command
 
 
 def _env(variables: Sequence[str], *, tty: bool) -> list[str]:
