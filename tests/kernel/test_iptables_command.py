@@ -47,7 +47,7 @@ async def test_the_command_takes_kube_proxys_place_survives_and_leaves_nothing(s
         loopback = await asyncio.to_thread(ask, own, socket.SOCK_STREAM, ip_address("127.0.0.1"), port, 2.0)
         assert loopback == f"local {NODES[NODE]}"
         kept = iptables(site, "iptables-legacy-save")
-        await proxy.until(lambda: "--also-kube-proxy" in proxy.log.read_text(), "a word about kube-proxy")
+        await proxy.until(lambda: "remove-kube-proxy" in proxy.log.read_text(), "a word about kube-proxy")
         assert proxy.stop(signal.SIGKILL) != 0
         assert await site.is_served(port)
     async with proxy.running():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def test_a_proxy_that_starts_beside_it_says_so_and_touches_nothing(
         warn_of_kube_proxy(netns)
     (record,) = caplog.records
     assert "5 chains of IPv4 iptables (legacy), table nat" in record.getMessage()
-    assert "--also-kube-proxy" in record.getMessage()
+    assert "remove-kube-proxy" in record.getMessage()
     assert saved(netns, Variant.LEGACY) == before
 
 
@@ -182,3 +183,16 @@ def test_a_cleanup_that_fails_somewhere_goes_on_elsewhere(
     assert run(netns, "nft", "list", "tables") == ""
     remove_all(netns, also_kube_proxy=False)
     assert not any(SERVICES in line for line in saved(netns, Variant.LEGACY))
+
+
+def test_the_command_takes_what_kube_proxy_left_and_nothing_of_ours(netns: Path) -> None:
+    run(netns, "iptables-nft-restore", "--noflush", text=KUBE_PROXY)
+    run(netns, "nft", "add", "table", "ip", "kube-proxy")
+    run(netns, "nft", "add", "table", "ip", "nodeport")
+    program = [str(Path(sys.executable).with_name("nodeport")), "proxy", f"--network-namespace={netns}"]
+    done = subprocess.run([*program, "remove-kube-proxy"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert leftovers(netns) == []
+    tables = run(netns, "nft", "list", "tables").splitlines()
+    assert "table ip nodeport" in tables
+    assert "table ip kube-proxy" not in tables

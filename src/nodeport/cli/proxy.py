@@ -96,6 +96,25 @@ def verify(given: dict[Flag, Any]) -> None:
     click.echo("the kernel is what the cluster wants")
 
 
+@command.command("remove-kube-proxy", short_help="Take away what kube-proxy has left on this node.")
+@click.pass_obj
+def remove_kube_proxy(given: dict[Flag, Any]) -> None:
+    """Take away the nftables tables and iptables chains that kube-proxy has left on this node, and nothing of ours.
+
+    For after the change from kube-proxy, beside a running proxy: no packet goes without rules. Flags stand before
+    the word remove-kube-proxy.
+    """
+    from nodeport.netlink.codec import NetlinkError
+    from nodeport.proxy.kubeproxy import remove_leftovers
+
+    netns = _netns(given)
+    _must_administer_networks()
+    try:
+        remove_leftovers(netns)
+    except (NetlinkError, OSError) as error:
+        raise UserError(f"cannot remove what kube-proxy left: {error}") from error
+
+
 def configured(given: dict[Flag, Any]) -> KubeProxyConfiguration:
     """The configuration that file and flags make, valid and complete. Says what has no effect."""
     path = given.get(BY_NAME["config"], "")
@@ -166,18 +185,22 @@ def _write(target: Path, config: KubeProxyConfiguration) -> None:
         raise UserError(f"open {target}: {error.strerror}") from error
 
 
-def _settings(given: dict[Flag, Any], config: KubeProxyConfiguration) -> ProxySettings:
-    from nodeport.proxy.settings import ProxySettings
-
+def _netns(given: dict[Flag, Any]) -> Path | None:
     netns = given.get(BY_NAME["network-namespace"])
     if netns and not Path(netns).exists():
         raise UserError(f"--network-namespace: {netns} does not exist")
+    return Path(netns) if netns else None
+
+
+def _settings(given: dict[Flag, Any], config: KubeProxyConfiguration) -> ProxySettings:
+    from nodeport.proxy.settings import ProxySettings
+
     name = config.hostnameOverride or socket.gethostname().strip().lower()
     return ProxySettings(
         config=config,
         node_name=name,
         master=given.get(BY_NAME["master"], ""),
-        netns=Path(netns) if netns else None,
+        netns=_netns(given),
         keep_client_address=given.get(BY_NAME["keep-client-address"], True),
         localhost_nodeports=given.get(BY_NAME["localhost-nodeports"], False),
         service_counters=given.get(BY_NAME["service-counters"], False),
@@ -234,10 +257,10 @@ def _clean_up(given: dict[Flag, Any]) -> None:
     from nodeport.proxy.cleanup import remove_all
     from nodeport.proxy.proxier import ProxierError
 
-    netns = given.get(BY_NAME["network-namespace"])
+    netns = _netns(given)
     _must_administer_networks()
     try:
         also = given.get(BY_NAME["also-kube-proxy"], False)
-        remove_all(Path(netns) if netns else None, also_kube_proxy=also)
+        remove_all(netns, also_kube_proxy=also)
     except (NetlinkError, ProxierError, OSError) as error:
         raise UserError(f"cannot remove the rules: {error}") from error

@@ -30,7 +30,7 @@ def warn_of_kube_proxy(netns: Path | None) -> None:
     if found:
         _log.warning(
             "kube-proxy has rules on this node (%s); if it does not run any more, they are out of date and "
-            "`nodeport proxy --cleanup --also-kube-proxy` removes them",
+            "`nodeport proxy remove-kube-proxy` removes them",
             "; ".join(found),
         )
     if unseen:

@@ -67,7 +67,7 @@ def test_a_file_is_complained_about_but_used(tmp_path: Path) -> None:
         ("--proxy-mode=userspace", "failed validate: KubeProxyConfiguration.Mode.ProxyMode: Invalid value"),
         ("--config=/nowhere", "open /nowhere: No such file or directory"),
         ("--network-namespace=/nowhere --init-only", "/nowhere does not exist"),
-        ("serve", "takes no arguments but verify, got 'serve'"),
+        ("serve", "takes no arguments but remove-kube-proxy, verify, got 'serve'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(line: str, sentence: str) -> None:
