@@ -15,7 +15,7 @@ import pytest
 
 from kernel.clusters import LocalCluster, is_running, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICES
+from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.netlink.namespace import open_in
 from nodeport.node import network
 from nodeport.testing.outside import OutsideClient
@@ -190,7 +190,7 @@ def test_dns_should_support_configurable_pod_dns_nameservers(cluster: LocalClust
 def called(cluster: LocalCluster, *places: str) -> list[str]:
     """The first line of what HTTP answers at each ``name/port``, called from a pod."""
     script = "".join(
-        f"(exec 3<>/dev/tcp/{place}; printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3 | cut -d' ' -f2); "
+        f"(exec 3<>/dev/tcp/{place}; printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3 | cut -d' ' -f2) 2>/dev/null; "
         for place in places
     )
     return said(cluster, script)
@@ -215,6 +215,45 @@ def test_services_are_called_by_their_names_whatever_type_they_change_to(cluster
             places += [f"{ip}/{made['ports'][0]['nodePort']}" for ip in cluster.node_addresses().values()]
         assert wait_for(lambda: called(cluster, *places) == ["200"] * len(places), "answers")  # noqa: B023
         change(cluster, "changes", **spec, clusterIP="", clusterIPs=[], ports=[])
+
+
+def test_services_should_be_able_to_create_a_functioning_nodeport_service(cluster: LocalCluster) -> None:
+    made = web(cluster, "ported", type="NodePort")["spec"]
+    labelled_pod(cluster, "ported-pod", "ported")
+    places = ["ported/80", f"{made['clusterIP']}/80"]
+    places += [f"{ip}/{made['ports'][0]['nodePort']}" for ip in cluster.node_addresses().values()]
+    wait_for(lambda: called(cluster, *places) == ["200"] * 4, "answers at all of them")
+
+
+def test_services_should_serve_a_basic_endpoint_from_pods(cluster: LocalCluster) -> None:
+    web(cluster, "basic")
+
+    def leads_to(*pods: str) -> bool:
+        return wait_for(lambda: endpoints(cluster, "basic") == sorted(pods), f"endpoints {pods}") is True
+
+    assert leads_to()
+    assert called(cluster, "basic/80") == []
+    first = labelled_pod(cluster, "basic-1", "basic")
+    assert leads_to(first)
+    wait_for(lambda: called(cluster, "basic/80") == ["200"], "an answer")
+    second = labelled_pod(cluster, "basic-2", "basic")
+    assert leads_to(first, second)
+    cluster.delete(PODS, "basic-1")
+    assert leads_to(second)
+    wait_for(lambda: called(cluster, "basic/80") == ["200"], "an answer")
+    cluster.delete(PODS, "basic-2")
+    assert leads_to()
+
+
+def endpoints(cluster: LocalCluster, service: str) -> list[str]:
+    """The ready addresses of the Service's slices."""
+    return sorted(
+        found["addresses"][0]
+        for item in cluster.items(ENDPOINT_SLICES)
+        if item["metadata"]["labels"].get("kubernetes.io/service-name") == service
+        for found in item.get("endpoints") or ()
+        if found["conditions"]["ready"]
+    )
 
 
 def test_nobody_but_pods_and_nodes_is_answered(cluster: LocalCluster) -> None:
