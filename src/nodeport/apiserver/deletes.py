@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
@@ -19,7 +19,7 @@ from nodeport.apiserver.preconditions import check_preconditions
 from nodeport.apiserver.registry import Entry, Registry
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.writes import Writer, is_finished
-from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.kit.clock import bounded_seconds, parse_rfc3339, rfc3339
 from nodeport.store.base import KeyValue, PreconditionFailed, Put
 
 FOREGROUND = "foregroundDeletion"
@@ -76,15 +76,15 @@ class Deleter:
         metadata = obj["metadata"]
         if not metadata.get("deletionTimestamp"):
             grace = entry.strategy.begin_graceful_delete(obj, asked)
-            set_deletion(metadata, self._registry.clock.now() + timedelta(seconds=grace), grace)
+            set_deletion(metadata, self._registry.clock.now() + bounded_seconds(grace), grace)
             entry.strategy.mark_deleted(obj)
             return
         left = metadata.get("deletionGracePeriodSeconds") or 0
         if asked is None or asked >= left:
             return
         shorter = max(asked, 0)
-        begun = parse_rfc3339(metadata["deletionTimestamp"]) - timedelta(seconds=left)
-        set_deletion(metadata, begun + timedelta(seconds=shorter), shorter)
+        begun = parse_rfc3339(metadata["deletionTimestamp"]) - bounded_seconds(left)
+        set_deletion(metadata, begun + bounded_seconds(shorter), shorter)
 
     async def delete_collection(
         self, target: Target, list_options: ListOptions, options: DeleteOptions

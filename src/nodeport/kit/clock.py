@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_CENTURY_SECONDS = 100 * 365 * 24 * 3600
+
 
 class Clock(Protocol):
     """Wall time for people, monotonic time for intervals, and waiting."""
@@ -67,3 +69,8 @@ def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone could be anywhere")
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def bounded_seconds(count: int) -> timedelta:
+    """So many seconds, a century at most: the API takes numbers of 64 bits, and no date is that far away."""
+    return timedelta(seconds=min(max(count, -_CENTURY_SECONDS), _CENTURY_SECONDS))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from nodeport.kit.clock import Clock, parse_rfc3339
+from nodeport.kit.clock import Clock, bounded_seconds, parse_rfc3339
 
 FOLLOW_INTERVAL = 0.1
 """Seconds between two looks at a log that is followed."""
@@ -34,7 +34,7 @@ def parse_options(query: dict[str, str], now: datetime) -> LogOptions:
     """The options in a request's query. Raises BadLogOption."""
     since = None
     if text := query.get("sinceSeconds"):
-        since = now - timedelta(seconds=_positive("sinceSeconds", text, least=1))
+        since = now - bounded_seconds(_positive("sinceSeconds", text, least=1))
     elif text := query.get("sinceTime"):
         try:
             since = parse_rfc3339(text)

@@ -13,7 +13,7 @@ from nodeport.api.resources import PODS
 from nodeport.client.events import EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
-from nodeport.kit.clock import Clock
+from nodeport.kit.clock import Clock, bounded_seconds
 from nodeport.node import pod_status
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.containers import Keeper
@@ -100,7 +100,7 @@ class PodRecord:
         seconds = self.pod["metadata"].get("deletionGracePeriodSeconds")
         if seconds is None:
             seconds = self.pod["spec"].get("terminationGracePeriodSeconds")
-        return timedelta(seconds=DEFAULT_GRACE if seconds is None else seconds)
+        return bounded_seconds(DEFAULT_GRACE if seconds is None else seconds)
 
     def phase(self) -> str:
         """As the API has it once the pod is over, else as its containers say."""

@@ -143,6 +143,19 @@ async def test_a_finished_pod_needs_no_grace(raw: Any) -> None:
     assert (await raw("GET", f"{PODS}/p")).status == 404
 
 
+@pytest.mark.parametrize(("own", "asked"), [(2**62, None), (30, 2**62)])
+async def test_a_grace_beyond_all_dates_is_kept_and_may_be_shortened(
+    raw: Any, own: int, asked: int | None
+) -> None:
+    await raw.create(PODS, pod(nodeName="node-1", terminationGracePeriodSeconds=own))
+    answer = await raw("DELETE", f"{PODS}/p", {} if asked is None else {"gracePeriodSeconds": asked})
+    assert (answer.status, answer.json["metadata"]["deletionGracePeriodSeconds"]) == (200, 2**62)
+    shorter = await raw("DELETE", f"{PODS}/p", {"gracePeriodSeconds": 5})
+    assert shorter.json["metadata"]["deletionGracePeriodSeconds"] == 5
+    await raw("DELETE", f"{PODS}/p?gracePeriodSeconds=0")
+    assert (await raw("GET", f"{PODS}/p")).status == 404
+
+
 async def test_collections_are_deleted_by_selector(raw: Any) -> None:
     for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
         await raw.create(CONFIG_MAPS, config_map(name, labels={"color": color}))

@@ -161,6 +161,11 @@ TAINT = {"key": UNREACHABLE, "effect": "NoExecute", "timeAdded": rfc3339(NOW)}
         ([], {**TAINT, "key": "maintenance"}, 0),
         ([{"key": UNREACHABLE, "operator": "Exists", "tolerationSeconds": 7}], TAINT, 7),
         ([{"key": UNREACHABLE, "operator": "Exists", "tolerationSeconds": -1}], TAINT, 0),
+        (
+            [{"key": UNREACHABLE, "operator": "Exists", "tolerationSeconds": 2**62}],
+            TAINT,
+            100 * 365 * 24 * 3600,
+        ),
         ([{"operator": "Exists"}], TAINT, None),
         ([], {**TAINT, "effect": "NoSchedule"}, None),
     ],

@@ -137,6 +137,7 @@ def test_a_pod_that_vanishes_after_it_was_noted_still_counts() -> None:
             "DeadlineExceeded",
         ),
         (job({"startTime": rfc3339(NOW - timedelta(seconds=8))}, activeDeadlineSeconds=9), [], None),
+        (job({"startTime": rfc3339(NOW)}, activeDeadlineSeconds=2**62), [], None),
     ],
 )
 def test_when_a_job_fails(found: JsonObject, pods: list[JsonObject], reason: str | None) -> None:

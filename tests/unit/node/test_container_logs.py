@@ -92,6 +92,10 @@ async def test_following_goes_on_in_the_new_file_after_a_rotation(log: Path) -> 
     assert found == [b"three\n", b"five\n"]
 
 
+def test_since_seconds_may_reach_beyond_all_dates() -> None:
+    assert parse_options({"sinceSeconds": str(2**62)}, NOW).since < NOW
+
+
 def test_options_are_read_from_a_query() -> None:
     found = parse_options({"follow": "true", "tailLines": "0", "limitBytes": "9", "sinceSeconds": "5"}, NOW)
     assert found == LogOptions(True, False, 0, 9, datetime(2026, 1, 2, 3, 4, 0, tzinfo=UTC))

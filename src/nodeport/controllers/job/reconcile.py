@@ -25,7 +25,7 @@ from nodeport.controllers.job.tracking import (
 )
 from nodeport.controllers.podcontrol import pod_from_template
 from nodeport.controllers.selection import is_finished, is_ready
-from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.kit.clock import bounded_seconds, parse_rfc3339, rfc3339
 
 MAX_BURST = 500
 FIRST_BACKOFF, LONGEST_BACKOFF = timedelta(seconds=10), timedelta(minutes=10)
@@ -160,10 +160,10 @@ class _Pass:
         return restarts >= limit if limit else restarts > 0
 
     def _until_deadline(self, status: JsonObject) -> timedelta | None:
-        seconds, started = self.spec.get("activeDeadlineSeconds"), status.get("startTime")
-        if seconds is None or not started:
+        limit, started = self.spec.get("activeDeadlineSeconds"), status.get("startTime")
+        if limit is None or not started:
             return None
-        return parse_rfc3339(started) + timedelta(seconds=seconds) - self.now
+        return parse_rfc3339(started) + bounded_seconds(limit) - self.now
 
     def _tell_ending(self, status: JsonObject, ending: Ending) -> None:
         """The final condition waits until the last pod is gone and counted."""

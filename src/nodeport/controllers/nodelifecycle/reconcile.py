@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from nodeport.api.meta import JsonObject
 from nodeport.controllers import conditions
 from nodeport.controllers.taints import tolerates
-from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.kit.clock import bounded_seconds, parse_rfc3339, rfc3339
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -91,4 +91,4 @@ def _bearable_until(pod: JsonObject, taint: JsonObject) -> datetime | None:
     if not matching:
         return added + DEFAULT_TOLERATION if taint["key"] in (NOT_READY, UNREACHABLE) else added
     limits = [found["tolerationSeconds"] for found in matching if found.get("tolerationSeconds") is not None]
-    return added + timedelta(seconds=max(0, min(limits))) if limits else None
+    return added + bounded_seconds(max(0, min(limits))) if limits else None
