@@ -155,7 +155,13 @@ async def test_every_endpoint_answers_as_kube_proxys(site: Site) -> None:
         assert healthz.headers["X-Content-Type-Options"] == "nosniff"
         assert healthz.headers["Content-Type"] == "application/json"
         assert proxy.ask(10249, "/proxyMode").body == b"nftables"
+        assert proxy.ask(10249, "/metrics/slis").body == b""
         assert proxy.ask(10249, "/healthz").body == b"ok"
+        levels = proxy.ask(10249, "/metrics/slis").body.decode()
+        assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1\n' in levels
+        assert levels.endswith(
+            'kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} 1\n'
+        )
         shown = proxy.ask(10249, "/configz").json["kubeproxy.config.k8s.io"]
         assert (shown["Mode"], shown["NodePortAddresses"]) == ("nftables", ["primary"])
         assert proxy.ask(10249, "/nothing").status == 404
