@@ -15,6 +15,7 @@ import sys
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
                     client,
                     ca_pem=authority.read_bytes(),
                     ca_key_pem=paths.key("ca").read_bytes(),
+                    node_monitor_grace=timedelta(seconds=config.node_grace),
                     max_endpoints_per_slice=config.max_endpoints_per_slice,
                 )
                 managers.append(manager)

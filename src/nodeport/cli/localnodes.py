@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from nodeport.api.clusterdns import service_address
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.cli.localnode import AgentParts, LocalNode
 from nodeport.client.config import ClientConfig
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
-from nodeport.node import local, servicevariables
+from nodeport.node import hurt, local, servicevariables
 from nodeport.node.agent import NodeAgent
 from nodeport.node.dns.follow import follow
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.server import NameServer, Resolver
+from nodeport.node.hurt import Hurt
 from nodeport.node.images.nodeimages import node_images
 from nodeport.node.images.registry import Registries
-from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.local import ClusterConfig, LocalError, Paths
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
 from nodeport.node.runtime import OciRuntime
@@ -27,6 +33,14 @@ from nodeport.node.server import server_tls
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
+
+HURTS_CHANGED = signal.SIGUSR1
+"""Tells the process to read again how its nodes are to be."""
+_log = logging.getLogger(__name__)
+
+
+class Part(Protocol):
+    async def run(self) -> None: ...
 
 
 class LocalNodes:
@@ -41,31 +55,56 @@ class LocalNodes:
         self._paths, self._config = paths, config
         self._authority = paths.certificate("ca")
         self._clock = SystemClock()
-        shared = self._client("proxy")
+        self._shared = self._client("proxy")
         self._nodes, self._services, self._slices = (
-            Informer(shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
+            Informer(self._shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
         )
         self._services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
         self._dns = str(service_address(config.service_networks))
         self._informers = [self._nodes, self._services, self._slices]
-        self._clients = [shared]
         self._recorders: list[EventRecorder] = []
         self._runtime = OciRuntime(self._clock, Runc.found())
         registries = Registries(config.default_registry, frozenset(config.insecure_registries))
         self._images = node_images(paths.images, config.images, registries)
         self._machine = this_machine()
-        numbers = range(1, self._plan.size + 1)
-        self._agents = [self._agent(number) for number in numbers]
-        self._proxies = [self._proxy(number) for number in numbers]
-        self._servers = self._name_servers()
-
-    def _name_servers(self) -> list[NameServer]:
-        """One for each node, out of the same memory."""
         zone = follow(self._services, self._slices, self._nodes, self._config.service_networks)
-        resolver = Resolver(zone, Forwarder((self._dns,)))
+        self._resolver = Resolver(zone, Forwarder((self._dns,)))
+        self._members = [self._node(number) for number in range(1, self._plan.size + 1)]
+        self._read_hurts()
+
+    def _node(self, number: int) -> LocalNode:
+        return LocalNode(
+            local.surroundings(self._paths, self._plan, number), runtime=self._runtime, proxy=self._proxy(number),
+            names=self._name_server(number),
+            new_agent=lambda: self._agent(number), told=self._tell_hurts,
+        )  # fmt: skip
+
+    def _name_server(self, number: int) -> NameServer:
+        """One for each node, out of the same memory."""
+        place = local.surroundings(self._paths, self._plan, number)
         caches = (self._services, self._slices, self._nodes)
-        places = [local.surroundings(self._paths, self._plan, node + 1) for node in range(self._plan.size)]
-        return [NameServer(resolver, caches, it.address, it.netns, self._clock) for it in places]
+        return NameServer(self._resolver, caches, place.address, place.netns, self._clock)
+
+    def _read_hurts(self) -> None:
+        """What is broken is said, and changes nothing."""
+        try:
+            hurts = hurt.load(hurt.wanted_file(self._paths))
+            touched = hurts.keys() | hurt.load(hurt.applied_file(self._paths)).keys()
+        except (LocalError, OSError) as error:
+            _log.error("nodes stay as they are: %s", error)
+            return
+        for member in self._members:
+            if member.name in touched:
+                member.want(hurts.get(member.name, Hurt()))
+
+    def _tell_hurts(self) -> None:
+        try:
+            hurt.save(
+                hurt.applied_file(self._paths),
+                {member.name: member.applied for member in self._members if member.applied is not None},
+            )
+        except OSError as error:
+            _log.error("cannot tell what became of nodes: %s", error)
 
     def _client(self, stem: str) -> RestClient:
         """A client that is whoever the certificate of that name says."""
@@ -73,20 +112,21 @@ class LocalNodes:
         config = ClientConfig(self._config.url, self._authority.read_bytes(), *identity)
         return RestClient(config, user_agent="nodeport-nodes")
 
-    def _agent(self, number: int) -> NodeAgent:
+    @asynccontextmanager
+    async def _agent(self, number: int) -> AsyncIterator[AgentParts]:
         node = self._plan.node(number)
         stem = f"node-{node.name}"
-        client = self._client(stem)
-        pods = Informer(client, PODS, field_selector=f"spec.nodeName={node.name}", clock=self._clock)
-        self._clients.append(client)
-        self._informers.append(pods)
-        return NodeAgent(
-            facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
-            surroundings=local.surroundings(self._paths, self._plan, number),
-            client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
-            images=self._images, clock=self._clock, cluster_dns=(self._dns,),
-            tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
-        )  # fmt: skip
+        async with self._client(stem) as client:
+            pods = Informer(client, PODS, field_selector=f"spec.nodeName={node.name}", clock=self._clock)
+            agent = NodeAgent(
+                facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
+                surroundings=local.surroundings(self._paths, self._plan, number),
+                client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
+                images=self._images, clock=self._clock, cluster_dns=(self._dns,),
+                tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
+                renew_every=self._config.renew_every,
+            )  # fmt: skip
+            yield agent, pods
 
     def _proxy(self, number: int) -> ProxyRunner:
         options = ProxyOptions(
@@ -94,7 +134,7 @@ class LocalNodes:
             service_networks=self._config.service_networks,
         )
         netns, name = local.surroundings(self._paths, self._plan, number).netns, self._plan.node(number).name
-        recorder = EventRecorder(self._clients[0], COMPONENT, name, clock=self._clock)
+        recorder = EventRecorder(self._shared, COMPONENT, name, clock=self._clock)
         self._recorders.append(recorder)
         return ProxyRunner(
             node_name=name, services=self._services, slices=self._slices, nodes=self._nodes, netns=netns,
@@ -102,24 +142,17 @@ class LocalNodes:
         )  # fmt: skip
 
     async def wait_until_ready(self) -> None:
-        """Until every node is registered and programmed."""
-        for agent in self._agents:
-            await agent.wait_until_registered()
-        for proxy in self._proxies:
-            await proxy.wait_until_programmed()
+        """Until every node is registered and programmed, but those that somebody has hurt."""
+        for member in self._members:
+            await member.wait_until_ready()
 
     async def run(self) -> None:
-        async with AsyncExitStack() as clients:
-            for client in self._clients:
-                await clients.enter_async_context(client)
-            async with asyncio.TaskGroup() as group:
-                for informer in self._informers:
-                    group.create_task(informer.run())
-                for recorder in self._recorders:
-                    group.create_task(recorder.run())
-                for agent in self._agents:
-                    group.create_task(agent.run())
-                for proxy in self._proxies:
-                    group.create_task(proxy.run())
-                for server in self._servers:
-                    group.create_task(server.run())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(HURTS_CHANGED, self._read_hurts)
+        try:
+            async with self._shared, asyncio.TaskGroup() as group:
+                parts: list[Part] = [*self._informers, *self._recorders, *self._members]
+                for part in parts:
+                    group.create_task(part.run())
+        finally:
+            loop.remove_signal_handler(HURTS_CHANGED)

@@ -16,7 +16,7 @@ from nodeport.api.status import ApiError
 from nodeport.cli.errors import ServerRefused
 
 COMMANDS: tuple[str, ...] = (
-    "up", "down", "status", "service", "get", "apply", "delete", "expose", "scale", "server", "nodes", "agent",
+    "up", "down", "status", "node", "service", "get", "apply", "delete", "expose", "scale", "server", "nodes", "agent",
     "proxy", "token", "image",
 )  # fmt: skip
 """In the order that help shows. ``nodeport.cli.NAME`` holds the ``click.Command`` named ``command``."""

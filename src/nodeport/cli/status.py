@@ -12,7 +12,7 @@ import click
 from nodeport.api.meta import JsonObject
 from nodeport.cli.cluster_options import about_cluster, must_be_root
 from nodeport.cli.errors import Unreachable, UserError
-from nodeport.node import local, processes
+from nodeport.node import hurt, local, processes
 from nodeport.node.local import PARTS, ClusterConfig, Paths
 
 WELL, UNWELL = "healthy", "dead"
@@ -66,7 +66,9 @@ def look(paths: Paths, config: ClusterConfig) -> Health:
         nodes, counts = _ask_api(paths, config)
     except (Unreachable, UserError) as error:
         return Health(parts, trouble=[*trouble, error.format_message()])
+    hurts = hurt.load(hurt.wanted_file(paths))
     trouble += [f"{name} is {state}" for name, state, *_ in nodes if state != "Ready"]
+    trouble += [f"{name} is hurt on purpose: {each}" for name, each in hurts.items() if str(each)]
     if len(nodes) < config.nodes:
         trouble.append(f"{len(nodes)} of {config.nodes} nodes are registered")
     return Health(parts, nodes, counts, trouble)

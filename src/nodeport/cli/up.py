@@ -49,6 +49,10 @@ LOG_TAIL = 12
     help="How many endpoints an EndpointSlice holds at most, 1 to 1000.  [default: 100]",
 )  # fmt: skip
 @click.option(
+    "--node-monitor-grace-period", "node_grace", default=None,
+    help="How long a node may be silent until it is not ready, 1s to 1h.  [default: 50s]",
+)  # fmt: skip
+@click.option(
     "--audit-log-path", default=None, help="Write down here who did what; '' for nowhere.  [default: '']"
 )
 @click.option(
@@ -74,6 +78,7 @@ def command(
     service_node_port_range: str | None,
     nodeport_addresses: str | None,
     max_endpoints_per_slice: int | None,
+    node_grace: str | None,
     audit_log_path: str | None,
     audit_log_maxsize: int | None,
     audit_log_maxbackup: int | None,
@@ -93,7 +98,7 @@ def command(
     audit = AuditWishes(audit_log_path, audit_log_maxsize, audit_log_maxbackup)
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
-        max_endpoints_per_slice, audit, images, default_registry, insecure_registries,
+        max_endpoints_per_slice, audit, images, default_registry, insecure_registries, node_grace,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -129,9 +134,10 @@ class Wishes:
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
         audit: AuditWishes | None = None, images: tuple[str, ...] = (), default_registry: str | None = None,
-        insecure_registries: tuple[str, ...] = (),
+        insecure_registries: tuple[str, ...] = (), node_grace: str | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit or AuditWishes()
+        self.node_grace = None if node_grace is None else local.parse_node_grace(node_grace)
         self.images = tuple(checked_image(text) for text in images)
         self.default_registry, self.insecure_registries = default_registry, insecure_registries
         if nodes is not None:
@@ -170,6 +176,8 @@ class Result:
 def bring_up(paths: Paths, wishes: Wishes) -> Result:
     before = local.load(paths)
     config = wishes.audit.applied(wanted_config(paths, before, wishes))
+    if wishes.node_grace is not None:
+        config = replace(config, node_grace=wishes.node_grace)
     config = with_images(config, wishes)
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]

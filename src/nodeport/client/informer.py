@@ -15,8 +15,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from datetime import timedelta
 from typing import TypedDict
 
@@ -135,6 +135,23 @@ class Informer:
         """Call ``handler`` with every object there is, as new ones, and with every change from now on."""
         self._pending.append(handler)
         self._tell()
+
+    @contextmanager
+    def subscribed(self, handler: Handler) -> Iterator[None]:
+        """``handler`` hears what it would after ``subscribe``, until the end of the block."""
+        heard = True
+
+        def while_here(change: Change) -> None:
+            if heard:
+                handler(change)
+
+        self.subscribe(while_here)
+        try:
+            yield
+        finally:
+            heard = False
+            if while_here in self._handlers:
+                self._handlers = [each for each in self._handlers if each is not while_here]
 
     def _take(self, changes: Iterable[Change]) -> None:
         for change in changes:

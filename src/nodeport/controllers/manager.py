@@ -102,7 +102,7 @@ class ControllerManager:
         *,
         ca_pem: bytes,
         ca_key_pem: bytes | None = None,
-        node_monitor_grace: timedelta = timedelta(seconds=40),
+        node_monitor_grace: timedelta = timedelta(seconds=50),
         pod_quarantine: timedelta = QUARANTINE,
         max_endpoints_per_slice: int = DEFAULT_MAX_ENDPOINTS,
         endpoint_updates_batch_period: timedelta = timedelta(),

@@ -131,6 +131,10 @@ def link_up(index: int) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP))
 
 
+def link_down(index: int) -> Request:
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, IFF_UP))
+
+
 def link_delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), frozenset((errno.ENODEV,)))
 

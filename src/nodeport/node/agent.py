@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -36,8 +37,8 @@ from nodeport.node.settings import Settings
 from nodeport.node.worker import PodWorker
 
 LEASE_NAMESPACE = "kube-node-lease"
-LEASE_DURATION = timedelta(seconds=40)
 RENEW_EVERY = timedelta(seconds=10)
+RENEWALS_PER_LEASE = 4
 REPORT_EVERY = timedelta(minutes=5)
 ROUTES_CHECK = timedelta(seconds=30)
 WORKER_RETRY = timedelta(seconds=5)
@@ -48,18 +49,21 @@ _log = logging.getLogger(__name__)
 class NodeAgent:
     """``run`` until cancelled; pods go on running without it and are taken over by the next one.
 
-    ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no server.
+    ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no server. ``renew_every``: how
+    often it says that it is there.
     """
 
     def __init__(
         self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
         nodes: Informer, services: Informer, runtime: Runtime, images: ImageStore, clock: Clock,
         tls: ssl.SSLContext | None = None, cluster_dns: tuple[str, ...] = (),
+        renew_every: timedelta = RENEW_EVERY,
     ) -> None:  # fmt: skip
         if facts.pod_cidr is None:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
         self._facts, self._surroundings, self._client = facts, surroundings, client
         self._pods, self._nodes, self._clock, self._tls = pods, nodes, clock, tls
+        self._renew_every = renew_every
         self._recorder = EventRecorder(client, "kubelet", facts.name, clock=clock)
         self._context = NodeContext(
             surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
@@ -107,7 +111,7 @@ class NodeAgent:
         self._registered.set()
         reported = self._clock.monotonic()
         while True:
-            await self._clock.sleep(RENEW_EVERY.total_seconds())
+            await self._clock.sleep(self._renew_every.total_seconds())
             status = self._new_status(self._status)
             overdue = self._clock.monotonic() - reported >= REPORT_EVERY.total_seconds()
             known = self._nodes.get(NamespacedName("", self._facts.name))
@@ -173,15 +177,15 @@ class NodeAgent:
                 await self._renew()
             except (ApiError, TransportError) as error:
                 _log.warning("lease of node %s: %s", self._facts.name, error)
-                await self._clock.sleep(1)
+                await self._clock.sleep(min(1.0, self._renew_every.total_seconds()))
                 continue
-            await self._clock.sleep(RENEW_EVERY.total_seconds())
+            await self._clock.sleep(self._renew_every.total_seconds())
 
     async def _renew(self) -> None:
         name = self._facts.name
         spec = {
             "holderIdentity": name,
-            "leaseDurationSeconds": int(LEASE_DURATION.total_seconds()),
+            "leaseDurationSeconds": math.ceil((self._renew_every * RENEWALS_PER_LEASE).total_seconds()),
             "renewTime": rfc3339_micro(self._clock.now()),
         }
         try:
@@ -196,7 +200,10 @@ class NodeAgent:
 
     async def _keep_routes(self) -> None:
         await self._nodes.wait_until_synced()
-        self._nodes.subscribe(lambda change: self._routes_due.set())
+        with self._nodes.subscribed(lambda change: self._routes_due.set()):
+            await self._follow_routes()
+
+    async def _follow_routes(self) -> None:
         while True:
             self._routes_due.clear()
             try:

@@ -18,9 +18,11 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from nodeport.api.duration import parse_duration
 from nodeport.node import network
 from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network, most_nodes
 from nodeport.node.sandbox import NodeSurroundings
@@ -30,6 +32,7 @@ RUN_ROOT = Path("/run/nodeport")
 DEFAULT_NAME = "nodeport"
 DEFAULT_NODES = 3
 MOST_ENDPOINTS_PER_SLICE = 1000
+LEAST_GRACE, MOST_GRACE = 1, 3600
 FIRST_PORT = 6443
 NAME_LENGTH = 40
 PARTS = ("server", "nodes")
@@ -114,7 +117,7 @@ class ClusterConfig:
     """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
     ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
     ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine.
-    Registries are HOST[:PORT]."""
+    Registries are HOST[:PORT]. ``node_grace``: seconds that a node may be silent."""
 
     fabric: str
     pods: str
@@ -131,6 +134,7 @@ class ClusterConfig:
     images: tuple[str, ...] = ()
     default_registry: str = ""
     insecure_registries: tuple[str, ...] = ()
+    node_grace: float = 50.0
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
@@ -148,6 +152,11 @@ class ClusterConfig:
     def service_networks_v4(self) -> tuple[IPv4Network, ...]:
         """What the fabric and the pods must keep clear of; empty when Services have IPv6 addresses only."""
         return tuple(each for each in self.service_networks if isinstance(each, IPv4Network))
+
+    @property
+    def renew_every(self) -> timedelta:
+        """How often a node says that it is there: four times while it may be silent, every ten seconds at least."""
+        return min(timedelta(seconds=10), timedelta(seconds=self.node_grace) / 4)
 
     @property
     def url(self) -> str:
@@ -174,6 +183,21 @@ def check_endpoints_per_slice(count: int) -> int:
     if not 1 <= count <= MOST_ENDPOINTS_PER_SLICE:
         raise LocalError(f"--max-endpoints-per-slice {count}: must be from 1 to {MOST_ENDPOINTS_PER_SLICE}")
     return count
+
+
+def parse_node_grace(text: str) -> float:
+    """Seconds out of a duration in Go's words, as ``1s`` or ``1m30s``. Raises LocalError."""
+    try:
+        seconds = parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise LocalError(
+            f"--node-monitor-grace-period {text!r}: must be a duration such as 5s or 1m30s"
+        ) from error
+    if not LEAST_GRACE <= seconds <= MOST_GRACE:
+        raise LocalError(
+            f"--node-monitor-grace-period {text!r}: must be from {LEAST_GRACE} s to {MOST_GRACE} s"
+        )
+    return seconds
 
 
 def parse_port_range(text: str) -> range:

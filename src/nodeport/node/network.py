@@ -223,6 +223,13 @@ def remove_pod(netns: Path | None, pod: Path, address: IPv4Address | None) -> No
     namespaces.remove(pod)
 
 
+def set_node_link(cluster: str, node: str, *, up: bool) -> None:
+    """Plug the node's cable into the fabric, or pull it out. Raises OSError."""
+    with RouteSocket(fabric_netns(cluster)) as fabric:
+        if link := fabric.link(node):
+            fabric.apply([route.link_up(link.index) if up else route.link_down(link.index)])
+
+
 def remove_node(cluster: str, node: str) -> None:
     namespaces.remove(node_netns(cluster, node))
 

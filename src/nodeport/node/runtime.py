@@ -110,6 +110,10 @@ class Runtime(Protocol):
         """SIGTERM, then after ``grace`` SIGKILL to all of its processes; returns when it has ended."""
         ...
 
+    def set_frozen(self, sandbox: Sandbox, *, frozen: bool) -> None:
+        """Freeze all processes of the pod's containers, or let them go on. Raises OSError."""
+        ...
+
     async def execute(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
@@ -299,6 +303,11 @@ class OciRuntime:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(container.ended.wait(), patience.total_seconds())
         await container.ended.wait()
+
+    def set_frozen(self, sandbox: Sandbox, *, frozen: bool) -> None:
+        for directory in (sandbox.directory / "containers").glob("*/*"):
+            group = cgroups.of_container(sandbox.node.cluster, _run_id(sandbox, directory))
+            cgroups.set_frozen(group, frozen=frozen)
 
     async def execute(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta

@@ -24,6 +24,7 @@ def remove(paths: Paths) -> list[str]:
     others = [process for process in processes.of_cluster(paths.name) if process not in parts]
     daemons = [*parts, *(process for process in others if not _is_launcher(process.pid))]
     processes.end(daemons, END_PATIENCE)
+    cgroups.thaw_below(paths.name)
     # killed, not asked, since nobody is left to wait for grace periods; containers are found by their cgroups
     containers = [process for process in processes.of_cluster(paths.name) if process not in daemons]
     for process in containers:

@@ -140,6 +140,13 @@ ATTRIBUTES: Final[Mapping[str, Mapping[str, Attribute]]] = {
         "type": Attribute(3),
         "offset": Attribute(4, Kind.U32, 0),
     },
+    "byteorder": {
+        "sreg": Attribute(1),
+        "dreg": Attribute(2),
+        "op": Attribute(3),
+        "length": Attribute(4),
+        "size": Attribute(5),
+    },
     "dynset": {
         "set": Attribute(1, Kind.STRING),
         "op": Attribute(3),
@@ -154,6 +161,7 @@ NETWORK_HEADER: Final = 1
 TRANSPORT_HEADER: Final = 2
 META_PRIORITY: Final = 2
 META_IIFNAME: Final = 6
+META_OIFNAME: Final = 7
 META_L4PROTO: Final = 16
 CT_DIRECTION: Final = 1
 CT_STATUS: Final = 2
@@ -179,6 +187,8 @@ DYNSET_UPDATE: Final = 1
 DYNSET_DELETE: Final = 2
 CMP_EQ: Final = 0
 CMP_NEQ: Final = 1
+CMP_LT: Final = 2
+HTON: Final = 1
 LOOKUP_INVERTED: Final = 1
 
 

@@ -63,6 +63,24 @@ def kill_below(cluster: str, root: Path = ROOT) -> int:
     return first
 
 
+def set_frozen(group: str, *, frozen: bool, root: Path = ROOT) -> None:
+    """Freeze a container's processes, or let them go on; nothing when it has none."""
+    if is_unified(root):
+        file, word = root / group.lstrip("/") / "cgroup.freeze", "1" if frozen else "0"
+    else:
+        file, word = root / "freezer" / group.lstrip("/") / "freezer.state", "FROZEN" if frozen else "THAWED"
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        file.write_text(word)
+
+
+def thaw_below(cluster: str, root: Path = ROOT) -> None:
+    """Frozen processes cannot even be killed with cgroups of the first version."""
+    for hierarchy in hierarchies(root):
+        for folder in _folder(hierarchy, cluster).glob("*"):
+            if folder.is_dir():
+                set_frozen(f"{of_cluster(cluster)}/{folder.name}", frozen=False, root=root)
+
+
 def remove_below(cluster: str, root: Path = ROOT) -> None:
     """Forget the cluster's cgroups. The kernel needs a moment for those just left."""
     for hierarchy in hierarchies(root):

@@ -1,0 +1,64 @@
+"""A table of ours that loses packets of a node's link at random.
+
+::
+
+    table ip nodeport-loss { prerouting (raw): iifname eth0 numgen random mod 10000 < N drop
+                             postrouting: oifname eth0 numgen random mod 10000 < N drop }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nodeport.netlink import codec
+from nodeport.netlink.nftables import expressions as nft
+from nodeport.netlink.nftables import objects
+from nodeport.netlink.nftables.expressions import Code, VerdictData, expression, register
+from nodeport.netlink.nftables.kernel import Nftables, Request
+from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, MessageType, Rule, Table
+from nodeport.node.network import UPLINK
+
+TABLE = Table("nodeport-loss")
+PARTS = 10_000
+"""A hundredth of a percent is the least that can be asked for."""
+RAW, LAST = -300, 300
+_NAME_BYTES = 16
+_CREATE = codec.NLM_F_CREATE
+_APPEND = codec.NLM_F_CREATE | codec.NLM_F_APPEND
+
+
+def apply(netns: Path | None, percent: float) -> None:
+    """Lose so many packets each way from now on; none with 0. Raises OSError, NetlinkError."""
+    with Nftables(netns) as kernel:
+        kernel.commit(list(requests(percent)))
+
+
+def requests(percent: float) -> Iterator[Request]:
+    """The batch that replaces the table; none is left without loss. Pure."""
+    yield MessageType.NEWTABLE, _CREATE, TABLE.address
+    yield MessageType.DELTABLE, 0, TABLE.address
+    lost = round(percent * PARTS / 100)
+    if not lost:
+        return
+    yield MessageType.NEWTABLE, _CREATE, TABLE.address
+    for chain in _chains(lost):
+        yield MessageType.NEWCHAIN, _CREATE, objects.chain_payload(TABLE, chain)
+        for rule in chain.rules:
+            yield MessageType.NEWRULE, _APPEND, objects.rule_payload(TABLE, chain.name, rule)
+
+
+def _chains(lost: int) -> Iterator[Chain]:
+    comes = Rule(tuple(_lose(nft.META_IIFNAME, lost)))
+    goes = Rule(tuple(_lose(nft.META_OIFNAME, lost)))
+    yield Chain("prerouting", (comes,), BaseHook("filter", Hook.PREROUTING, RAW))
+    yield Chain("postrouting", (goes,), BaseHook("filter", Hook.POSTROUTING, LAST))
+
+
+def _lose(link: int, lost: int) -> Iterator[nft.Expression]:
+    yield expression("meta", dreg=register(0), key=link)
+    yield expression("cmp", sreg=register(0), op=nft.CMP_EQ, data=UPLINK.encode().ljust(_NAME_BYTES, b"\0"))
+    yield expression("numgen", dreg=register(0), modulus=PARTS, type=nft.NUMGEN_RANDOM)
+    yield expression("byteorder", sreg=register(0), dreg=register(0), op=nft.HTON, length=4, size=4)
+    yield expression("cmp", sreg=register(0), op=nft.CMP_LT, data=lost.to_bytes(4, "big"))
+    yield expression("immediate", dreg=nft.VERDICT_REGISTER, data=VerdictData(Code.DROP))

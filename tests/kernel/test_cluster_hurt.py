@@ -1,0 +1,221 @@
+"""Nodes of a local cluster that are hurt on purpose: Services go on, pods move, and all is well when it is undone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel.clusters import LocalCluster, call, local_cluster, wait_for
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.node import hurt, loss, network
+from nodeport.node.hurt import Hurt, Power
+
+SOON = [
+    {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
+    for why in ("not-ready", "unreachable")
+]
+
+
+@pytest.fixture(scope="module")
+def hurtable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, int]]:
+    """Three nodes that may be silent for a second, and the node port of ``web``, whose pods wait a second more."""
+    with local_cluster(tmp_path_factory.mktemp("hurt")) as cluster:
+        cluster.up("--nodes", "3", "--node-monitor-grace-period", "1s")
+        container = {"name": "web", "image": "nodeport/echo", "ports": [{"containerPort": 8080}]}
+        template = {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [container], "tolerations": SOON},
+        }
+        spec = {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+        cluster.create(DEPLOYMENTS, {"metadata": {"name": "web"}, "spec": spec})
+        ports = [{"port": 80, "targetPort": 8080}]
+        wanted = {"type": "NodePort", "selector": {"app": "web"}, "ports": ports}
+        made = cluster.create(SERVICES, {"metadata": {"name": "web"}, "spec": wanted})
+        cluster.wait_for_pods(3)
+        yield cluster, int(made["spec"]["ports"][0]["nodePort"])
+
+
+def condition(cluster: LocalCluster, node: str) -> str:
+    found = cluster.get(NODES, node)["status"]["conditions"]
+    return next(str(each["status"]) for each in found if each["type"] == "Ready")
+
+
+def taints(cluster: LocalCluster, node: str) -> set[tuple[str, str]]:
+    return {(each["key"], each["effect"]) for each in cluster.get(NODES, node)["spec"].get("taints") or ()}
+
+
+def endpoint_nodes(cluster: LocalCluster) -> list[str]:
+    return sorted(
+        endpoint["nodeName"]
+        for item in cluster.items(ENDPOINT_SLICES)
+        if item["metadata"]["labels"].get("kubernetes.io/service-name") == "web"
+        for endpoint in item.get("endpoints") or ()
+        if endpoint["conditions"]["ready"]
+    )
+
+
+def pods_on(cluster: LocalCluster, node: str) -> list[JsonObject]:
+    return [pod for pod in cluster.items(PODS) if pod["spec"].get("nodeName") == node]
+
+
+def victim_of(cluster: LocalCluster) -> str:
+    return str(cluster.ready_pods()[0]["spec"]["nodeName"])
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        return bool(call(address, port))
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("order", "undo"), [("stop", "start"), ("partition", "heal"), ("pause", "resume")])
+def test_a_service_goes_on_beside_a_failed_node_which_comes_back_ready(
+    hurtable: tuple[LocalCluster, int], order: str, undo: str
+) -> None:
+    cluster, port = hurtable
+    victim = victim_of(cluster)
+    addresses = cluster.node_addresses()
+    others = [address for name, address in addresses.items() if name != victim]
+    cluster.nodeport("node", order, victim)
+    wait_for(lambda: condition(cluster, victim) == "Unknown", f"{victim} to be given up")
+    wait_for(lambda: ("node.kubernetes.io/unreachable", "NoExecute") in taints(cluster, victim), "the taint")
+    assert f"{victim} is hurt on purpose" in cluster.nodeport("status", code=1)
+    wait_for(
+        lambda: len(endpoint_nodes(cluster)) == 3 and victim not in endpoint_nodes(cluster), "pods elsewhere"
+    )
+    for address in others:
+        wait_for(lambda address=address: answers(address, port), f"{address} to answer")
+        assert {call(address, port)["node"] for _ in range(10)}.isdisjoint({victim})
+    if order != "pause":  # its kernel forwards on
+        assert not answers(addresses[victim], port)
+    cluster.nodeport("node", undo, victim)
+    wait_for(
+        lambda: condition(cluster, victim) == "True" and not taints(cluster, victim), f"{victim} to be ready"
+    )
+    cluster.wait_for_pods(3)
+    wait_for(lambda: answers(addresses[victim], port), f"{victim} to answer")
+    assert "healthy" in cluster.nodeport("status")
+
+
+def test_pods_of_a_stopped_node_are_killed_and_start_anew_with_it(hurtable: tuple[LocalCluster, int]) -> None:
+    cluster, _ = hurtable
+    cluster.pod("loyal", spec_tolerations=[{"operator": "Exists"}])
+    first = cluster.wait_for_pod("loyal", ready, "readiness")
+    node = first["spec"]["nodeName"]
+    cluster.nodeport("node", "stop", node)
+    wait_for(lambda: not ready(cluster.get(PODS, "loyal")), "the pod to be taken as not ready")
+    cluster.nodeport("node", "start", node)
+    again = cluster.wait_for_pod("loyal", ready, "readiness")
+    assert again["metadata"]["uid"] == first["metadata"]["uid"]
+    assert again["status"]["containerStatuses"][0]["restartCount"] == 1
+    cluster.delete(PODS, "loyal", gracePeriodSeconds=0)
+    cluster.wait_for_pods(3)
+
+
+def test_a_paused_pod_goes_on_where_it_was(hurtable: tuple[LocalCluster, int]) -> None:
+    cluster, _ = hurtable
+    script = "import itertools, time\nfor i in itertools.count(): print(i, flush=True); time.sleep(0.05)"
+    count = ["python3", "-c", script]
+    cluster.pod("counter", command=count, spec_tolerations=[{"operator": "Exists"}])
+    node = cluster.wait_for_pod("counter", ready, "readiness")["spec"]["nodeName"]
+    cluster.nodeport("node", "pause", node)
+    log = next((cluster.paths.data / "nodes" / node / "logs").glob("default_counter_*/main/0.log"))
+    still = log.read_text()
+    time.sleep(0.3)  # what does not happen can only be waited for
+    assert log.read_text() == still
+    cluster.nodeport("node", "resume", node)
+    after = wait_for(
+        lambda: len(log.read_text()) > len(still) and cluster.get(PODS, "counter"), "more output"
+    )
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    cluster.delete(PODS, "counter", gracePeriodSeconds=0)
+    cluster.wait_for_pods(3)
+
+
+def test_a_node_stays_hurt_when_the_process_of_the_nodes_is_killed(
+    hurtable: tuple[LocalCluster, int],
+) -> None:
+    cluster, port = hurtable
+    victim = victim_of(cluster)
+    cluster.nodeport("node", "stop", victim)
+    cluster.kill("nodes")
+    assert "do not run" in cluster.nodeport("node", "start", victim, code=1)
+    cluster.up()
+    assert hurt.load(hurt.applied_file(cluster.paths))[victim].power is Power.STOPPED
+    assert not answers(cluster.node_addresses()[victim], port)
+    cluster.nodeport("node", "start", victim)
+    wait_for(lambda: condition(cluster, victim) == "True", f"{victim} to be ready")
+    cluster.wait_for_pods(3)
+
+
+def test_a_lossy_link_loses_packets_and_heals_without_a_trace(hurtable: tuple[LocalCluster, int]) -> None:
+    cluster, port = hurtable
+    node, address = next(iter(cluster.node_addresses().items()))
+    assert f"{node} is 50% loss" in cluster.nodeport("node", "loss", node, "50")
+    received = sum(echoed(address) for _ in range(60))
+    assert 0 < received < 60  # each packet and each answer has even chances
+    cluster.nodeport("node", "loss", node, "0")
+    assert answers(address, port)
+    tables = subprocess.run(
+        ["nsenter", f"--net={network.node_netns(cluster.paths.name, node)}", "nft", "list", "tables"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert loss.TABLE.name not in tables
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("stop", "node-9"), "no node 'node-9'; it has node-1 to node-3"),
+        (("loss", "node-1", "101"), "101"),
+        (("explode", "node-1"), "explode"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    hurtable: tuple[LocalCluster, int], words: tuple[str, ...], said: str
+) -> None:
+    cluster, _ = hurtable
+    assert said in cluster.nodeport("node", *words, code=1)
+    assert not any(map(str, hurt.load(hurt.wanted_file(cluster.paths)).values()))
+
+
+def test_an_order_that_does_not_fit_names_the_one_that_does(hurtable: tuple[LocalCluster, int]) -> None:
+    cluster, _ = hurtable
+    cluster.nodeport("node", "pause", "node-1")
+    assert "`nodeport node resume node-1` first" in cluster.nodeport("node", "stop", "node-1", code=1)
+    cluster.nodeport("node", "resume", "node-1")
+    assert hurt.load(hurt.wanted_file(cluster.paths))["node-1"] == Hurt()
+
+
+def test_down_takes_hurt_nodes_along(tmp_path: Path) -> None:
+    with local_cluster(tmp_path) as cluster:
+        cluster.up("--nodes", "3", "--node-monitor-grace-period", "1s")
+        cluster.deploy(3, probe=False)
+        for order, node in (("pause", "node-1"), ("partition", "node-2"), ("stop", "node-3")):
+            cluster.nodeport("node", order, node)
+
+
+def echoed(address: str) -> bool:
+    """Whether one ICMP echo request is answered soon."""
+    request = bytes((8, 0, 0xF7, 0xFF, 0, 0, 0, 0))  # type, code, checksum, identifier, number
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.connect((address, 0))
+        sock.settimeout(0.05)
+        try:
+            sock.send(request)
+            return bool(sock.recv(100))
+        except OSError:
+            return False
+
+
+def ready(pod: JsonObject) -> bool:
+    return any(
+        each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions") or ()
+    )
