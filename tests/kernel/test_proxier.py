@@ -168,6 +168,20 @@ def test_removing_one_endpoint_of_many_moves_only_the_last(kernel: Nftables) -> 
         ("add", "chain", "ip", TABLE, "somebody"),
         ("add", "rule", "ip", TABLE, "services", "accept"),
         ("add", "element", "ip", TABLE, "cluster-ips", "{ 10.96.7.7 }"),
+        ("add", "rule", "ip", TABLE, "services", "tcp dport { 22, 80-90 } drop"),
+        ("add", "rule", "ip", TABLE, "services", "tcp dport vmap { 22 : accept, 443 : goto refuse }"),
+        (
+            "add",
+            "map",
+            "ip",
+            TABLE,
+            "theirs",
+            "{ type ipv4_addr : verdict; elements = { 10.0.0.1 : jump pods }; }",
+        ),
+        (
+            "add chain ip nodeport x; add map ip nodeport m { type ipv4_addr : verdict; elements = { 10.0.0.1 : jump x }; }",
+        ),
+        ("add counter ip nodeport c; add rule ip nodeport services counter name c",),
     ],
     ids=" ".join,
 )
@@ -180,6 +194,7 @@ def test_damage_by_others_is_noticed_and_mended(
     nft(netns, *damage)
     assert not proxier.is_undisturbed()
     assert not proxier.is_intact()
+    assert proxier.verify(table, NODE)
     assert proxier.resync(table, NODE) > 0
     assert_kernel_has(kernel, table)
     assert proxier.is_undisturbed()

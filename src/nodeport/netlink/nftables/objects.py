@@ -100,6 +100,8 @@ class Chain:
 class SetFlag(IntEnum):
     """Bits of ``Set.flags``, which is a plain integer: operations on IntFlag cost microseconds."""
 
+    ANONYMOUS = 0x1
+    """Part of a rule, as ``{ 22, 80 }`` is: it comes and goes with that."""
     INTERVAL = 0x4
     MAP = 0x8
     TIMEOUT = 0x10
@@ -130,6 +132,10 @@ class Set:
     @property
     def is_dynamic(self) -> bool:
         return bool(self.flags & SetFlag.EVAL)
+
+    @property
+    def is_anonymous(self) -> bool:
+        return bool(self.flags & SetFlag.ANONYMOUS)
 
 
 @dataclass(frozen=True, slots=True)

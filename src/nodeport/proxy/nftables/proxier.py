@@ -30,7 +30,7 @@ from nodeport.proxy.nftables.render import (
 )
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.slots import KernelSlots
-from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
+from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference, rebuilt
 from nodeport.proxy.nftables.verify import Spread, discrepancies
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.portions import halves
@@ -82,19 +82,24 @@ class NftablesProxier:
     def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
         """Reads the kernel's table and sends what differs; returns how many requests that took (0: all was well).
 
-        Whoever commits in between makes the kernel refuse our batch as a whole; then it is read again.
+        Whoever commits in between makes the kernel refuse our batch as a whole; then it is read again. Where it refuses
+        although nobody did, something that others put into our table is in the way: then the table is made anew.
         """
         wanted, shared, sizes = render(table.items(), node, self._options, self._role)
+        in_the_way = False
         for attempt in range(_ATTEMPTS):
             listed, generation = self._kernel.list_table(self._table)
             there = Ruleset.of_listing(listed) if listed else None
-            transaction = difference(self._table, there, wanted)
+            whole = in_the_way and there is not None
+            transaction = rebuilt(self._table, wanted) if whole else difference(self._table, there, wanted)
             try:
                 requests, generation = self._commit(transaction, generation)
                 break
             except KernelRefused:
-                if attempt == _ATTEMPTS - 1 or self._kernel.generation() == generation:
+                alone = self._kernel.generation() == generation
+                if attempt == _ATTEMPTS - 1 or (alone and whole):
                     raise
+                in_the_way = in_the_way or alone
         self._sets, self._shared, self._sizes = wanted.sets, shared, sizes
         self._counts = Counter({name: len(items) for name, items in wanted.elements.items()})
         self._chains = wanted.chains

@@ -28,5 +28,11 @@ class Ruleset:
         elements = {name: dict(items) for name, items in listed.elements.items()}
         return cls(dict(listed.chains), sets, elements, listed.dormant)
 
+    def named(self) -> Ruleset:
+        """Without the sets that are part of a rule, which go with it."""
+        sets = {name: item for name, item in self.sets.items() if not item.is_anonymous}
+        elements = {name: items for name, items in self.elements.items() if name in sets}
+        return Ruleset(self.chains, sets, elements, self.dormant)
+
     def elements_of(self, name: str) -> Mapping[bytes, Data]:
         return self.elements.get(name, {})

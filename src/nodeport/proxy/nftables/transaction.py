@@ -161,10 +161,8 @@ class Transaction:
 def difference(table: Table, old: Ruleset | None, new: Ruleset) -> Transaction:
     """What leads from ``old`` (``None``: no such table) to ``new``."""
     if old is not None and _is_other_make(old, new):
-        whole = difference(table, None, new)
-        whole.new_table, whole.rebuild = False, True
-        return whole
-    known = old or Ruleset()
+        return rebuilt(table, new)
+    known = old.named() if old is not None else Ruleset()
     transaction = Transaction(table, {**known.sets, **new.sets}, new_table=old is None)
     transaction.new_sets = [item for name, item in new.sets.items() if name not in known.sets]
     transaction.old_sets = [name for name in known.sets if name not in new.sets]
@@ -178,6 +176,13 @@ def difference(table: Table, old: Ruleset | None, new: Ruleset) -> Transaction:
     for name in new.sets.keys() | known.sets.keys():
         compare_elements(transaction, name, known.elements_of(name), new.elements_of(name))
     return transaction
+
+
+def rebuilt(table: Table, new: Ruleset) -> Transaction:
+    """``new`` in place of whatever is there."""
+    whole = difference(table, None, new)
+    whole.new_table, whole.rebuild = False, True
+    return whole
 
 
 def compare_elements(

@@ -83,7 +83,7 @@ class _Comparison:
         if self.there.dormant:
             yield _Difference("the table", "in action", "dormant", self.questions.samples())
         yield from self._objects("chain", self.wanted.chains, self.there.chains, chain_words)
-        yield from self._objects("set", self.wanted.sets, self.there.sets, _set_words)
+        yield from self._objects("set", self.wanted.sets, self.there.named().sets, _set_words)
         for name in sorted(self.wanted.sets.keys() & self.there.sets.keys()):
             if self.wanted.elements_of(name) != self.there.elements_of(name):
                 yield from self._elements(self.wanted.sets[name])
@@ -186,7 +186,7 @@ class _Comparison:
         balance = self.spread.there if self.spread is not None else None
         try:
             return fates(self.there, packet, self._local, balance)
-        except UnknownExpression as error:
+        except (UnknownExpression, LookupError, TypeError, ValueError) as error:  # others may say anything
             return f"meets an expression that is not ours ({error})"
 
 
