@@ -183,6 +183,8 @@ async def test_the_scheme_and_port_of_a_pods_name_are_obeyed(there: World) -> No
             400,
             'invalid pod request "ftp:web:1"',
         )
+        endless = await there.request("GET", f"{base}/web:{5000 * '9'}/proxy/")
+        assert endless.status == 400
         assert await message(await there.request("GET", f"{base}/https:web:{port}/proxy/")) == (
             503,
             "error trying to reach service: http: server gave HTTP response to HTTPS client",

@@ -16,7 +16,8 @@ _POWERS: dict[str, Fraction] = {
     "E": Fraction(10**18), "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30),
     "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
 }  # fmt: skip
-_LARGEST_EXPONENT = 40
+_LARGEST_EXPONENT = _MOST_DIGITS = 40
+"""Far beyond what the API counts with (2**63), and small enough to be counted with."""
 
 
 def is_quantity(text: str) -> bool:
@@ -39,7 +40,10 @@ def parse_quantity(text: str | int | float) -> Fraction:
     if found is None:
         raise ValueError(quantity_error(str(text)))
     sign, digits, suffix = found.groups()
-    value = Fraction(digits if not digits.endswith(".") else digits[:-1])
+    whole, _, part = digits.partition(".")
+    value = Fraction(10) ** _MOST_DIGITS
+    if len(whole.lstrip("0")) <= _MOST_DIGITS:
+        value = Fraction(f"{whole.lstrip('0') or '0'}.{part[:_MOST_DIGITS] or '0'}")
     if suffix in _POWERS:
         value *= _POWERS[suffix]
     else:

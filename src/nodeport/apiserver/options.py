@@ -104,8 +104,10 @@ def revision(text: str) -> int | None:
     """A resourceVersion parameter as a number; None when absent."""
     if not text:
         return None
-    if not text.isdecimal() or not text.isascii():
-        detail = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+    is_number = text.isdecimal() and text.isascii()
+    if not is_number or len(text.lstrip("0")) > 20 or int(text) >= 1 << 64:
+        why = "value out of range" if is_number else "invalid syntax"
+        detail = f'strconv.ParseUint: parsing "{text}": {why}'
         raise Invalid(
             f"resourceVersion: {invalid('resourceVersion', text, detail).body()}",
             causes=[Cause("FieldValueInvalid", detail, "resourceVersion")],

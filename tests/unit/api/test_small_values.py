@@ -135,3 +135,10 @@ def test_go_durations_are_read_and_printed_as_go_does(text: str, seconds: float,
 def test_what_is_no_go_duration_is_refused_in_gos_words(text: str) -> None:
     with pytest.raises(ValueError, match="time: invalid duration"):
         parse_duration(text)
+
+
+def test_quantities_of_any_length_are_counted_with() -> None:
+    assert parse_quantity("9" * 5000) == parse_quantity("1e40") == parse_quantity("1e999999999")
+    assert parse_quantity("-" + "9" * 5000 + "Gi") < -(10**40)
+    assert parse_quantity("0" * 5000 + "7.50") == Fraction(15, 2)
+    assert 0 < parse_quantity("0." + "3" * 5000) < 1

@@ -162,6 +162,8 @@ async def test_a_list_at_an_exact_revision_shows_the_past(raw: Any) -> None:
         ("watch=1&sendInitialEvents=true", 422),
         ("watch=1&resourceVersion=1&resourceVersionMatch=NotOlderThan", 422),
         ("resourceVersion=abc", 422),
+        ("resourceVersion=18446744073709551616", 422),
+        ("resourceVersion=" + 5000 * "9", 422),
         ("limit=x", 400),
         ("labelSelector=a%20b", 400),
         ("fieldSelector=spec.nonsense%3Dx", 400),

@@ -14,6 +14,8 @@ from nodeport.apiserver.registry import Registry
 from nodeport.apiserver.streams.nodes import PodPort
 
 SCHEMES = ("http", "https", "")
+LONGEST_NUMBER = 10
+"""Characters from which on no text is a port, and none is read as a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Destinations:
             raise BadRequest("address not allowed")
         tls = asked.scheme == "https"
         port = asked.port or first_port(pod) or ("443" if tls else "80")
-        if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        if not (len(port) < LONGEST_NUMBER and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
             raise BadRequest(f'invalid pod request "{raw}": port {port!r} must be from 1 to 65535')
         return PodPort(pod, int(port), tls=tls)
 
@@ -59,7 +61,7 @@ class Destinations:
         """A ready endpoint, chosen at random, behind the port that is asked for."""
         asked = parse_name("service", raw)
         port_name = asked.port
-        if port_name.isascii() and port_name.isdecimal():
+        if len(port_name) < LONGEST_NUMBER and port_name.isascii() and port_name.isdecimal():
             port_name = await self._port_name(namespace, asked, int(port_name))
         kv = await self._registry.find(ENDPOINTS, namespace, asked.name)
         endpoints = self._registry.entry(ENDPOINTS).splicer.read(kv)

@@ -20,6 +20,7 @@ from nodeport.apiserver.requests import Address
 from nodeport.apiserver.routes import Target
 from nodeport.apiserver.spdy.connection import SpdyConnection, SpdyStream
 from nodeport.apiserver.streams.bytestreams import ByteStream, Taken, WebSocketBytes
+from nodeport.apiserver.streams.destinations import LONGEST_NUMBER
 from nodeport.apiserver.streams.nodes import NodeConnections, PodPort, Tunnel, TunnelError
 from nodeport.apiserver.streams.openstreams import OpenStreams
 from nodeport.apiserver.streams.pods import check_assigned, read_pod
@@ -162,7 +163,7 @@ def forward_error(pod: JsonObject, port: int, why: str) -> str:
 
 
 def is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and 0 < int(text) < 65536
+    return len(text) < LONGEST_NUMBER and text.isascii() and text.isdecimal() and 0 < int(text) < 65536
 
 
 def asked_ports(address: Address) -> list[int]:
