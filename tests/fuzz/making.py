@@ -23,10 +23,12 @@ from nodeport.api.resources import (
 )
 
 MAX_DEPTH = 6
+ENDLESS = "9" * 5000
+"""More digits than Python reads as a number."""
 OFTEN = (SERVICES, ENDPOINTS, ENDPOINT_SLICES, CONFIG_MAPS, DEPLOYMENTS)
 WORDS = ("", "a", "web", "kubernetes", "default", "A_b", "-", "a" * 300, "10.96.0.1", "::1", "10.0.0.0/8", "None",
          "TCP", "ClusterIP", "NodePort", "é\u0000\u202e", "../..", "%2e%2e", "{}", "2026-01-01T00:00:00Z", "10m",
-         "app.kubernetes.io/name", "\ud7ff", "0", "-1", "true", "null")  # fmt: skip
+         "app.kubernetes.io/name", "\ud7ff", "0", "-1", "true", "null", ENDLESS)  # fmt: skip
 NUMBERS = (
     0,
     1,
@@ -54,9 +56,9 @@ ACCEPTS = ("application/json", "*/*", "", "application/yaml", "text/html", "appl
 QUERIES = {
     "dryRun": ("All", "", "Some"), "fieldManager": ("fuzz", "", "x" * 200, "\u0001"), "force": ("true", "maybe"),
     "fieldValidation": ("Strict", "Warn", "Ignore", "Odd"), "pretty": ("true", "1"), "limit": ("1", "-1", "x"),
-    "continue": ("abc", "e30", ""), "resourceVersion": ("0", "1", "-1", "x"), "timeoutSeconds": ("0", "-1", "x"),
+    "continue": ("abc", "e30", ""), "resourceVersion": ("0", "1", "-1", "x", ENDLESS), "timeoutSeconds": ("0", "-1", "x"),
     "resourceVersionMatch": ("Exact", "NotOlderThan", "Odd"), "labelSelector": ("a=b", "a in (", "!", "a>1,b<2", "=,="),
-    "fieldSelector": ("metadata.name=a", "spec.type!=NodePort", "spec.foo=1", "a", "\\"), "gracePeriodSeconds": ("0", "-5", "x"),
+    "fieldSelector": ("metadata.name=a", "spec.type!=NodePort", "spec.foo=1", "a", "\\"), "gracePeriodSeconds": ("0", "-5", "x", str(2**62)),
     "propagationPolicy": ("Foreground", "Orphan", "Odd"), "orphanDependents": ("true", "x"),
     "sendInitialEvents": ("true", "x"), "allowWatchBookmarks": ("1", "x"), "includeObject": ("None", "Odd"),
     "container": ("main", ""), "tailLines": ("1", "-1", "x"),
