@@ -24,9 +24,9 @@ SOON = [
 
 @pytest.fixture(scope="module")
 def hurtable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, int]]:
-    """Three nodes that may be silent for a second, and the node port of ``web``, whose pods wait a second more."""
+    """Three nodes that may be silent for two seconds, and the node port of ``web``, whose pods wait one more."""
     with local_cluster(tmp_path_factory.mktemp("hurt")) as cluster:
-        cluster.up("--nodes", "3", "--node-monitor-grace-period", "1s")
+        cluster.up("--nodes", "3", "--node-monitor-grace-period", "2s")
         container = {"name": "web", "image": "nodeport/echo", "ports": [{"containerPort": 8080}]}
         template = {
             "metadata": {"labels": {"app": "web"}},
