@@ -30,7 +30,7 @@ demo: $(READY) $(KUBECTL)
 	@$(PY) tools/demo.py $(ARGS)
 
 test: $(READY) $(KUBECTL)
-	@$(PY) -m pytest $(ARGS)
+	@tools/suite $(ARGS)
 
 test-ipvs: $(READY)
 	@$(PY) tools/uml.py run $(PY) -m pytest -q -p no:cacheprovider $(if $(ARGS),$(ARGS),$(IPVS_TESTS))
