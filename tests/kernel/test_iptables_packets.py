@@ -189,7 +189,7 @@ def test_marks_of_others_stay_as_they_are(site: Site) -> None:
         command = ["ip", "netns", "exec", name, program, "-t", "mangle", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    site.serve(EVERYBODY)
+    site.serve({"remote": READY})
     watched = ("-d", f"{site.plan.pods['remote'][1]}", "-p", "tcp", "--dport", "8080")
     run("-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x7fff")
     run("-A", "POSTROUTING", *watched, "-m", "mark", "--mark", "0x7fff", "-m", "comment", "--comment", "same")
