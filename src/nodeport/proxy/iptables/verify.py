@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from itertools import chain as joined
-from itertools import islice
 from typing import Final
 
 from nodeport.forwarding.decide import Packet
@@ -25,26 +24,19 @@ from nodeport.forwarding.table import (
     Protocol,
     ServicePortName,
 )
+from nodeport.proxy.counterexamples import Counterexamples, Difference
 from nodeport.proxy.iptables.evaluate import UnknownRule, fates, parse_rule
 from nodeport.proxy.iptables.render import render_forwarding
 from nodeport.proxy.iptables.restore import jump_difference
 from nodeport.proxy.iptables.ruleset import Listing, Rules, Ruleset, Table, is_ours, target_of
 from nodeport.proxy.proxier import Discrepancy
-from nodeport.proxy.questions import LOOPBACK, Fate, Questions, answers
+from nodeport.proxy.questions import LOOPBACK, Fate, Questions
 
 MOST_RULES: Final = 50
 """So many differing rules of one chain are told apart; what is wrong beyond them is only counted."""
 _COMMENT: Final = re.compile('--comment "([^"]+)"')
 _MOST_QUESTIONS: Final = 2000
 """So many packets are tried for one difference."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    where: str
-    wanted: str
-    found: str
-    packets: Iterable[Packet]
 
 
 @dataclass
@@ -56,36 +48,36 @@ class Comparison:
     forwardings: Iterable[tuple[ServicePortName, Forwarding]]
     node: NodeFacts
     options: ForwardingOptions
-    _expected: dict[Packet, frozenset[Fate]] = field(default_factory=dict)
 
     def discrepancies(self) -> list[Discrepancy]:
         """Empty: the kernel has what is wanted, and nothing else of ours."""
-        return [self._told(difference) for table in Table for difference in self._differences(table)]
+        counterexamples = Counterexamples(self._questions, self._questions.fates, self._seen, _MOST_QUESTIONS)
+        return [
+            counterexamples.tell(difference) for table in Table for difference in self._differences(table)
+        ]
 
     @cached_property
     def _questions(self) -> Questions:
         return Questions(self.forwardings, self.node)
 
-    def _differences(self, table: Table) -> Iterator[_Difference]:
+    def _differences(self, table: Table) -> Iterator[Difference]:
         there = self.there.get(table, Listing())
         ours, theirs = self.wanted.chains[table].everything(), there.ours()
         missing, extra = jump_difference(self.wanted.jumps, table, there)
         for name, rule in missing:
-            yield _Difference(f"chain {name} of table {table}", rule, "no such rule", self._samples())
+            yield Difference(f"chain {name} of table {table}", rule, "no such rule", self._samples())
         for name, rule in extra:
-            yield _Difference(f"chain {name} of table {table}", "no such rule", rule, self._samples())
+            yield Difference(f"chain {name} of table {table}", "no such rule", rule, self._samples())
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 yield from self._chain(
                     f"chain {name} of table {table}", name, ours.get(name), theirs.get(name)
                 )
 
-    def _chain(
-        self, where: str, name: str, ours: Rules | None, theirs: Rules | None
-    ) -> Iterator[_Difference]:
+    def _chain(self, where: str, name: str, ours: Rules | None, theirs: Rules | None) -> Iterator[Difference]:
         if ours is None or theirs is None:
             wanted, found = ("no such chain" if it is None else f"{len(it)} rules" for it in (ours, theirs))
-            yield _Difference(where, wanted, found, self._packets(name, ours or theirs or ()))
+            yield Difference(where, wanted, found, self._packets(name, ours or theirs or ()))
             return
         missing, extra = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
         pairs = [(rule, "no such rule") for rule in missing] + [("no such rule", rule) for rule in extra]
@@ -95,10 +87,10 @@ class Comparison:
             )
             pairs, where = [(ours[place], theirs[place])], f"{where}, rule {place + 1}"
         for wanted, found in pairs[:MOST_RULES]:
-            yield _Difference(where, wanted, found, self._packets(name, (wanted, found)))
+            yield Difference(where, wanted, found, self._packets(name, (wanted, found)))
         if left := pairs[MOST_RULES:]:
             packets = self._packets(name, [rule for pair in left[:MOST_RULES] for rule in pair])
-            yield _Difference(where, f"{len(left)} more rules", "others", packets)
+            yield Difference(where, f"{len(left)} more rules", "others", packets)
 
     def _samples(self) -> Iterable[Packet]:
         return self._questions.samples()
@@ -156,20 +148,6 @@ class Comparison:
         for port in ports:
             for protocol in protocols:
                 yield from self._questions.to_port(protocol, int(port))
-
-    def _told(self, difference: _Difference) -> Discrepancy:
-        where, wanted, found = difference.where, difference.wanted, difference.found
-        for packet in islice(difference.packets, _MOST_QUESTIONS):
-            expected = self._expected.get(packet)
-            if expected is None:
-                expected = self._expected[packet] = self._questions.fates(packet)
-            seen = self._seen(packet)
-            if expected != seen:
-                told = seen if isinstance(seen, str) else answers(seen)
-                words = self._questions.words(packet)
-                story = f"{words}: {answers(expected)} by the table, {told} in the kernel"
-                return Discrepancy(where, wanted, found, packet, story)
-        return Discrepancy(where, wanted, found)
 
     def _seen(self, packet: Packet) -> frozenset[Fate] | str:
         local = frozenset({*self.node.addresses, LOOPBACK[packet.destination.version]})

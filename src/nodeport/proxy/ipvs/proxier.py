@@ -44,7 +44,7 @@ from nodeport.proxy.ipvs.ground import LINKS, Ground
 from nodeport.proxy.ipvs.plan import Present, Step, bury, narrow, widen
 from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelling, Wanted, render_forwarding
 from nodeport.proxy.ipvs.silence import TABLE, Silence, ruleset
-from nodeport.proxy.ipvs.verify import Witness, differences, spread
+from nodeport.proxy.ipvs.verify import differences, spread
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
@@ -292,7 +292,7 @@ class IpvsProxier:
                 Discrepancy(f"table arp {TABLE.name}", "silence about held addresses", "something else")
             )
         beside, _, _ = render(table.items(), facts, self._forwarding, Role.BESIDE_IPVS)
-        found += differences(wanted, there, Witness(beside, Questions(table.items(), facts), facts, known))
+        found += differences(wanted, there, beside, Questions(table.items(), facts), known)
         return found
 
     def _spelling(self, facts: NodeFacts) -> Spelling:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from nodeport.forwarding.decide import Packet
-from nodeport.forwarding.table import IPAddress, NodeFacts, Protocol
+from nodeport.forwarding.table import IPAddress, Protocol
 from nodeport.netlink.ipvs.messages import DestinationKey, ServiceKey
+from nodeport.proxy.counterexamples import Counterexamples, Difference
 from nodeport.proxy.ipvs.plan import Present
 from nodeport.proxy.ipvs.render import Spelled, Wanted
 from nodeport.proxy.nftables.evaluate import fates
 from nodeport.proxy.nftables.ruleset import Ruleset
 from nodeport.proxy.nftables.verify import Spread
 from nodeport.proxy.proxier import Discrepancy
-from nodeport.proxy.questions import LOOPBACK, Questions, answers
+from nodeport.proxy.questions import LOOPBACK, Questions
 
 
 def spread(wanted: Wanted, there: Mapping[ServiceKey, Present]) -> Spread:
@@ -40,35 +40,26 @@ def _places(destinations: Iterable[DestinationKey]) -> list[tuple[IPAddress, int
     return [(ip_address(item.address), item.port) for item in sorted(destinations)]
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """Finds a packet that fares otherwise: ``ruleset`` is that of the table beside, as it is wanted."""
-
-    ruleset: Ruleset
-    questions: Questions
-    node: NodeFacts
-    spread: Spread
-
-    def tell(self, where: str, wanted: str, found: str, key: ServiceKey) -> Discrepancy:
-        local = frozenset({*self.node.addresses, LOOPBACK[int(self.node.family)]})
-        for packet in self.questions.to(ip_address(key.address), Protocol(key.protocol), key.port):
-            expected = fates(self.ruleset, packet, local, self.spread.wanted)
-            real = fates(self.ruleset, packet, local, self.spread.there)
-            if expected != real:
-                asked = self.questions.words(packet)
-                story = f"{asked}: {answers(expected)} by the table, {answers(real)} in the kernel"
-                return Discrepancy(where, wanted, found, packet, story)
-        return Discrepancy(where, wanted, found)
-
-
 def differences(
-    wanted: Wanted, there: Mapping[ServiceKey, Present], witness: Witness
+    wanted: Wanted,
+    there: Mapping[ServiceKey, Present],
+    beside: Ruleset,
+    questions: Questions,
+    known: Spread,
 ) -> Iterator[Discrepancy]:
-    """Every virtual service of ours that is not as it should be."""
+    """Every virtual service of ours that is not as it should be; ``beside``: the table beside, as it is wanted."""
+    node = questions.node
+    local = frozenset({*node.addresses, LOOPBACK[int(node.family)]})
+    counterexamples = Counterexamples(
+        questions,
+        lambda packet: fates(beside, packet, local, known.wanted),
+        lambda packet: fates(beside, packet, local, known.there),
+    )
     for key in sorted(wanted.keys() | there.keys()):
         told = _difference(wanted.get(key), there.get(key))
         if told is not None:
-            yield witness.tell(f"virtual service {key}", *told, key)
+            packets = questions.to(ip_address(key.address), Protocol(key.protocol), key.port)
+            yield counterexamples.tell(Difference(f"virtual service {key}", *told, packets))
 
 
 def _difference(spelled: Spelled | None, there: Present | None) -> tuple[str, str] | None:

@@ -8,22 +8,22 @@ differently.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
-from itertools import islice
 from typing import Final, TypeVar
 
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import Forwarding, IPAddress, NodeFacts, Protocol, ServicePortName
 from nodeport.netlink.nftables.objects import Chain, Set, SetFlag
+from nodeport.proxy.counterexamples import Counterexamples, Difference
 from nodeport.proxy.nftables.evaluate import Balance, UnknownExpression, fates
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.render import render_forwarding
 from nodeport.proxy.nftables.ruleset import Ruleset
 from nodeport.proxy.nftables.words import FieldValue, chain_words, data_words, fields, key_words
 from nodeport.proxy.proxier import Discrepancy
-from nodeport.proxy.questions import LOOPBACK, Fate, Questions, answers
+from nodeport.proxy.questions import LOOPBACK, Fate, Questions
 
 MOST_ELEMENTS: Final = 50
 """So many elements of one set are told apart; what is wrong beyond them is only counted."""
@@ -31,14 +31,6 @@ _MOST_QUESTIONS: Final = 5000
 """So many packets are tried for one difference."""
 
 _T = TypeVar("_T", Chain, Set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    where: str
-    wanted: str
-    found: str
-    packets: Iterable[Packet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +54,9 @@ def discrepancies(
     """Where ``there`` (``None``: it is gone) differs from ``wanted``, the rendered ``table``; empty: nowhere."""
     comparison = _Comparison(wanted, there or Ruleset(), table, node, spread)
     if there is None:
-        return [comparison.told(_Difference("the table", "there", "gone", comparison.questions.samples()))]
-    return [comparison.told(difference) for difference in comparison.differences()]
+        gone = Difference("the table", "there", "gone", comparison.questions.samples())
+        return [comparison.counterexamples.tell(gone)]
+    return [comparison.counterexamples.tell(difference) for difference in comparison.differences()]
 
 
 @dataclass
@@ -73,15 +66,14 @@ class _Comparison:
     table: Iterable[tuple[ServicePortName, Forwarding]]
     node: NodeFacts
     spread: Spread | None = None
-    _expected: dict[Packet, frozenset[Fate]] = field(default_factory=dict)
 
     @cached_property
     def questions(self) -> Questions:
         return Questions(self.table, self.node)
 
-    def differences(self) -> Iterator[_Difference]:
+    def differences(self) -> Iterator[Difference]:
         if self.there.dormant:
-            yield _Difference("the table", "in action", "dormant", self.questions.samples())
+            yield Difference("the table", "in action", "dormant", self.questions.samples())
         yield from self._objects("chain", self.wanted.chains, self.there.chains, chain_words)
         yield from self._objects("set", self.wanted.sets, self.there.named().sets, _set_words)
         for name in sorted(self.wanted.sets.keys() & self.there.sets.keys()):
@@ -94,13 +86,13 @@ class _Comparison:
         ours: Mapping[str, _T],
         theirs: Mapping[str, _T],
         words: Callable[[_T | None, _T | None], tuple[str, str]],
-    ) -> Iterator[_Difference]:
+    ) -> Iterator[Difference]:
         for name in sorted(ours.keys() | theirs.keys()):
             mine, other = ours.get(name), theirs.get(name)
             if mine != other:
-                yield _Difference(f"{kind} {name}", *words(mine, other), self.questions.samples())
+                yield Difference(f"{kind} {name}", *words(mine, other), self.questions.samples())
 
-    def _elements(self, item: Set) -> Iterator[_Difference]:
+    def _elements(self, item: Set) -> Iterator[Difference]:
         ours, theirs = self.wanted.elements_of(item.name), self.there.elements_of(item.name)
         keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
         for key in keys[:MOST_ELEMENTS]:
@@ -108,13 +100,13 @@ class _Comparison:
                 data_words(item, elements[key]) if key in elements else "absent"
                 for elements in (ours, theirs)
             )
-            yield _Difference(
+            yield Difference(
                 f"{key_words(item, key)} in {item.name}", wanted, found, self._packets(item, key)
             )
         left = keys[MOST_ELEMENTS:]
         if left:
             packets = (packet for key in left[:MOST_ELEMENTS] for packet in self._packets(item, key))
-            yield _Difference(f"{len(left)} more elements of {item.name}", "as rendered", "other", packets)
+            yield Difference(f"{len(left)} more elements of {item.name}", "as rendered", "other", packets)
 
     def _packets(self, item: Set, key: bytes) -> Iterator[Packet]:
         """Those that have to do with an element: of the Service ports that need it, or of what it names itself."""
@@ -159,19 +151,9 @@ class _Comparison:
             for place in list(self.questions.ports()):
                 yield from self.questions.to(address, *place)
 
-    def told(self, difference: _Difference) -> Discrepancy:
-        for packet in islice(difference.packets, _MOST_QUESTIONS):
-            expected = self._expected.get(packet)
-            if expected is None:
-                expected = self._expected[packet] = self._wanted(packet)
-            found = self._found(packet)
-            if expected != found:
-                told = answers(found) if not isinstance(found, str) else found
-                story = (
-                    f"{self.questions.words(packet)}: {answers(expected)} by the table, {told} in the kernel"
-                )
-                return Discrepancy(difference.where, difference.wanted, difference.found, packet, story)
-        return Discrepancy(difference.where, difference.wanted, difference.found)
+    @cached_property
+    def counterexamples(self) -> Counterexamples:
+        return Counterexamples(self.questions, self._wanted, self._found, _MOST_QUESTIONS)
 
     def _wanted(self, packet: Packet) -> frozenset[Fate]:
         if self.spread is None:
