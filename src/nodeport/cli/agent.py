@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nodeport.cli.cluster_options import checked_image, must_be_root, must_have_runtime, registry_options
+from nodeport.cli.cluster_options import checked_image, image_options, must_be_root, must_have_runtime
 from nodeport.cli.errors import UserError
 from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     "--cluster-dns", metavar="IP", multiple=True,
     help="A name server of the cluster for its pods; may be repeated.  [default: the machine's own]",
 )  # fmt: skip
-@click.option(
-    "--image", "images", metavar="NAME=PATH", multiple=True,
-    help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
-)  # fmt: skip
-@registry_options
+@image_options
 @click.option("--remove", is_flag=True, help="End this node's pods and remove all that it left, instead.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), default=DATA_ROOT, show_default=True, help="For logs."

@@ -133,9 +133,9 @@ def checked_image(text: str) -> str:
     return str(mapping)
 
 
-def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds options that say where images are pulled from; the function gets ``default_registry`` (None: not said) and
-    ``insecure_registries``."""
+def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds options that say which images there are and where others are pulled from; the function gets ``images``,
+    ``default_registry`` (None: not said) and ``insecure_registries``."""
 
     @functools.wraps(function)
     def wrapped(default_registry: str | None, insecure_registries: tuple[str, ...], **options: Any) -> Any:
@@ -146,6 +146,10 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 _check_registry(option, host)
         return function(default_registry=default_registry, insecure_registries=insecure_registries, **options)
 
+    mapped = click.option(
+        "--image", "images", metavar="NAME=PATH", multiple=True,
+        help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
+    )  # fmt: skip
     default = click.option(
         "--default-registry", metavar="HOST[:PORT]", default=None,
         help="Pull images whose name has no registry from here; '' for nowhere.  [default: '']",
@@ -154,7 +158,7 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
         help="Speak plain HTTP to this registry, as to those on this machine; may be repeated.",
     )  # fmt: skip
-    return default(insecure(wrapped))
+    return mapped(default(insecure(wrapped)))
 
 
 def _check_registry(option: str, host: str) -> None:

@@ -14,9 +14,9 @@ from nodeport.cli import parts
 from nodeport.cli.cluster_options import (
     about_cluster,
     checked_image,
+    image_options,
     must_be_root,
     must_have_runtime,
-    registry_options,
     service_ranges,
 )
 from nodeport.cli.errors import UserError
@@ -63,11 +63,7 @@ LOG_TAIL = 12
     "--audit-log-maxbackup", type=click.IntRange(min=0), default=None,
     help="How many audit logs set aside are kept; 0 for all.  [default: 0]",
 )  # fmt: skip
-@click.option(
-    "--image", "images", metavar="NAME=PATH", multiple=True,
-    help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
-)  # fmt: skip
-@registry_options
+@image_options
 @about_cluster
 def command(
     paths: Paths,
