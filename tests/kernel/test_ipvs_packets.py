@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -18,7 +17,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
-from kernel.topology import NODES, PODS, EchoPods, Topology, ask, topology
+from kernel.topology import NODES, PODS, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable
@@ -45,7 +44,7 @@ PATIENCE = timedelta(seconds=30)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made, closing(EchoPods(made)):
+    with answering_topology() as made:
         yield made
 
 

@@ -19,7 +19,7 @@ from kernel import scenario
 from kernel.aspects import ASPECT_ROWS, Aspect, AspectRow
 from kernel.modes import MODES, SuiteMode, Trace
 from kernel.packets import ROWS, FrontendKind, Policy, Row, Sender, Situation
-from kernel.topology import PLANS, EchoPods, Topology, ask, topology
+from kernel.topology import PLANS, Topology, answering_topology, ask
 from nodeport.forwarding.decide import decide
 from nodeport.forwarding.table import (
     Family,
@@ -119,12 +119,8 @@ def test_the_rendered_rules_do_as_the_row_says(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made:
-        pods = EchoPods(made)
-        try:
-            yield made
-        finally:
-            pods.close()
+    with answering_topology() as made:
+        yield made
 
 
 Programmed = tuple[SuiteMode, Family]

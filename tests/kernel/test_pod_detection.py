@@ -10,7 +10,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Situation
-from kernel.topology import PLANS, EchoPods, Topology, ask, topology
+from kernel.topology import PLANS, Topology, answering_topology, ask
 from nodeport.forwarding.build import node_facts
 from nodeport.forwarding.table import Family, ForwardingOptions
 
@@ -20,12 +20,8 @@ TIMEOUT = 3.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made:
-        pods = EchoPods(made)
-        try:
-            yield made
-        finally:
-            pods.close()
+    with answering_topology() as made:
+        yield made
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)

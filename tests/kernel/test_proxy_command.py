@@ -21,7 +21,7 @@ import yaml
 from kernel import scenario
 from kernel.packets import Policy, Situation
 from kernel.proxycommand import NODE, ProxyCommand
-from kernel.topology import CLIENT, NODES, EchoPods, Topology, ask, topology
+from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     CLUSTER_ROLE_BINDINGS,
@@ -58,12 +58,8 @@ exec "$@"
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Topology]:
-    with topology() as built:
-        pods = EchoPods(built)
-        try:
-            yield built
-        finally:
-            pods.close()
+    with answering_topology() as built:
+        yield built
 
 
 @dataclass

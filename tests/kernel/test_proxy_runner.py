@@ -20,7 +20,7 @@ import pytest_asyncio
 from kernel import scenario
 from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
-from kernel.topology import CLIENT, NODES, PLANS, EchoPods, Topology, ask, topology
+from kernel.topology import CLIENT, NODES, PLANS, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
@@ -50,12 +50,8 @@ READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Topology]:
-    with topology() as built:
-        pods = EchoPods(built)
-        try:
-            yield built
-        finally:
-            pods.close()
+    with answering_topology() as built:
+        yield built
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
-from kernel.topology import NODES, EchoPods, Topology, ask, topology
+from kernel.topology import NODES, Topology, answering_topology, ask
 from nodeport.forwarding.table import Family
 from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.namespace import open_in
@@ -43,12 +43,8 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Topology]:
-    with topology() as built:
-        pods = EchoPods(built)
-        try:
-            yield built
-        finally:
-            pods.close()
+    with answering_topology() as built:
+        yield built
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Sender, Situation
-from kernel.topology import NODES, PODS, PORT, Topology, topology
+from kernel.topology import NODES, PODS, PORT, Topology, answering_topology
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.decide import Decision, Packet, decide
@@ -106,7 +106,7 @@ TABLE = table()
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made, closing(EchoPods(made)):
+    with answering_topology() as made:
         yield made
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from kernel import scenario
 from kernel.packets import Policy, Situation
-from kernel.topology import PLANS, EchoPods, Topology, ask, topology
+from kernel.topology import PLANS, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.diff import settle_forwarding
@@ -36,12 +36,8 @@ both_protocols = pytest.mark.parametrize("protocol", KINDS)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made:
-        pods = EchoPods(made)
-        try:
-            yield made
-        finally:
-            pods.close()
+    with answering_topology() as made:
+        yield made
 
 
 class Site:

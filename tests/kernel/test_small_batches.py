@@ -16,7 +16,7 @@ import pytest
 
 from kernel import scenario
 from kernel.packets import Policy, Situation
-from kernel.topology import CLIENT, NODES, EchoPods, Topology, ask, topology
+from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.diff import settle_forwarding
@@ -33,12 +33,8 @@ TINY = 2500
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Topology]:
-    with topology() as built:
-        pods = EchoPods(built)
-        try:
-            yield built
-        finally:
-            pods.close()
+    with answering_topology() as built:
+        yield built
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Situation
-from kernel.topology import PLANS, EchoPods, Topology, ask, topology
+from kernel.topology import PLANS, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
@@ -75,12 +75,8 @@ def networks(words: str, family: Family) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with topology() as made:
-        pods = EchoPods(made)
-        try:
-            yield made
-        finally:
-            pods.close()
+    with answering_topology() as made:
+        yield made
 
 
 @pytest.fixture(params=MODES, ids=str)

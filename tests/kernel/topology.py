@@ -293,3 +293,10 @@ def ask(
             if error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH):
                 raise
             return "unreachable"
+
+
+@contextlib.contextmanager
+def answering_topology() -> Iterator[Topology]:
+    """A topology whose pods all answer, each with its name and whom it sees."""
+    with topology() as made, contextlib.closing(EchoPods(made)):
+        yield made
