@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Sender, Situation
-from kernel.topology import NODES, PODS, PORT, Topology, answering_topology
+from kernel.topology import NODES, PODS, PORT, Topology, topology
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.decide import Decision, Packet, decide
@@ -49,7 +49,7 @@ def _socket() -> socket.socket:
 pytestmark = pytest.mark.skipif(bool(lacks_sctp()), reason=lacks_sctp())
 
 
-class EchoPods:
+class SctpPods:
     """Both endpoints answer every association with their name and the sender's address, until ``close``."""
 
     def __init__(self, made: Topology) -> None:
@@ -106,7 +106,7 @@ TABLE = table()
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Topology]:
-    with answering_topology() as made:
+    with topology() as made, closing(SctpPods(made)):
         yield made
 
 
