@@ -10,7 +10,17 @@ import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Final
 
 from nodeport.netlink import codec
@@ -23,9 +33,9 @@ from nodeport.netlink.socket import (
 )
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH = 28
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 IFF_UP: Final = 1
 RTPROT_NODEPORT: Final = 78
@@ -41,16 +51,22 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _BR_STP_STATE, _BR_MCAST_SNOOPING = 5, 23
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_NODAD: Final = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
-_NDA_DST, _NDA_LLADDR = 1, 2
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
 _NUD_PERMANENT: Final = 0x80
 _TABLE_MAIN: Final = 254
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 _TYPE_UNICAST, _TYPE_UNREACHABLE = 1, 7
+_RTNH_F_ONLINK: Final = 4
 _BATCH: Final = 200
 _CREATE: Final = codec.NLM_F_CREATE | codec.NLM_F_EXCL
 _REPLACE: Final = codec.NLM_F_CREATE | codec.NLM_F_REPLACE
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +101,26 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route of the main table; ``destination`` 0.0.0.0/0 is the default one."""
+    """A unicast route of the main table; ``destination`` 0.0.0.0/0 or ::/0 is the default one.
 
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    ``onlink``: the gateway is taken to be on the link, whatever other routes say.
+    """
+
+    destination: IPNetwork
+    gateway: IPAddress | None
     link: int
     protocol: int
+    source: IPAddress | None = None
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Who has ``ip`` on a link; ``permanent`` ones are not asked for."""
+
+    ip: IPAddress
+    mac: bytes
+    permanent: bool = True
 
 
 def bridge(name: str, index: int, mac: bytes, mtu: int) -> Request:
@@ -139,50 +169,67 @@ def link_delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), frozenset((errno.ENODEV,)))
 
 
-def address(index: int, interface: IPv4Interface) -> Request:
-    packed = interface.ip.packed
-    payload = b"".join((
-        _ADDRESS.pack(_AF_INET, interface.network.prefixlen, 0, 0, index),
-        codec.attribute(_IFA_LOCAL, packed),
-        codec.attribute(_IFA_ADDRESS, packed),
-    ))  # fmt: skip
+def address(index: int, interface: IPInterface) -> Request:
+    """An address of a link. Nobody is asked whether an IPv6 one is taken: it is ours to give."""
+    payload = _address(index, interface)
+    if interface.version == 6:
+        payload += codec.u32(_IFA_FLAGS, _IFA_F_NODAD)
     return Request(RTM_NEWADDR, _REPLACE, payload, frozenset((errno.EEXIST,)))
 
 
+def address_delete(index: int, interface: IPInterface) -> Request:
+    return Request(RTM_DELADDR, 0, _address(index, interface), frozenset((errno.EADDRNOTAVAIL,)))
+
+
+def _address(index: int, interface: IPInterface) -> bytes:
+    packed = interface.ip.packed
+    return b"".join((
+        _ADDRESS.pack(_family(interface), interface.network.prefixlen, 0, 0, index),
+        codec.attribute(_IFA_LOCAL, packed),
+        codec.attribute(_IFA_ADDRESS, packed),
+    ))  # fmt: skip
+
+
 def route(
-    destination: IPv4Network,
+    destination: IPNetwork,
     *,
     link: int = 0,
-    gateway: IPv4Address | None = None,
-    source: IPv4Address | None = None,
+    gateway: IPAddress | None = None,
+    source: IPAddress | None = None,
+    onlink: bool = False,
 ) -> Request:
-    """A route of ours, put in place of another to the same destination."""
-    payload = _route(destination, _SCOPE_UNIVERSE if gateway else _SCOPE_LINK, link=link, gateway=gateway)
+    """A route of ours, put in place of another to the same destination. ``onlink`` needs gateway and link."""
+    payload = _route(
+        destination, _SCOPE_UNIVERSE if gateway else _SCOPE_LINK, link=link, gateway=gateway, onlink=onlink
+    )
     if source:
         payload += codec.attribute(_RTA_PREFSRC, source.packed)
     return Request(RTM_NEWROUTE, _REPLACE, payload)
 
 
-def unreachable(destination: IPv4Network) -> Request:
+def unreachable(destination: IPNetwork) -> Request:
     """Packets that no longer route of this prefix takes are answered with ICMP at once."""
     return Request(RTM_NEWROUTE, _REPLACE, _route(destination, _SCOPE_UNIVERSE, kind=_TYPE_UNREACHABLE))
 
 
-def route_delete(destination: IPv4Network) -> Request:
+def route_delete(destination: IPNetwork) -> Request:
     """Removes a route of ours only: the kernel compares the protocol."""
-    return Request(RTM_DELROUTE, 0, _route(destination, 255), frozenset((errno.ESRCH,)))
+    return Request(RTM_DELROUTE, 0, _route(destination, _SCOPE_NOWHERE), frozenset((errno.ESRCH,)))
 
 
 def _route(
-    destination: IPv4Network,
+    destination: IPNetwork,
     scope: int,
     *,
     link: int = 0,
-    gateway: IPv4Address | None = None,
+    gateway: IPAddress | None = None,
     kind: int = _TYPE_UNICAST,
+    onlink: bool = False,
 ) -> bytes:
+    flags = _RTNH_F_ONLINK if onlink else 0
+    prefix = destination.prefixlen
     parts = [
-        _ROUTE.pack(_AF_INET, destination.prefixlen, 0, 0, _TABLE_MAIN, RTPROT_NODEPORT, scope, kind, 0),
+        _ROUTE.pack(_family(destination), prefix, 0, 0, _TABLE_MAIN, RTPROT_NODEPORT, scope, kind, flags),
         codec.attribute(_RTA_DST, destination.network_address.packed),
     ]
     if link:
@@ -192,14 +239,23 @@ def _route(
     return b"".join(parts)
 
 
-def neighbour(index: int, ip: IPv4Address, mac: bytes) -> Request:
-    """A permanent entry: nobody has to answer ARP for it."""
+def neighbour(index: int, ip: IPAddress, mac: bytes) -> Request:
+    """A permanent entry: nobody has to answer ARP, or neighbour solicitation, for it."""
     payload = b"".join((
-        _NEIGHBOUR.pack(_AF_INET, 0, 0, index, _NUD_PERMANENT, 0, _TYPE_UNICAST),
+        _NEIGHBOUR.pack(_family(ip), 0, 0, index, _NUD_PERMANENT, 0, _TYPE_UNICAST),
         codec.attribute(_NDA_DST, ip.packed),
         codec.attribute(_NDA_LLADDR, mac),
     ))  # fmt: skip
     return Request(RTM_NEWNEIGH, _REPLACE, payload)
+
+
+def neighbour_delete(index: int, ip: IPAddress) -> Request:
+    payload = _NEIGHBOUR.pack(_family(ip), 0, 0, index, 0, 0, 0) + codec.attribute(_NDA_DST, ip.packed)
+    return Request(RTM_DELNEIGH, 0, payload, frozenset((errno.ENOENT,)))
+
+
+def _family(of: IPAddress | IPInterface | IPNetwork) -> int:
+    return _AF_INET if of.version == 4 else _AF_INET6
 
 
 class RouteSocket(Connection):
@@ -255,34 +311,52 @@ class RouteSocket(Connection):
         return _link(answers[0].payload)
 
     def addresses(self) -> Iterator[IPv4Interface]:
-        for answer in self._socket.dump(RTM_GETADDR, _ADDRESS.pack(_AF_INET, 0, 0, 0, 0)):
-            prefix = answer.payload[1]
-            found = codec.parse(answer.payload[_ADDRESS.size :])
-            yield IPv4Interface((found.get(_IFA_LOCAL) or found[_IFA_ADDRESS], prefix))
+        for found in self.interfaces(4):
+            if isinstance(found, IPv4Interface):
+                yield found
 
-    def local_addresses(self, version: int) -> frozenset[IPv4Address | IPv6Address]:
-        """All addresses of one IP version that are this namespace's own, loopback too."""
+    def interfaces(self, version: int, link: int = 0) -> Iterator[IPInterface]:
+        """Addresses of one IP version with their prefixes; ``link`` 0: those of all links."""
         family = _AF_INET if version == 4 else _AF_INET6
-        found: set[IPv4Address | IPv6Address] = set()
-        for answer in self._socket.dump(RTM_GETADDR, _ADDRESS.pack(family, 0, 0, 0, 0)):
-            parts = codec.parse(answer.payload[_ADDRESS.size :])
-            found.add(ip_address(parts.get(_IFA_LOCAL) or parts[_IFA_ADDRESS]))
-        return frozenset(found)
+        for answer in self._socket.dump(RTM_GETADDR, _ADDRESS.pack(family, 0, 0, 0, link)):
+            _, prefix, _, _, index = _ADDRESS.unpack_from(answer.payload)
+            found = codec.parse(answer.payload[_ADDRESS.size :])
+            if link in (0, index):
+                yield ip_interface((found.get(_IFA_LOCAL) or found[_IFA_ADDRESS], prefix))
 
-    def routes(self) -> Iterator[Route]:
-        """The main table's unicast routes."""
-        for answer in self._socket.dump(RTM_GETROUTE, _ROUTE.pack(_AF_INET, *(0,) * 8)):
-            _, prefix, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(answer.payload)
+    def local_addresses(self, version: int) -> frozenset[IPAddress]:
+        """All addresses of one IP version that are this namespace's own, loopback too."""
+        return frozenset(found.ip for found in self.interfaces(version))
+
+    def routes(self, version: int = 4) -> Iterator[Route]:
+        """The main table's unicast routes of one IP version."""
+        family = _AF_INET if version == 4 else _AF_INET6
+        nowhere = bytes(4 if version == 4 else 16)
+        for answer in self._socket.dump(RTM_GETROUTE, _ROUTE.pack(family, *(0,) * 8)):
+            _, prefix, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(answer.payload)
             if table != _TABLE_MAIN or kind != _TYPE_UNICAST:
                 continue
             found = codec.parse(answer.payload[_ROUTE.size :])
-            gateway = found.get(_RTA_GATEWAY)
+            gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
             yield Route(
-                destination=IPv4Network((found.get(_RTA_DST, bytes(4)), prefix)),
-                gateway=IPv4Address(gateway) if gateway else None,
+                destination=ip_network((found.get(_RTA_DST, nowhere), prefix)),
+                gateway=ip_address(gateway) if gateway else None,
                 link=struct.unpack("=I", found.get(_RTA_OIF, bytes(4)))[0],
                 protocol=protocol,
+                source=ip_address(source) if source else None,
+                onlink=bool(flags & _RTNH_F_ONLINK),
             )
+
+    def neighbours(self, link: int, version: int) -> Iterator[Neighbour]:
+        """Of one IP version on one link."""
+        family = _AF_INET if version == 4 else _AF_INET6
+        asked = _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0, 0) + codec.u32(_NDA_IFINDEX, link)
+        for answer in self._socket.dump(RTM_GETNEIGH, asked):
+            _, _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(answer.payload)
+            found = codec.parse(answer.payload[_NEIGHBOUR.size :])
+            if index == link and _NDA_DST in found:
+                mac = found.get(_NDA_LLADDR, b"")
+                yield Neighbour(ip_address(found[_NDA_DST]), mac, bool(state & _NUD_PERMANENT))
 
 
 def _link(payload: bytes) -> Link:

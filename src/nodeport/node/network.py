@@ -265,7 +265,9 @@ def host_has_link(name: str) -> bool:
 def taken_networks() -> list[IPv4Network]:
     """What the host already routes to or is part of."""
     with RouteSocket() as host:
-        return [found.destination for found in host.routes()] + [found.network for found in host.addresses()]
+        routed = [found.destination for found in host.routes()]
+        own = [found.network for found in host.addresses()]
+        return [each for each in routed if isinstance(each, IPv4Network)] + own
 
 
 def _ensure_namespace(path: Path, settings: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from nodeport.netlink import codec, route
 
@@ -50,3 +50,17 @@ def test_a_veth_pair_nests_its_peer_and_only_the_near_end_is_up() -> None:
     assert codec.parse(peer[16:]) == {
         1: b"\2" * 6, 3: b"eth0\0", 4: struct.pack("=I", 1500), 28: struct.pack("=I", 9),
     }  # fmt: skip
+
+
+def test_what_ipv6_needs_has_its_family_and_asks_nobody_for_the_address() -> None:
+    address = route.address(2, IPv6Interface("fd00::1/128")).payload
+    assert address[:8] == struct.pack("=BBBBI", 10, 128, 0, 0, 2)
+    assert codec.parse(address[8:])[8] == struct.pack("=I", 2)
+    onward = route.route(
+        IPv6Network("fd00:2::/64"), link=7, gateway=IPv6Address("fd00:2::1"), onlink=True
+    ).payload
+    assert onward[:12] == bytes((10, 64, 0, 0, 254, route.RTPROT_NODEPORT, 0, 1)) + struct.pack("=I", 4)
+    assert codec.parse(onward[12:]) == {
+        1: IPv6Address("fd00:2::").packed, 4: struct.pack("=I", 7), 5: IPv6Address("fd00:2::1").packed,
+    }  # fmt: skip
+    assert route.neighbour(2, IPv6Address("fd00:2::1"), b"\1" * 6).payload[0] == 10
