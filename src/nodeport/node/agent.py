@@ -243,7 +243,7 @@ class NodeAgent:
             if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
                 pod = None
             if pod is not None:
-                wanted = hostports.wanted_by(pod, sandbox.address)
+                wanted = hostports.wanted_by(pod, [sandbox.address])
                 self._context.host_ports.note(sandbox.pod.uid, wanted)
             self._begin(group, sandbox.pod.uid, pod, sandbox)
         self._apply_host_ports()

@@ -25,6 +25,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from nodeport.netlink import route
+from nodeport.netlink.namespace import open_in
 from nodeport.netlink.route import RouteSocket, VethEnd
 from nodeport.netlink.socket import KernelRefused
 from nodeport.node import namespaces
@@ -201,6 +202,12 @@ def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address,
             route.route(IPv4Network(address), link=link.index, source=node),
             route.neighbour(link.index, address, mac_of(address)),
         ])  # fmt: skip
+
+
+def let_loopback_in(netns: Path | None, pod_id: str) -> None:
+    """Let what comes from 127.0.0.0/8 leave the node through the pod's link, for its host ports."""
+    setting = {f"net/ipv4/conf/{pod_link(pod_id)}/route_localnet": "1"}
+    open_in(netns, lambda: _write_settings(setting))
 
 
 def create_pod_namespaces(files: Mapping[str, Path], hostname: str | None) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from nodeport.api.meta import JsonObject
 from nodeport.netlink.codec import NetlinkError
-from nodeport.node import hostports, podfiles
+from nodeport.node import hostports, network, podfiles
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import AddressesExhausted
 from nodeport.node.hostports import HostPortTaken
@@ -34,6 +34,7 @@ class SandboxKeeper:
                 record.sandbox = self._new(record.last_pod)
             else:
                 sandboxes.ensure(record.sandbox, self._files(record.last_pod, record.sandbox))
+                self._hold_host_ports(record.last_pod, record.sandbox)
         except (OSError, AddressesExhausted, NetlinkError, HostnameTooLong, HostPortTaken) as error:
             metadata = record.last_pod["metadata"]
             _log.warning("pod %s/%s: no sandbox: %s", metadata["namespace"], metadata["name"], error)
@@ -64,13 +65,19 @@ class SandboxKeeper:
         )
         try:
             sandboxes.ensure(made, self._files(pod, made))
-            node.host_ports.hold(uid, hostports.wanted_by(pod, address))
+            self._hold_host_ports(pod, made)
         except BaseException:
             sandboxes.remove(made)
             if not host_network:
                 node.addresses.release(address, uid)
             raise
         return made
+
+    def _hold_host_ports(self, pod: JsonObject, sandbox: Sandbox) -> None:
+        node, wanted = self._record.node, hostports.wanted_by(pod, [sandbox.address])
+        node.host_ports.hold(self._record.uid, wanted)
+        if wanted:
+            network.let_loopback_in(node.surroundings.netns, sandbox.pod.pod_id)
 
     def _files(self, pod: JsonObject, sandbox: Sandbox) -> dict[str, str]:
         return podfiles.files(pod, [str(sandbox.address)], self._record.node.naming)
