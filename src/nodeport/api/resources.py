@@ -148,11 +148,13 @@ PODS = _core(
         STATUS,
         Subresource("binding", verbs=("create",), kind=GroupVersionKind("", "v1", "Binding")),
         Subresource("attach", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodAttachOptions")),
+        Subresource("ephemeralcontainers"),
         Subresource("eviction", verbs=("create",), kind=GroupVersionKind("policy", "v1", "Eviction")),
         Subresource("exec", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodExecOptions")),
         Subresource("log", verbs=("get",)),
         Subresource("portforward", verbs=CONNECT_VERBS, kind=GroupVersionKind("", "v1", "PodPortForwardOptions")),
         Subresource("proxy", verbs=PROXY_VERBS, kind=GroupVersionKind("", "v1", "PodProxyOptions")),
+        Subresource("resize"),
     ),
     field_selectors=(
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",

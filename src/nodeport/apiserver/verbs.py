@@ -110,7 +110,7 @@ class Verbs:
         if not call.target.resource.is_kept:
             return await self._review(call)
         match call.target.subresource:
-            case "" | "status" | "approval":
+            case "" | "status" | "approval" | "ephemeralcontainers" | "resize":
                 return await self._serve_object(call)
             case "scale":
                 return await self._serve_scale(call)

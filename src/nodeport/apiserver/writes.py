@@ -26,10 +26,10 @@ from nodeport.api.status import (
     not_found,
 )
 from nodeport.api.validation import (
-    validate_approval_update,
     validate_create,
     validate_status_update,
     validate_update,
+    validate_way,
     warnings,
 )
 from nodeport.apiserver.allocators.reservation import Reservation
@@ -250,12 +250,15 @@ class Writer:
         carry_metadata(new, old)
         await self._registry.admission.update(options.user, target, new, old)
         whole = not target.subresource
+        if not whole:
+            await strategy.admit_way(target.subresource, new, self._registry.store)
         with strategy.begin_update(new, old, context) if whole else Reservation() as claim:
             size = max(options.size, len(kv.value))
             errors = await self._registry.heavy.run(
                 size, self._prepare, target.subresource, strategy, new, old, context
             )
-            if resource.has_generation and whole and strategy.generation_changes(new, old):
+            counts = resource.has_generation and strategy.counts_generation(target.subresource)
+            if counts and strategy.generation_changes(new, old):
                 new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
             if errors:
                 raise invalid_object(resource, target.name, errors)
@@ -276,7 +279,7 @@ class Writer:
     def _prepare(
         subresource: str, strategy: Strategy, new: JsonObject, old: JsonObject, context: WriteContext
     ) -> list[FieldError]:
-        """Keep what this way in may not write, then validate; other subresources have checked their one field."""
+        """Keep what this way in may not write, then validate."""
         match subresource:
             case "":
                 strategy.prepare_update(new, old, context)
@@ -284,11 +287,9 @@ class Writer:
             case "status":
                 strategy.prepare_status_update(new, old, context)
                 return validate_status_update(strategy.resource, new, old)
-            case "approval":
-                strategy.prepare_approval_update(new, old, context)
-                return validate_approval_update(strategy.resource, new, old)
-            case _:
-                return []
+            case way:
+                strategy.prepare_way(way, new, old, context)
+                return validate_way(strategy.resource, way, new, old)
 
     async def remove(
         self, entry: Entry, kv: KeyValue, last: JsonObject, warned: list[str], *, dry_run: bool = False

@@ -31,7 +31,8 @@ STRIPPED: Tree = tree_of(
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One way to write a kind. ``top`` and ``metadata``: the fields that this way resets, so that nobody gets them.
+    """One way to write a kind. ``top`` and ``below``: the fields that this way resets, so that nobody gets them, of the
+    object itself and of those of its fields that are named; metadata is always named.
 
     ``type``: of the document that is written; ``subresource``: empty for the object itself.
     """
@@ -40,24 +41,28 @@ class Scope:
     api_version: str
     subresource: str = ""
     top: frozenset[str] = frozenset(_NEVER_MANAGED)
-    metadata: frozenset[str] = frozenset(_NEVER_MANAGED_METADATA)
+    below: tuple[tuple[str, frozenset[str]], ...] = (("metadata", frozenset(_NEVER_MANAGED_METADATA)),)
 
     @classmethod
     def of(cls, kind: Type, api_version: str, subresource: str = "", resets: Iterable[str] = ()) -> Scope:
         """``resets``: dotted paths of one or two names (``status``, ``metadata.labels``)."""
-        top, metadata = set(_NEVER_MANAGED), set(_NEVER_MANAGED_METADATA)
+        top, nested = set(_NEVER_MANAGED), {"metadata": set(_NEVER_MANAGED_METADATA)}
         for path in resets:
             name, dot, below = path.partition(".")
-            (metadata if dot else top).add(below if dot else name)
-        return cls(kind, api_version, subresource, frozenset(top), frozenset(metadata))
+            if dot:
+                nested.setdefault(name, set()).add(below)
+            else:
+                top.add(name)
+        frozen = tuple((name, frozenset(fields)) for name, fields in nested.items())
+        return cls(kind, api_version, subresource, frozenset(top), frozen)
 
     def managed_part(self, obj: JsonObject) -> JsonObject:
         """The object without what no manager gets by this way; shares what is left."""
-        top, hidden = self.top, self.metadata
+        top = self.top
         part = {name: value for name, value in obj.items() if name not in top}
-        metadata = part.get("metadata")
-        if metadata:
-            part["metadata"] = {name: value for name, value in metadata.items() if name not in hidden}
+        for field, hidden in self.below:
+            if found := part.get(field):
+                part[field] = {name: value for name, value in found.items() if name not in hidden}
         return part
 
     @property
@@ -65,7 +70,12 @@ class Scope:
         """The fields that this way resets, as a set."""
         return tree_of(
             *((f"f:{name}",) for name in self.top if name not in _NEVER_MANAGED),
-            *(("f:metadata", f"f:{name}") for name in self.metadata if name not in _NEVER_MANAGED_METADATA),
+            *(
+                (f"f:{field}", f"f:{name}")
+                for field, hidden in self.below
+                for name in hidden
+                if field != "metadata" or name not in _NEVER_MANAGED_METADATA
+            ),
         )
 
 

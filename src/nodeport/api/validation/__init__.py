@@ -5,13 +5,13 @@ existence of other objects, permissions.
 """
 
 from nodeport.api.validation.table import (
-    validate_approval_update,
     validate_create,
     validate_status_update,
     validate_update,
+    validate_way,
 )
 from nodeport.api.validation.warnings import warnings
 
 __all__ = [
-    "validate_approval_update", "validate_create", "validate_status_update", "validate_update", "warnings",
+    "validate_create", "validate_status_update", "validate_update", "validate_way", "warnings",
 ]  # fmt: skip

@@ -40,8 +40,8 @@ def validate_pod_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError
     munged = _munged(spec, before)
     if before.get("schedulingGates"):
         yield from _gated_changes(munged, before)
-    if changed := [field for field in sorted({*munged, *before}) if not _alike(munged, before, field)]:
-        yield forbidden("spec", f"{_UPDATE_TEXT}\n{_difference(munged, before, changed)}")
+    if changed := [field for field in sorted({*munged, *before}) if not alike(munged, before, field)]:
+        yield forbidden("spec", f"{_UPDATE_TEXT}\n{difference('PodSpec', munged, before, changed)}")
 
 
 def _images(containers: list[JsonObject], path: str) -> Iterator[FieldError]:
@@ -110,15 +110,15 @@ def _gated_changes(munged: JsonObject, before: JsonObject) -> Iterator[FieldErro
         munged["affinity"] = {key: value for key, value in affinity.items() if key != "nodeAffinity"}
 
 
-def _alike(spec: JsonObject, before: JsonObject, field: str) -> bool:
+def alike(spec: JsonObject, before: JsonObject, field: str) -> bool:
     """An absent value is the same as an empty one."""
     value, old = spec.get(field), before.get(field)
     return value == old or (value in _LEFT_OUT and old in _LEFT_OUT)
 
 
-def _difference(spec: JsonObject, before: JsonObject, changed: list[str]) -> str:
+def difference(kind: str, spec: JsonObject, before: JsonObject, changed: list[str]) -> str:
     """The fields that changed, in the manner of Kubernetes' text, which its authors keep from being parsed."""
-    lines = ["  core.PodSpec{"]
+    lines = [f"  core.{kind}{{"]
     for field in changed:
         name = field[0].upper() + field[1:]
         for sign, value in (("-", before.get(field)), ("+", spec.get(field))):

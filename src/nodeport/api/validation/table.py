@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from nodeport.api import names
 from nodeport.api.meta import JsonObject
@@ -21,6 +21,7 @@ from nodeport.api.validation import (
     jobs,
     others,
     pods,
+    podsubresources,
     podupdates,
     policies,
     rbac,
@@ -44,13 +45,13 @@ def _no_comparison(_new: JsonObject, _old: JsonObject) -> Iterable[FieldError]:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """``create`` judges a new object's content; ``update`` a new object against its predecessor (content included);
-    ``status`` and ``approval`` the same for the subresources of that name."""
+    ``status`` the same for /status, ``ways`` for the other subresources that write the object, by their names."""
 
     name: NameRule = names.dns_subdomain
     create: Check = _nothing
     update: Comparison = _no_comparison
     status: Comparison = _no_comparison
-    approval: Comparison = _no_comparison
+    ways: Mapping[str, Comparison] = field(default_factory=dict)
 
 
 _PLAIN = Rules(name=names.path_segment)
@@ -65,6 +66,10 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=pods.validate_pod,
         update=podupdates.validate_pod_update,
         status=podupdates.validate_pod_status_update,
+        ways={
+            podsubresources.EPHEMERAL_CONTAINERS: podsubresources.validate_ephemeral_containers,
+            podsubresources.RESIZE: podsubresources.validate_resize,
+        },
     ),
     ("", "Endpoints"): Rules(create=endpoints.validate_endpoints, update=endpoints.validate_endpoints_update),
     ("discovery.k8s.io", "EndpointSlice"): Rules(
@@ -158,7 +163,7 @@ _RULES: dict[tuple[str, str], Rules] = {
         certificates.validate_request,
         certificates.validate_request_update,
         certificates.validate_request_status,
-        certificates.validate_request_approval,
+        {"approval": certificates.validate_request_approval},
     ),
     (GROUP, "Role"): Rules(names.path_segment, rbac.validate_role, rbac.validate_role_update),
     (GROUP, "ClusterRole"): Rules(
@@ -199,8 +204,9 @@ def validate_status_update(resource: Resource, new: JsonObject, old: JsonObject)
     return errors
 
 
-def validate_approval_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
-    """The faults of a write to the approval subresource."""
-    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
-    errors += _rules(resource).approval(new, old)
-    return errors
+def validate_way(resource: Resource, way: str, new: JsonObject, old: JsonObject) -> list[FieldError]:
+    """The faults of a write to another subresource; those without rules here have checked their one field."""
+    rule = _rules(resource).ways.get(way)
+    if rule is None:
+        return []
+    return [*validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {}), *rule(new, old)]

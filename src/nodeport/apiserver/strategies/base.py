@@ -62,8 +62,15 @@ class Strategy:
         for field in {*new, *old} - {"metadata", "status", "kind", "apiVersion"}:
             restore(new, old, field)
 
-    def prepare_approval_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
-        """/approval, of kinds that have one."""
+    def prepare_way(self, way: str, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        """A subresource but /status that writes the object, by its name."""
+
+    async def admit_way(self, way: str, obj: JsonObject, store: Store) -> None:
+        """What other objects decide about a write through such a subresource."""
+
+    def counts_generation(self, way: str) -> bool:
+        """Whether what is written this way may be a new generation; "" is the object itself."""
+        return not way
 
     def reset_fields(self, subresource: str) -> tuple[str, ...]:
         """What a write by this way leaves as it is, so that by this way it becomes nobody's: dotted paths."""

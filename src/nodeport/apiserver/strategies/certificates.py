@@ -41,7 +41,8 @@ class CertificateSigningRequestStrategy(Strategy):
                     found[index] = condition
         _date_conditions(new, old, context)
 
-    def prepare_approval_update(self, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+    def prepare_way(self, way: str, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        """/approval writes the conditions."""
         restore(new, old, "spec")
         found = (new.get("status") or {}).get("conditions")
         new["status"] = {

@@ -21,11 +21,17 @@ async def admit_pod(pod: JsonObject, store: Store, rng: random.Random) -> None:
     accounttokens.complete(pod, await _account(pod, store), rng)
     await _prioritize(pod, store)
     await _fit_runtime_class(pod, store)
+    await fit_limit_ranges(pod, store, fill=True)
+
+
+async def fit_limit_ranges(pod: JsonObject, store: Store, *, fill: bool = False) -> None:
+    """What limit ranges say about the pod's amounts, after they filled in what it left out. Raises 403."""
     listing = await store.list(prefix_of(LIMIT_RANGES, pod["metadata"].get("namespace") or ""))
     found = [decode(kv.value) for kv in listing.items]
     if not found:
         return
-    limits.fill(found, pod)
+    if fill:
+        limits.fill(found, pod)
     wrong = limits.complaints(found, pod)
     if wrong:
         raise _forbidden(pod, wrong[0] if len(wrong) == 1 else f"[{', '.join(dict.fromkeys(wrong))}]")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
+from nodeport.api import schema
 from nodeport.api.meta import JsonObject
-from nodeport.api.quantity import parse_quantity
+from nodeport.api.pods import qos_class
 from nodeport.api.resources import PODS
+from nodeport.api.validation.podsubresources import (
+    EPHEMERAL_CONTAINERS,
+    RESIZE,
+    keep_but_ephemeral_containers,
+    keep_but_resources,
+)
 from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
-from nodeport.apiserver.strategies.podadmission import admit_pod
+from nodeport.apiserver.strategies.podadmission import admit_pod, fit_limit_ranges
 from nodeport.store.base import Store
 
 DEFAULT_GRACE_SECONDS = 30
 EVICTION_SECONDS = 300
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 DEFAULT_ACCOUNT = "default"
-_MANAGED = ("cpu", "memory")
+_METADATA_OF_STATUS = ("labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp")
+"""What no subresource writes."""
+_WRITTEN = {EPHEMERAL_CONTAINERS: ("ephemeralContainers",), RESIZE: ("containers", "initContainers")}
 _GATED: JsonObject = {
     "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
     "message": "Scheduling is blocked due to non-empty scheduling gates",
@@ -57,7 +65,7 @@ class PodStrategy(Strategy):
         super().prepare_create(obj, context)
 
     def initial_status(self, obj: JsonObject) -> JsonObject:
-        status: JsonObject = {"phase": "Pending", "qosClass": quality_of_service(obj)}
+        status: JsonObject = {"phase": "Pending", "qosClass": qos_class(obj)}
         if obj["spec"].get("schedulingGates"):
             status["conditions"] = [dict(_GATED)]
         return status
@@ -68,6 +76,32 @@ class PodStrategy(Strategy):
         status = new.setdefault("status", {})
         if kept := (old.get("status") or {}).get("qosClass"):
             status.setdefault("qosClass", kept)
+
+    async def admit_way(self, way: str, obj: JsonObject, store: Store) -> None:
+        if way == RESIZE:
+            await fit_limit_ranges(obj, store)
+
+    def prepare_way(self, way: str, new: JsonObject, old: JsonObject, context: WriteContext) -> None:
+        if way == EPHEMERAL_CONTAINERS:
+            keep_but_ephemeral_containers(new, old)
+        elif way == RESIZE:
+            keep_but_resources(new, old)
+        else:
+            return
+        restore(new, old, "status")
+        for field in _METADATA_OF_STATUS:
+            restore(new["metadata"], old["metadata"], field)
+
+    def counts_generation(self, way: str) -> bool:
+        return way in ("", EPHEMERAL_CONTAINERS, RESIZE)
+
+    def reset_fields(self, subresource: str) -> tuple[str, ...]:
+        written = _WRITTEN.get(subresource)
+        if written is None:
+            return super().reset_fields(subresource)
+        spec = schema.schema_of("io.k8s.api.core.v1.PodSpec")["properties"]
+        kept = (f"spec.{field}" for field in spec if field not in written)
+        return ("status", *(f"metadata.{field}" for field in _METADATA_OF_STATUS), *kept)
 
     def begin_graceful_delete(self, obj: JsonObject, asked: int | None) -> int:
         """Unscheduled and finished pods go at once; the rest when the node says so, or after the grace period."""
@@ -82,31 +116,3 @@ class PodStrategy(Strategy):
 
 def _tolerates(toleration: JsonObject, taint: str) -> bool:
     return toleration.get("key") in (None, "", taint) and toleration.get("effect") in (None, "", "NoExecute")
-
-
-def quality_of_service(pod: JsonObject) -> str:
-    """Guaranteed, Burstable or BestEffort, by the requests and limits of cpu and memory."""
-    spec = pod.get("spec") or {}
-    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    found = [_resources(container) for container in containers]
-    if not any(requests or limits for requests, limits in found):
-        return "BestEffort"
-    guaranteed = all(
-        len(limits) == len(_MANAGED)
-        and all(requests.get(name, limits[name]) == limits[name] for name in limits)
-        for requests, limits in found
-    )
-    return "Guaranteed" if guaranteed else "Burstable"
-
-
-def _resources(container: JsonObject) -> tuple[dict[str, object], dict[str, object]]:
-    resources = container.get("resources") or {}
-    return dict(_positive(resources.get("requests") or {})), dict(_positive(resources.get("limits") or {}))
-
-
-def _positive(quantities: JsonObject) -> Iterator[tuple[str, object]]:
-    for name in _MANAGED:
-        if name in quantities:
-            amount = parse_quantity(str(quantities[name]))
-            if amount > 0:
-                yield name, amount
