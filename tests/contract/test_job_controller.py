@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject, is_being_deleted
-from nodeport.api.resources import EVENTS, JOBS, NAMESPACES, PODS
+from nodeport.api.resources import EVENTS, JOBS, NAMESPACES, PODS, Resource
 from nodeport.api.status import NotFound
-from nodeport.client.rest import STRATEGIC_MERGE_PATCH
+from nodeport.client.rest import STRATEGIC_MERGE_PATCH, TransportError
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
 
 TEMPLATE: JsonObject = {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}
@@ -72,6 +72,36 @@ async def test_a_job_runs_its_pods_until_enough_have_succeeded() -> None:
             return {event["reason"] for event in await cluster.items(EVENTS)} >= reasons
 
         await eventually(told)
+
+
+async def test_a_pod_whose_answer_was_lost_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server makes it, the controller hears an error, and its cache is slow to show the pod."""
+    async with controlled_cluster() as cluster:
+        await cluster.stop_controllers()
+        create, watch_batches, made_pods = cluster.controllers.create, cluster.controllers.watch_batches, []
+
+        async def loses_first(resource: Resource, *words: Any, **options: Any) -> JsonObject:
+            made = await create(resource, *words, **options)
+            if resource is not PODS:
+                return made
+            made_pods.append(made)
+            if len(made_pods) == 1:
+                raise TransportError("the connection was closed")
+            return made
+
+        async def slow(resource: Resource, *words: Any, **options: Any) -> AsyncIterator[Any]:
+            async for batch in watch_batches(resource, *words, **options):
+                if resource is PODS:
+                    await asyncio.sleep(0.3)
+                yield batch
+
+        monkeypatch.setattr(cluster.controllers, "create", loses_first)
+        monkeypatch.setattr(cluster.controllers, "watch_batches", slow)
+        cluster.start_controllers()
+        await cluster.client.create(JOBS, job(completions=1))
+        async with ending_pods(cluster):
+            await eventually(lambda: has_condition(cluster, "Complete"))
+        assert len(made_pods) == 1
 
 
 async def test_each_index_of_an_indexed_job_succeeds() -> None:

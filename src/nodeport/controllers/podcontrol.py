@@ -13,7 +13,7 @@ from nodeport.api.workloads import pod_selector
 from nodeport.client.cache import Change, uid
 from nodeport.client.events import NORMAL, WARNING, EventRecorder, object_reference
 from nodeport.client.informer import Informer
-from nodeport.client.rest import RestClient
+from nodeport.client.rest import RestClient, TransportError
 from nodeport.controllers.freshness import WriteGuard
 from nodeport.controllers.ownership import (
     BY_CONTROLLER,
@@ -84,6 +84,7 @@ class PodControl:
         self._pods = pods
         self._guard = guard
         self._recorder = recorder
+        self._doubtful: set[NamespacedName] = set()
 
     async def claim(
         self,
@@ -92,7 +93,12 @@ class PodControl:
         *,
         is_claimable: Callable[[JsonObject], bool] = is_active,
     ) -> tuple[JsonObject, ...]:
-        """The pods of ``owner``, with those adopted that match and nobody owns, without those released."""
+        """The pods of ``owner``, with those adopted that match and nobody owns, without those released.
+
+        Raises Conflict while the cache may not show a pod that was made.
+        """
+        if key in self._doubtful:
+            await self._settle_doubt(key, owner)
         candidates = [
             *self._pods.by_index(BY_CONTROLLER, uid(owner)),
             *self._pods.by_index(ORPHANS, key.namespace),
@@ -123,13 +129,28 @@ class PodControl:
         name = pod["metadata"].get("name") or ""
         try:
             made = await self._client.create(PODS, pod)
+        except TransportError:
+            self._doubtful.add(key)
+            raise
         except ApiError as error:
+            if error.code >= 500:
+                self._doubtful.add(key)
             if isinstance(error, Forbidden) and any(c.reason == "NamespaceTerminating" for c in error.causes):
                 return
             self._tell(owner, WARNING, "FailedCreate", self._texts.not_created, name, error)
             raise
         self._guard.wrote(key, made)
         self._tell(owner, NORMAL, "SuccessfulCreate", self._texts.created, made["metadata"]["name"])
+
+    async def _settle_doubt(self, key: NamespacedName, owner: JsonObject) -> None:
+        """An answer got lost, so the pod may have been made all the same: one more would be one too many."""
+        listed = await self._client.list(PODS, key.namespace)
+        for pod in listed["items"]:
+            reference = controller_of(pod)
+            cached = self._pods.get(NamespacedName.of(pod))
+            if reference and reference["uid"] == uid(owner) and (cached is None or uid(cached) != uid(pod)):
+                raise Conflict(f"the cache does not show pod {pod['metadata']['name']} yet")
+        self._doubtful.discard(key)
 
     async def delete(self, key: NamespacedName, owner: JsonObject, pod: JsonObject) -> None:
         meta = pod["metadata"]
