@@ -13,7 +13,8 @@ from nodeport.kit.clock import Clock
 from nodeport.node import probes
 from nodeport.node.images.base import Image
 from nodeport.node.pod_status import CRASH_LOOP_FORGET, ContainerView, Run, crash_delay, restarts
-from nodeport.node.probes import ProbeKind, Prober, ProbeState
+from nodeport.node.prober import Prober
+from nodeport.node.probes import Probe, ProbeKind, ProbeState
 from nodeport.node.runtime import Container
 
 PULL_FIRST = timedelta(seconds=10)
@@ -25,15 +26,19 @@ Tell = Callable[[str, str, str], None]
 
 @dataclass(slots=True)
 class Keeper:
-    """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox."""
+    """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox;
+    ``initial``: an init container; ``hooking``: its postStart hook runs; ``stopping``: the run that is being ended."""
 
     spec: dict[str, Any]
     first_attempt: int = 0
+    initial: bool = False
     current: Container | None = None
     previous: Container | None = None
     image: Image | None = None
     waiting: tuple[str, str] | None = None
     ready: bool = False
+    hooking: bool = False
+    stopping: Container | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     retry_at: float = 0.0
     restart: int = 0
@@ -51,7 +56,7 @@ class Keeper:
     def view(self) -> ContainerView:
         return ContainerView(
             spec=self.spec, current=_run(self.current), previous=_run(self.previous), waiting=self.waiting,
-            started=self.started.is_set(), ready=self.ready and self.is_running,
+            started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking,
             image=self.image.name if self.image else "", image_id=self.image.image_id if self.image else "",
         )  # fmt: skip
 
@@ -59,7 +64,8 @@ class Keeper:
         """Whether the spec wants a (further) run, however soon."""
         if self.current is None:
             return True
-        return self.current.exit is not None and restarts(policy, self.current.exit.code)
+        ended = self.current.exit
+        return ended is not None and restarts(self.spec, policy, ended.code, initial=self.initial)
 
     def start_due(self, clock: Clock) -> timedelta:
         """How long until the next run may start; zero: now."""
@@ -101,7 +107,7 @@ class Keeper:
 
     def start_probes(
         self, group: asyncio.TaskGroup, prober: Prober, clock: Clock, tell: Tell, changed: Callable[[], None],
-        kill: Callable[[str], None], *, known_ready: bool = False,
+        kill: Callable[[Probe, str], None], *, known_ready: bool = False,
     ) -> None:  # fmt: skip
         """Begin to probe the current run. ``known_ready``: an earlier agent found it started and ready."""
         wanted = {kind: probe for kind in ProbeKind if (probe := probes.parse(self.spec, kind))}
@@ -128,7 +134,7 @@ class _ProbeLoop:
     clock: Clock
     tell: Tell
     changed: Callable[[], None]
-    kill: Callable[[str], None]
+    kill: Callable[[Probe, str], None]
 
     async def run(self, state: ProbeState) -> None:
         """Ask for ever; cancelled with the container."""
@@ -140,8 +146,10 @@ class _ProbeLoop:
         await self.clock.sleep(max(0.0, probe.initial_delay.total_seconds() - running))
         first = True
         while True:
-            state = state.record(await self.prober.ask(probe, first=first))
-            first = False
+            result = await self.prober.ask(probe, first=first)
+            if said := probes.event(probe.kind, result):
+                self.tell("Warning", *said)
+            state, first = state.record(result), False
             if self._apply(state):
                 return
             await self.clock.sleep(probe.period.total_seconds())
@@ -149,11 +157,8 @@ class _ProbeLoop:
     def _apply(self, state: ProbeState) -> bool:
         """Act on the newest result; whether this probe has done its work."""
         keeper, kind = self.keeper, state.probe.kind
-        assert state.last is not None
-        if not state.last.success:
-            self.tell("Warning", "Unhealthy", f"{kind.value.capitalize()} probe failed: {state.last.output}")
         if state.must_restart:
-            self.kill(f"Container {keeper.name} failed {kind.value} probe, will be restarted")
+            self.kill(state.probe, f"Container {keeper.name} failed {kind.value} probe, will be restarted")
             return True
         if kind is ProbeKind.STARTUP and state.verdict:
             keeper.started.set()

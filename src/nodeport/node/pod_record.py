@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from nodeport.api.meta import JsonObject
+from nodeport.api.meta import JsonObject, is_being_deleted
 from nodeport.api.resources import PODS
 from nodeport.client.events import EventRecorder, object_reference
 from nodeport.client.informer import Informer
@@ -22,13 +22,17 @@ from nodeport.node.images.base import ImageStore
 from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
 from nodeport.node.podfiles import NodeNaming
-from nodeport.node.runtime import Runtime
+from nodeport.node.reach import Reach
+from nodeport.node.runtime import Container, Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.settings import PodTokens, Settings
+from nodeport.node.webget import Dialer
 
 ORPHAN_GRACE = timedelta(seconds=2)
 """For a pod whose object was already gone when it was found running."""
 DEFAULT_GRACE = 30
+OVER = ("Succeeded", "Failed")
+"""The phases of a pod that has run to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class NodeContext:
 class PodRecord:
     """``pod``: the object as the API has it, None when it is gone; ``last_pod``: as it last was.
 
-    ``failure``: (reason, message) why it can never run here.
+    ``failure``: (reason, message) why it can never run here, or no longer; ``most_grace``: what that leaves it.
+    ``settled``: it was over before we came, and the API has all there is to say.
     ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
     look again, ``dirty`` the reporter.
     """
@@ -70,6 +75,8 @@ class PodRecord:
     tokens: PodTokens | None = None
     final: bool = False
     failure: tuple[str, str] | None = None
+    most_grace: timedelta | None = None
+    settled: bool = False
     sent: JsonObject = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     dirty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,12 +107,59 @@ class PodRecord:
         seconds = self.pod["metadata"].get("deletionGracePeriodSeconds")
         if seconds is None:
             seconds = self.pod["spec"].get("terminationGracePeriodSeconds")
-        return bounded_seconds(DEFAULT_GRACE if seconds is None else seconds)
+        found = bounded_seconds(DEFAULT_GRACE if seconds is None else seconds)
+        return found if self.most_grace is None else min(found, self.most_grace)
+
+    @property
+    def is_going(self) -> bool:
+        """Whether the object is gone or being deleted."""
+        return self.pod is None or is_being_deleted(self.pod)
+
+    @property
+    def has_told_its_end(self) -> bool:
+        """Whether the API knows that the pod is over."""
+        return self.settled or self.sent.get("phase") in OVER
+
+    def time_left(self) -> timedelta | None:
+        """Of the time that the pod may be active; None: as long as it likes."""
+        seconds = self.last_pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None:
+            return None
+        return self.started_at + bounded_seconds(seconds) - self.node.clock.now()
+
+    async def wait_until_going(self) -> None:
+        """Until the object is gone or being deleted, or the pod is to end for another reason."""
+        while not (self.is_going or (self.failure and not self.final)):
+            await self.wake.wait()
+            self.wake.clear()
+
+    def fail(self, reason: str, message: str, most_grace: timedelta | None = None) -> None:
+        """The pod is to end here; what it was ended for first stays."""
+        if self.failure is None:
+            self.failure, self.most_grace = (reason, message), most_grace
+            self.changed()
+
+    def reach(self, sandbox: Sandbox, container: Container) -> Reach:
+        runtime = self.node.runtime
+        return Reach(
+            Dialer(self.node.surroundings.netns), sandbox.address,
+            lambda argv, limit: runtime.execute(sandbox, container, argv, limit),
+        )  # fmt: skip
+
+    @property
+    def full_name(self) -> str:
+        """``NAME_NAMESPACE(UID)``, as a kubelet has it in its messages."""
+        metadata = self.last_pod["metadata"]
+        return f"{metadata['name']}_{metadata['namespace']}({self.uid})"
+
+    def who(self, keeper: Keeper) -> str:
+        """The container, for messages about its hooks."""
+        return f'Container "{keeper.name}" in Pod "{self.full_name}"'
 
     def phase(self) -> str:
         """As the API has it once the pod is over, else as its containers say."""
         known = (self.last_pod.get("status") or {}).get("phase")
-        if known in ("Succeeded", "Failed") and not any(keeper.is_running for keeper in self.all_keepers()):
+        if known in OVER and not any(keeper.is_running for keeper in self.all_keepers()):
             return str(known)
         return pod_status.phase(self.view())
 

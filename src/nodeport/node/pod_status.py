@@ -31,7 +31,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """All that is known of one container. ``waiting``: (reason, message) of why there is no new run yet."""
+    """All that is known of one container. ``waiting``: (reason, message) of why there is no new run yet;
+    ``hooking``: its postStart hook runs, until then it counts as being created."""
 
     spec: Mapping[str, Any]
     current: Run | None = None
@@ -39,6 +40,7 @@ class ContainerView:
     waiting: tuple[str, str] | None = None
     started: bool = False
     ready: bool = False
+    hooking: bool = False
     image: str = ""
     image_id: str = ""
 
@@ -67,8 +69,22 @@ class PodView:
     failure: tuple[str, str] | None = field(default=None)
 
 
-def restarts(policy: str, exit_code: int) -> bool:
+def restarts(container: Mapping[str, Any], pod_policy: str, exit_code: int, *, initial: bool = False) -> bool:
+    """Whether a container that ended so is started again: by its own rules, its own policy, or the pod's.
+
+    ``initial``: an init container. One that succeeded is done whatever the pod's policy, unless it is a sidecar.
+    """
+    for rule in container.get("restartPolicyRules") or ():
+        if rule.get("action") == "Restart" and _matches(rule.get("exitCodes") or {}, exit_code):
+            return True
+    own = container.get("restartPolicy")
+    policy = own or ("OnFailure" if initial and pod_policy == "Always" else pod_policy)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def _matches(codes: Mapping[str, Any], exit_code: int) -> bool:
+    listed = exit_code in (codes.get("values") or ())
+    return not listed if codes.get("operator") == "NotIn" else listed
 
 
 def crash_delay(restart: int) -> timedelta:
@@ -85,6 +101,9 @@ def is_restartable_init(container: Mapping[str, Any]) -> bool:
 
 
 def initialized(view: PodView) -> bool:
+    """Once a container of the pod has run its init containers are done, whatever becomes of its sidecars."""
+    if any(one.current is not None for one in view.containers):
+        return True
     return all(
         one.started if is_restartable_init(one.spec) else one.exit_code == 0 for one in view.init_containers
     )  # fmt: skip
@@ -92,12 +111,12 @@ def initialized(view: PodView) -> bool:
 
 def phase(view: PodView) -> str:
     """Pending, Running, Succeeded or Failed."""
-    if view.failure:
+    if view.failure and not any(one.is_running for one in (*view.init_containers, *view.containers)):
         return "Failed"
     policy = view.pod["spec"].get("restartPolicy") or "Always"
     if not initialized(view):
         failed = any(
-            (one.exit_code or 0) != 0 and not restarts(policy, one.exit_code or 0)
+            (one.exit_code or 0) != 0 and not restarts(one.spec, policy, one.exit_code or 0, initial=True)
             for one in view.init_containers
         )
         return "Failed" if failed else ("Failed" if view.final and view.init_containers else "Pending")
@@ -106,10 +125,12 @@ def phase(view: PodView) -> str:
         return "Pending"
     if any(one.is_running for one in view.containers):
         return "Running"
-    codes = [one.exit_code for one in view.containers]
-    if not view.final and any(code is not None and restarts(policy, code) for code in codes):
+    again = (
+        one.exit_code is not None and restarts(one.spec, policy, one.exit_code) for one in view.containers
+    )
+    if not view.final and any(again):
         return "Running"
-    return "Succeeded" if all(code == 0 for code in codes) else "Failed"
+    return "Succeeded" if all(one.exit_code == 0 for one in view.containers) else "Failed"
 
 
 def status(view: PodView, now: datetime) -> JsonObject:
@@ -126,7 +147,7 @@ def status(view: PodView, now: datetime) -> JsonObject:
         found |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
     if view.init_containers:
         found["initContainerStatuses"] = [container_status(one, view) for one in view.init_containers]
-    if view.failure:
+    if view.failure and found["phase"] == "Failed":
         found["reason"], found["message"] = view.failure
     found["conditions"] = conditions(view, found["phase"], now)
     return {key: value for key, value in found.items() if value is not None}
@@ -138,7 +159,7 @@ def container_status(one: ContainerView, view: PodView) -> JsonObject:
         state: JsonObject = {"waiting": _without_empty({"reason": one.waiting[0], "message": one.waiting[1]})}
         if one.current and one.current.exit:
             last = one.current
-    elif one.current is None:
+    elif one.current is None or (one.hooking and one.is_running):
         waits_for_init = bool(view.init_containers) and not initialized(view)
         state = {"waiting": {"reason": "PodInitializing" if waits_for_init else "ContainerCreating"}}
     elif one.current.exit is None:
@@ -150,7 +171,7 @@ def container_status(one: ContainerView, view: PodView) -> JsonObject:
         "image": one.image or one.spec.get("image") or "",
         "imageID": one.image_id if one.current else "",
         "ready": one.ready,
-        "started": one.is_running and one.started,
+        "started": one.is_running and one.started and not one.hooking,
         "restartCount": one.current.attempt if one.current else 0,
         "state": state,
         "lastState": {"terminated": terminated(last, last.exit)} if last and last.exit else {},

@@ -42,7 +42,7 @@ class StatusReporter:
     async def send(self) -> None:
         """One patch, if there is anything new. Raises ApiError, TransportError."""
         record = self._record
-        if record.pod is None:
+        if record.pod is None or record.settled:
             return
         wanted = pod_status.status(record.view(), record.node.clock.now())
         if wanted == record.sent:
@@ -55,6 +55,8 @@ class StatusReporter:
             content_type=STRATEGIC_MERGE_PATCH, subresource="status",
         )  # fmt: skip
         record.sent = wanted
+        if record.has_told_its_end:
+            record.wake.set()
 
     async def let_go(self) -> None:
         """The last status, then the deletion that ends the object's grace period; until the API has taken both."""

@@ -32,8 +32,6 @@ KILLED = 137
 LOST = "the container's launcher ended without leaving an exit status"
 KILL_WAIT = timedelta(seconds=2)
 EXEC_OUTPUT = 10 * 1024
-NOT_RUN = 126
-"""The exit code of a command that could not be started."""
 LATE_OUTPUT = 0.2
 """Seconds for output after a command's end: something it left behind may hold the pipe."""
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
@@ -117,7 +115,7 @@ class Runtime(Protocol):
     async def execute(
         self, sandbox: Sandbox, container: Container, argv: Sequence[str], limit: timedelta
     ) -> tuple[int, str]:
-        """Exit code and output (at most 10 KiB) of a command inside. Raises TimeoutError."""
+        """Exit code and output (at most 10 KiB) of a command inside. Raises TimeoutError, OSError when not run."""
         ...
 
     def open_exec(
@@ -320,7 +318,7 @@ class OciRuntime:
         finally:
             session.close()  # the command inside dies with it
         if end.trouble:
-            return NOT_RUN, end.trouble
+            raise OSError(end.trouble)
         return end.code, said[:EXEC_OUTPUT].decode("utf-8", "replace")
 
     def open_exec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,20 +11,25 @@ from nodeport.api.duration import go_duration
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
 from nodeport.kit.backoff import Backoff
-from nodeport.node import environment, pod_status
+from nodeport.node import actions, environment, hooks, pod_status
 from nodeport.node.containers import Keeper
+from nodeport.node.endings import Stopper
 from nodeport.node.environment import ConfigError, PodFacts, SettingKey
+from nodeport.node.hooks import HookFailed
 from nodeport.node.images.base import Image, ImageError, PullPolicy, PullRequest
 from nodeport.node.oci.machine import accounts_of
 from nodeport.node.orders import container_order
 from nodeport.node.pod_record import PodRecord
-from nodeport.node.runtime import ContainerOrder
+from nodeport.node.runtime import Container, ContainerOrder
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.servicevariables import INDEX, MASTER, service_variables
 from nodeport.node.settings import PodTokens
 from nodeport.node.volumes import payload
 from nodeport.node.volumes.podvolumes import PodVolumes
 
+HOOK_LIMIT = timedelta(days=365)
+"""A kubelet sets a postStart hook no limit."""
+POST_START_ERROR = "PostStartHookError"
 CONFIG_RETRY = timedelta(seconds=10)
 MOUNT_FIRST, MOUNT_MOST = timedelta(milliseconds=500), timedelta(seconds=122)
 
@@ -57,7 +63,36 @@ class ContainerStarter:
             record.warn("Failed", f"Error: failed to start container: {container.exit.message}", keeper)
             return timedelta(0)
         record.note("Started", f"Started container {keeper.name}", keeper)
+        await self._post_start(keeper, sandbox, container)
         return None
+
+    async def _post_start(self, keeper: Keeper, sandbox: Sandbox, container: Container) -> None:
+        """Until the hook is done; one that fails ends the container. Given up when container or pod end before."""
+        record = self._record
+        action = actions.parse((keeper.spec.get("lifecycle") or {}).get("postStart") or {}, keeper.spec)
+        if action is None:
+            return
+        keeper.hooking = True
+        reach = record.reach(sandbox, container)
+        running = asyncio.ensure_future(hooks.run(action, reach, HOOK_LIMIT, record.who(keeper)))
+        going = asyncio.ensure_future(record.wait_until_going())
+        ending = asyncio.ensure_future(container.ended.wait())
+        try:
+            left = record.time_left()
+            seconds = None if left is None else max(left.total_seconds(), 0)
+            await asyncio.wait({running, going, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        except (HookFailed, TimeoutError) as error:
+            record.warn("FailedPostStartHook", "PostStartHook failed", keeper)
+            await Stopper(record).stop(keeper, record.grace(), "FailedPostStartHook")
+            keeper.waiting = (POST_START_ERROR, str(error))
+        finally:
+            keeper.hooking = False
+            for task in (running, going, ending):
+                task.cancel()
+            await asyncio.gather(running, going, ending, return_exceptions=True)
+            record.changed()
 
     async def _volumes_missing(self, sandbox: Sandbox, keeper: Keeper) -> timedelta | None:
         """How long until the next try; until then the container is still being created. None: they are there."""
@@ -73,8 +108,7 @@ class ContainerStarter:
 
     def back_off(self, keeper: Keeper) -> None:
         """Say that the container's next run has to wait."""
-        metadata = self._record.last_pod["metadata"]
-        pod = f"{metadata['name']}_{metadata['namespace']}({self._record.uid})"
+        pod = self._record.full_name
         delay = go_duration(pod_status.crash_delay(keeper.restart + 1))
         words = f"back-off {delay} restarting failed container={keeper.name} pod={pod}"
         keeper.waiting = ("CrashLoopBackOff", words)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,8 @@ def ended(code: int, attempt: int = 0) -> ContainerView:
     return ContainerView({"name": "c", "image": "i"}, run)
 
 
+RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+NOT_RULE = {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [42]}}
 NEW = ContainerView({"name": "c", "image": "i"})
 
 
@@ -134,4 +137,50 @@ def test_restarts_wait_ten_seconds_doubling_to_five_minutes() -> None:
     ],
 )
 def test_the_policy_decides_on_another_run(policy: str, code: int, again: bool) -> None:
-    assert restarts(policy, code) is again
+    assert restarts({}, policy, code) is again
+
+
+@pytest.mark.parametrize(
+    ("container", "policy", "code", "again"),
+    [
+        ({"restartPolicy": "Never"}, "Always", 1, False),
+        ({"restartPolicy": "Always"}, "Never", 0, True),
+        ({"restartPolicy": "OnFailure"}, "Never", 1, True),
+        ({"restartPolicy": "OnFailure"}, "Always", 0, False),
+        ({"restartPolicy": "Never", "restartPolicyRules": [RULE]}, "Never", 42, True),
+        ({"restartPolicy": "Never", "restartPolicyRules": [RULE]}, "Never", 43, False),
+        ({"restartPolicy": "Never", "restartPolicyRules": [NOT_RULE]}, "Never", 43, True),
+        ({"restartPolicy": "Never", "restartPolicyRules": [NOT_RULE]}, "Never", 42, False),
+        ({"restartPolicy": "OnFailure", "restartPolicyRules": [RULE]}, "Never", 43, True),
+    ],
+)
+def test_a_containers_own_rules_and_policy_come_before_the_pods(
+    container: JsonObject, policy: str, code: int, again: bool
+) -> None:
+    assert restarts(container, policy, code) is again
+
+
+def test_an_init_container_that_succeeded_is_done_unless_it_is_a_sidecar() -> None:
+    assert not restarts({}, "Always", 0, initial=True)
+    assert restarts({}, "Always", 1, initial=True)
+    assert not restarts({}, "Never", 1, initial=True)
+    assert restarts({"restartPolicy": "Always"}, "Never", 0, initial=True)
+
+
+def test_a_pod_that_must_end_is_failed_once_its_containers_have_ended() -> None:
+    why = ("Evicted", "it used too much")
+    for one, expected in ((running(), "Running"), (ended(137), "Failed")):
+        found = status(replace(view([one], final=True), failure=why), NOW)
+        assert found["phase"] == expected
+        assert found.get("reason") == ("Evicted" if expected == "Failed" else None)
+
+
+def test_a_container_counts_as_being_created_while_its_post_start_hook_runs() -> None:
+    found = status(view([running(hooking=True, ready=False)]), NOW)["containerStatuses"][0]
+    assert found["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert (found["started"], found["ready"]) == (False, False)
+
+
+def test_a_sidecar_that_ended_after_the_others_leaves_the_pod_as_they_did() -> None:
+    sidecar = replace(ended(0), spec={"name": "s", "restartPolicy": "Always"})
+    assert phase(view([ended(0)], "Never", init=[sidecar], final=True)) == "Succeeded"
