@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import selectors
@@ -262,6 +263,30 @@ def _told(pod: str, sender: tuple[str, ...]) -> bytes:
     return f"{pod} {sender[0].removeprefix('::ffff:')}".encode()
 
 
+class ClientPorts:
+    """Hands out the ports that clients ask from, so that none comes twice in a long while.
+
+    A client that the kernel gives the port of another one, who speaks to the same endpoint through another frontend,
+    may wait for ever for its answers in mode ipvs: IPVS tells connections apart, on the way back, by client and endpoint.
+    """
+
+    def __init__(self, first: int = 33_000, last: int = 60_000) -> None:
+        self._next = itertools.cycle(range(first, last))
+
+    def bind(self, asking: socket.socket, source: str) -> None:
+        """From ``source`` ("": any address), at the next port that nobody has."""
+        if asking.type == socket.SOCK_STREAM:  # what has ended and waits for late packets is not in the way
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                asking.bind((source, next(self._next)))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return
+
+
 def ask(
     namespace: Path,
     kind: socket.SocketKind,
@@ -269,16 +294,19 @@ def ask(
     port: int,
     timeout: float,
     source: IPAddress | None = None,
+    ports: ClientPorts | None = None,
 ) -> str:
     """``<pod> <sender's address>``, ``reject``, ``drop`` or ``unreachable``, asked from inside ``namespace``.
 
-    ``source``: the address to ask from, where the kernel shall not choose.
+    ``source``: the address to ask from, ``ports``: where the port comes from, where the kernel shall not choose.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with open_in(namespace, lambda: socket.socket(family, kind)) as asking:
         asking.settimeout(timeout)
         try:
-            if source is not None:
+            if ports is not None:
+                ports.bind(asking, "" if source is None else str(source))
+            elif source is not None:
                 asking.bind((str(source), 0))
             asking.connect((str(address), port))
             with contextlib.suppress(PermissionError):
