@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 HEALTH_PORT = 32100
 KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+CLAIM_AS_PRINTED = r"table ip nodeport-proxy \{[^}]*\}\n"
 IN_CLUSTER = """
 set -e
 mount --make-rprivate /
@@ -94,7 +95,8 @@ class Site:
         return [event for event in listed["items"] if event["reason"] == reason]
 
     def ruleset(self) -> str:
-        return self.made.nft(NODE, "list", "ruleset")
+        """Without the claim of the process that happens to run."""
+        return re.sub(CLAIM_AS_PRINTED, "", self.made.nft(NODE, "list", "ruleset"))
 
 
 @contextlib.asynccontextmanager
@@ -332,6 +334,29 @@ async def test_rules_outlive_the_proxy_and_the_next_one_changes_nothing(site: Si
     assert await site.is_served(port_of(item))
     async with proxy.running():
         assert site.ruleset() == kept
+
+
+async def test_two_proxies_of_one_node_do_not_fight(site: Site) -> None:
+    """The second changes nothing while the first is there, says whom it waits for, and takes over when that ends."""
+    first = site.with_kubeconfig()
+    second = site.with_kubeconfig("--cluster-cidr=10.244.0.0/16")
+    second.log = site.work / "second.log"
+    async with first.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+        before = site.ruleset()
+        assert first.process is not None
+        waits = f"another proxy programs this network namespace: pid {first.process.pid}, mode nftables, node n1"
+        second.start()
+        try:
+            await second.until(lambda: waits in second.log.read_text(), "it waits")
+            assert site.ruleset() == before
+            first.stop(signal.SIGKILL)
+            await second.until_healthy()
+            assert site.ruleset() != before
+            assert await site.is_served(port_of(item))
+        finally:
+            second.stop()
 
 
 async def test_verify_finds_what_is_missing_and_cleanup_leaves_nothing(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nodeport.cli.cluster_options import checked_image, image_options, must_be_root, must_have_runtime
-from nodeport.cli.errors import UserError
+from nodeport.cli.errors import UserError, sentence
 from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
 
@@ -101,6 +101,7 @@ def _run(node: MachineNode, bootstrap: Path | None) -> None:
     from nodeport.cli.joining import JoinError, join
     from nodeport.client.kubeconfig import KubeconfigError
     from nodeport.kit.clock import SystemClock
+    from nodeport.proxy.claim import AlreadyProxied
 
     joins = bootstrap is not None and not node.kubeconfig.exists()
 
@@ -111,8 +112,11 @@ def _run(node: MachineNode, bootstrap: Path | None) -> None:
 
     try:
         asyncio.run(until_terminated(run))
-    except (JoinError, KubeconfigError) as error:
-        raise UserError(str(error)) from error
+    except BaseException as error:
+        said = sentence(error, (JoinError, KubeconfigError, AlreadyProxied))
+        if said is None:
+            raise
+        raise UserError(said) from error
 
 
 def _remove_rules() -> None:

@@ -56,3 +56,18 @@ class ServerRefused(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.format_message(), err=True, file=file)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """What a group of errors consists of in the end."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in leaves(part)]
+
+
+def sentence(group: BaseException, known: tuple[type[BaseException], ...]) -> str | None:
+    """The errors of ``group`` in one line, each once; None when one of them is not ``known``, and so a bug."""
+    found = leaves(group)
+    if not all(isinstance(error, known) for error in found):
+        return None
+    return "; ".join(dict.fromkeys(map(str, found)))

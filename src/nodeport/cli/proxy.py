@@ -19,7 +19,7 @@ from nodeport.api.kubeproxy.forms import BOOL
 from nodeport.api.kubeproxy.text import ConfigurationError, read, write
 from nodeport.api.kubeproxy.types import KubeProxyConfiguration
 from nodeport.api.kubeproxy.validation import aggregate, validate
-from nodeport.cli.errors import UserError
+from nodeport.cli.errors import UserError, sentence
 from nodeport.cli.pflag import PflagGroup
 
 if TYPE_CHECKING:
@@ -228,19 +228,11 @@ async def _or_sentence(work: Any) -> Any:
 
     try:
         return await work
-    except (ProxyError, ProxierError, NetlinkError, OSError) as error:
-        raise UserError(str(error)) from error
-    except BaseExceptionGroup as group:
-        known = group.subgroup((ProxyError, ProxierError, NetlinkError, OSError))
-        if known is None or group.split((ProxyError, ProxierError, NetlinkError, OSError))[1] is not None:
+    except BaseException as error:
+        said = sentence(error, (ProxyError, ProxierError, NetlinkError, OSError))
+        if said is None:
             raise
-        raise UserError("; ".join(dict.fromkeys(map(str, _leaves(known))))) from group
-
-
-def _leaves(group: BaseException) -> list[BaseException]:
-    if not isinstance(group, BaseExceptionGroup):
-        return [group]
-    return [leaf for error in group.exceptions for leaf in _leaves(error)]
+        raise UserError(said) from error
 
 
 def _initialize(settings: ProxySettings) -> None:

@@ -63,6 +63,7 @@ class ProxyOptions:
     podCIDRs tell where pods live, when nothing else does. ``sync_period``: a change that waits twice as long for the
     kernel makes the proxy unhealthy. ``min_sync_period``: the least time between two rounds of commits.
     ``hard_fail``: an address that cannot be bound ends the proxy.
+    ``takeover_patience``: how long another proxy of this node may take to end; twice what a pod is given by default.
     ``service_counters``: count each Service's packets and bytes, at the price of a lookup a packet.
     """
 
@@ -86,6 +87,7 @@ class ProxyOptions:
     sync_period: timedelta = timedelta(seconds=30)
     min_sync_period: timedelta = timedelta(0)
     hard_fail: bool = False
+    takeover_patience: timedelta = timedelta(seconds=60)
     service_counters: bool = False
 
     @property

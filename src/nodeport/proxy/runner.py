@@ -22,6 +22,7 @@ from nodeport.forwarding.table import Family, ForwardingTable, NodeFacts, Servic
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import audit, verify_node
+from nodeport.proxy.claim import claimed
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.health import FamilyHealth, Health, health_handler, is_eligible
 from nodeport.proxy.http import listen, serve
@@ -136,6 +137,12 @@ class ProxyRunner:
                 await informer.wait_until_synced()
 
     async def run(self) -> None:
+        """Raises AlreadyProxied, ``proxier.FAILURES``."""
+        described = f"mode {self._options.mode}, node {self._caches.node.name}"
+        async with claimed(self._netns, described, self._clock, self._options.takeover_patience):
+            await self._run()
+
+    async def _run(self) -> None:
         with ExitStack() as opened:
             cleaner = opened.enter_context(ConntrackCleaner(self._netns))
             proxiers = {

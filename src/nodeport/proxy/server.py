@@ -28,6 +28,7 @@ from nodeport.forwarding.table import Family
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
+from nodeport.proxy.claim import AlreadyProxied
 from nodeport.proxy.conntrack_settings import apply_settings
 from nodeport.proxy.http import listen, serve
 from nodeport.proxy.metrics import ProxyMetrics
@@ -119,6 +120,9 @@ class ProxyServer:
         tasks.create_task(_settle(runner), name="settle")
         try:
             await runner.run()
+        except* AlreadyProxied as group:
+            await self._say_last("AnotherProxy", str(_first(group)))
+            raise ProxyError(str(_first(group))) from None
         except* OSError as group:
             error = _first(group)
             await self._say_last("FailedToStartProxierHealthcheck", str(error))
