@@ -7,19 +7,22 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from nodeport.forwarding.table import Family
+from nodeport.kit.clock import SystemClock
 from nodeport.proxy.cleanup import remove_all
 from nodeport.proxy.iptables import programs
 from nodeport.proxy.iptables.layout import SERVICES
 from nodeport.proxy.iptables.variants import legacy_tables
 from nodeport.proxy.kubeproxy import leftovers, remove_leftovers
+from nodeport.proxy.leftovers import LeftoverWatch
 from nodeport.proxy.options import Variant
 from nodeport.proxy.proxier import ProxierError
-from nodeport.proxy.switch import warn_of_kube_proxy
 
 OTHERS = """*mangle
 :KUBE-KUBELET-CANARY - [0:0]
@@ -127,24 +130,50 @@ def test_its_link_for_ipvs_is_named(netns: Path) -> None:
     assert leftovers(netns) == ["link kube-ipvs0 of mode ipvs"]
 
 
-def test_a_proxy_that_starts_beside_it_says_so_and_touches_nothing(
+@dataclass
+class Told:
+    """Whom a watch tells."""
+
+    netns: Path
+    counts: list[int] = field(default_factory=list)
+    complaints: list[tuple[str, str]] = field(default_factory=list)
+
+    def watch(self) -> LeftoverWatch:
+        return LeftoverWatch(
+            self.netns,
+            timedelta(minutes=15),
+            SystemClock(),
+            self.counts.append,
+            lambda reason, message: self.complaints.append((reason, message)),
+        )
+
+
+async def test_a_proxy_beside_it_says_so_once_with_the_command_and_touches_nothing(
     netns: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_of_kube_proxy(netns)
-    assert caplog.records == []
+    told = Told(netns)
+    watch = told.watch()
+    await watch.look()
+    assert (caplog.records, told.counts, told.complaints) == ([], [0], [])
     assert legacy_tables(Family.IPV4, netns) == frozenset()
     run(netns, "iptables-legacy-restore", "--noflush", text=KUBE_PROXY)
     before = saved(netns, Variant.LEGACY)
-    with caplog.at_level(logging.WARNING):
-        warn_of_kube_proxy(netns)
-    (record,) = caplog.records
-    assert "5 chains of IPv4 iptables (legacy), table nat" in record.getMessage()
-    assert "remove-kube-proxy" in record.getMessage()
-    assert saved(netns, Variant.LEGACY) == before
+    with caplog.at_level(logging.INFO):
+        await watch.look()
+        await watch.look()
+        (record,) = caplog.records
+        assert "5 chains of IPv4 iptables (legacy), table nat" in record.getMessage()
+        assert "`nodeport proxy remove-kube-proxy` removes them" in record.getMessage()
+        assert told.complaints == [("KubeProxyRules", record.getMessage())]
+        assert saved(netns, Variant.LEGACY) == before
+        remove_leftovers(netns)
+        await watch.look()
+    assert told.counts == [0, 3, 3, 0]
+    assert caplog.messages[1:] == ["what kube-proxy had on this node is gone"]
 
 
 @pytest.mark.parametrize("variant", Variant, ids=str)
-def test_tables_that_cannot_be_looked_into_are_told_and_not_taken_for_clean(
+async def test_tables_that_cannot_be_looked_into_are_told_and_not_taken_for_clean(
     netns: Path,
     variant: Variant,
     tmp_path: Path,
@@ -157,7 +186,7 @@ def test_tables_that_cannot_be_looked_into_are_told_and_not_taken_for_clean(
         nothing.setenv("PATH", str(tmp_path))
         nothing.setattr(programs, "_SEARCH_PATH", "")
         with caplog.at_level(logging.WARNING):
-            warn_of_kube_proxy(netns)
+            await Told(netns).watch().look()
         with pytest.raises(OSError, match=rf"IPv4 iptables \({variant}\), whose programs are not installed"):
             remove_leftovers(netns)
     assert f"cannot look into IPv4 iptables ({variant})" in caplog.text

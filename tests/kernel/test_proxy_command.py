@@ -302,6 +302,28 @@ async def test_a_node_that_is_leaving_is_not_healthy_but_alive(site: Site) -> No
         await proxy.until(lambda: proxy.ask(10256, "/healthz").status == 200, "the node stays")
 
 
+async def test_a_proxy_that_waits_for_pod_cidrs_is_alive_and_takes_no_load(site: Site) -> None:
+    """Its liveness probe must not end it before the cluster has given its node any."""
+    node = await site.client.get(NODE_RESOURCE, NODE)
+    await site.client.delete(NODE_RESOURCE, NODE)
+    await site.client.create(NODE_RESOURCE, {"metadata": {"name": NODE}})
+    proxy = site.with_kubeconfig("--detect-local-mode=NodeCIDR")
+    proxy.start()
+    try:
+        await proxy.until(
+            lambda: "node n1 has no podCIDRs yet: waiting for them, for 300 s" in proxy.log.read_text(),
+            "the log says what it waits for",
+        )
+        await proxy.until(lambda: proxy.ask(10256, "/livez").status == 200, "it is alive")
+        waiting = proxy.ask(10256, "/healthz")
+        assert (waiting.status, waiting.json["nodeEligible"], waiting.json["status"]) == (503, False, {})
+        await site.client.patch(NODE_RESOURCE, NODE, {"spec": node["spec"]})
+        await site.client.patch(NODE_RESOURCE, NODE, {"status": node["status"]}, subresource="status")
+        await proxy.until_healthy()
+    finally:
+        proxy.stop()
+
+
 async def test_a_node_whose_object_is_deleted_goes_on_serving(site: Site) -> None:
     """It leaves the load balancers, and those who have not heard of it yet are served."""
     proxy = site.with_kubeconfig("--nodeport-addresses=primary", "--detect-local-mode=NodeCIDR")
@@ -346,7 +368,9 @@ async def test_two_proxies_of_one_node_do_not_fight(site: Site) -> None:
         await eventually(lambda: site.is_served(port_of(item)))
         before = site.ruleset()
         assert first.process is not None
-        waits = f"another proxy programs this network namespace: pid {first.process.pid}, mode nftables, node n1"
+        waits = (
+            f"another proxy programs this network namespace: pid {first.process.pid}, mode nftables, node n1"
+        )
         second.start()
         try:
             await second.until(lambda: waits in second.log.read_text(), "it waits")

@@ -84,10 +84,14 @@ def verify(given: dict[Flag, Any]) -> None:
 
     Prints one line for each difference and ends with 1 if there is any. Flags stand before the word verify.
     """
+    from nodeport.proxy.leftovers import warning
+
     settings = _settings(given, configured(given))
     _must_administer_networks()
     server = _server(settings, None)
     found = asyncio.run(_or_sentence(server.verify()))
+    if told := warning(settings.netns):
+        click.echo(f"warning: {told}", err=True)
     for family, discrepancies in found.items():
         for it in discrepancies:
             click.echo(f"IPv{int(family)}: {it}")

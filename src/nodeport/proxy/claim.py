@@ -32,7 +32,7 @@ class AlreadyProxied(ProxierError):
 async def claimed(
     netns: Path | None, description: str, clock: Clock, patience: timedelta
 ) -> AsyncIterator[None]:
-    """Holds ``netns`` (None: the current one) for this process; ``description`` is what others are told besides its pid.
+    """Holds ``netns`` (None: the current one) for this process. Others are told its pid and ``description``.
 
     Waits for a predecessor that is ending. Raises AlreadyProxied, NetlinkError, OSError.
     """
@@ -72,7 +72,7 @@ def _process() -> str:
 
 
 def _pid_namespace() -> str:
-    return os.readlink("/proc/self/ns/pid")
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _seen_from_here(holder: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from nodeport.forwarding.table import Family
+from nodeport.netlink.generic import NoSuchFamily
+from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.namespace import open_in
 from nodeport.netlink.nftables import objects
 from nodeport.netlink.nftables.kernel import Nftables
@@ -19,6 +21,7 @@ from nodeport.proxy.iptables.programs import Iptables, IptablesError
 from nodeport.proxy.iptables.restore import Section, removal, restore_text
 from nodeport.proxy.iptables.ruleset import Listing, target_of
 from nodeport.proxy.iptables.variants import is_hidden, listing
+from nodeport.proxy.ipvs.render import SIGNATURE
 from nodeport.proxy.options import Variant
 
 TABLE: Final = "kube-proxy"
@@ -57,8 +60,18 @@ def leftovers(netns: Path | None) -> list[str]:
                 if count:
                     found.append(f"{count} chains of {family} iptables ({variant}), table {table}")
     if _has_ipvs_link(netns):
-        found.append(f"link {IPVS_LINK} of mode ipvs")
+        found.append(f"link {IPVS_LINK} of mode ipvs{_beside_it(netns)}")
     return found
+
+
+def _beside_it(netns: Path | None) -> str:
+    """How many virtual services that are not ours IPVS has; nothing where there is no IPVS."""
+    try:
+        with Ipvs(netns) as ipvs:
+            count = sum(not item.service.flags & SIGNATURE for item in ipvs.services())
+    except NoSuchFamily:
+        return ""
+    return f" and {count} virtual services (`kube-proxy --cleanup` removes those)" if count else ""
 
 
 def hidden(netns: Path | None) -> list[str]:

@@ -154,6 +154,10 @@ class ProxyMetrics:
         self._ports = Gauge(
             "nodeport_proxy_service_ports", "Service ports in force", _FAMILY, registry=registry
         )
+        self._kube_proxy = Gauge(
+            "nodeport_proxy_kube_proxy_leftovers",
+            "Kinds of rules that kube-proxy has on this node, which may be out of date", registry=registry,
+        )  # fmt: skip
         Gauge(
             "nodeport_build_info", "A constant 1, labelled by version", ("version",), registry=registry
         ).labels(__version__).set(1)
@@ -252,6 +256,9 @@ class ProxyMetrics:
 
     def health_answered(self, endpoint: str, status: int) -> None:
         self._answers[endpoint].labels(str(status)).inc()
+
+    def kube_proxy_found(self, kinds: int) -> None:
+        self._kube_proxy.set(kinds)
 
     def request_sent(self, method: str, host: str, code: str, seconds: float) -> None:
         """An ``Observer`` of the REST client."""

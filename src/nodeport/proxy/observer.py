@@ -39,6 +39,9 @@ class Observer(Protocol):
     def health_answered(self, endpoint: str, status: int) -> None:
         """``endpoint``: healthz or livez."""
 
+    def kube_proxy_found(self, kinds: int) -> None:
+        """Somebody looked for rules of kube-proxy, and found so many kinds of them."""
+
 
 class Unobserved:
     """Nobody wants to know."""
@@ -60,3 +63,5 @@ class Unobserved:
     def forgot(self, family: Family, seconds: float, entries: int) -> None: ...
 
     def health_answered(self, endpoint: str, status: int) -> None: ...
+
+    def kube_proxy_found(self, kinds: int) -> None: ...

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Final
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
 from nodeport.client.informer import Change as ObjectChange
@@ -24,8 +23,15 @@ from nodeport.kit.logs import get_logger
 from nodeport.proxy.audit import audit, verify_node
 from nodeport.proxy.claim import claimed
 from nodeport.proxy.conntrack import ConntrackCleaner
-from nodeport.proxy.health import FamilyHealth, Health, health_handler, is_eligible
-from nodeport.proxy.http import listen, serve
+from nodeport.proxy.health import (
+    FamilyHealth,
+    Health,
+    health_handler,
+    is_eligible,
+    serve_health,
+    waiting,
+)
+from nodeport.proxy.leftovers import LeftoverWatch
 from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.nftables.counters import remove_counters
@@ -35,10 +41,8 @@ from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
 from nodeport.proxy.proxier import FAILURES, CountsElements, CountsTraffic, Discrepancy, Proxier, Traffic
 from nodeport.proxy.servicehealth import ServiceHealth, Warn, wanted_server
 from nodeport.proxy.slimming import SERVICE_NAME
-from nodeport.proxy.switch import remove_others, warn_of_kube_proxy
+from nodeport.proxy.switch import remove_others
 
-_HEALTH_RETRY: Final = 5.0
-"""Seconds after which an address that could not be bound is tried again."""
 _log = get_logger(__name__)
 
 
@@ -46,8 +50,8 @@ class ProxyRunner:
     """Programs the network namespace ``netns`` (``None``: the current one) for the node ``node_name``.
 
     The informers may be shared with other runners; somebody else runs them. ``nodes`` must at least follow the node
-    itself. ``warn`` is told what goes wrong with a Service. ``run`` returns only when cancelled, leaves the kernel's
-    part in place (traffic goes on), and may be run again.
+    itself. ``warn`` is told what goes wrong with a Service, ``warn_node`` what does with the node. ``run`` returns only
+    when cancelled, leaves the kernel's part in place (traffic goes on), and may be run again.
     """
 
     def __init__(
@@ -63,12 +67,14 @@ class ProxyRunner:
         service_cidrs: Informer | None = None,
         observer: Observer | None = None,
         warn: Warn = lambda service, reason, message: None,
+        warn_node: Callable[[str, str], None] = lambda reason, message: None,
     ) -> None:
         self._caches = Caches(NamespacedName("", node_name), services, slices, nodes, service_cidrs)
         self._observer = observer or Unobserved()
         self._netns = netns
         self._options = options
         self._clock = clock
+        self._warn_node = warn_node
         self._programmers = {
             family: Programmer(family, self._caches, options, clock, self._observer)
             for family in options.families
@@ -168,18 +174,28 @@ class ProxyRunner:
                     servers = self._service_health[family]
                     servers.set_networks(programmer.node.nodeport_networks)
                     tasks.create_task(servers.run(), name=f"proxy-service-health-{family}")
-                tasks.create_task(self._remove_others(), name="proxy-switch")
+                tasks.create_task(self._tidy(), name="proxy-tidy")
                 if self._options.health is not None:
-                    tasks.create_task(self._serve_health(*self._options.health), name="proxy-health")
+                    handler = health_handler(self.health, self._observer.health_answered)
+                    serving = serve_health(
+                        self._options.health, self._netns, handler, self._clock,
+                        hard_fail=self._options.hard_fail,
+                    )  # fmt: skip
+                    tasks.create_task(serving, name="proxy-health")
 
-    async def _remove_others(self) -> None:
-        """What another mode has done for this node goes when this one does it: there is no gap in between."""
+    async def _tidy(self) -> None:
+        """What another mode has done for this node goes when this one does it: there is no gap in between. What
+        kube-proxy has done is told.
+        """
         await self.wait_until_programmed()
         options = self._options
         await asyncio.to_thread(remove_others, options.mode, options.families, self._netns, options)
         if not options.service_counters:
             await asyncio.to_thread(self._remove_counters)
-        await asyncio.to_thread(warn_of_kube_proxy, self._netns)
+        interval, observer = options.audit_interval, self._observer
+        await LeftoverWatch(
+            self._netns, interval, self._clock, observer.kube_proxy_found, self._warn_node
+        ).run()
 
     def _remove_counters(self) -> None:
         """Those of a proxy that counted; they would cost every packet a lookup for nobody."""
@@ -189,21 +205,10 @@ class ProxyRunner:
             except FAILURES as error:
                 _log.warning("cannot take away the counters of Services: %s", error)
 
-    async def _serve_health(self, host: str, port: int) -> None:
-        handler = health_handler(self.health, self._observer.health_answered)
-        while True:
-            try:
-                listener = listen(host, port, self._netns)
-            except OSError as error:
-                if self._options.hard_fail:
-                    raise
-                _log.error("cannot serve /healthz on %s:%d: %s", host, port, error)
-                await self._clock.sleep(_HEALTH_RETRY)
-            else:
-                await serve([listener], handler)
-
     def health(self) -> Health:
         """What ``/healthz`` says: unhealthy while a change has waited too long for the kernel."""
+        if not self._subscribed:
+            return waiting(self._clock.now())
         patience, now = 2 * self._options.sync_period.total_seconds(), self._clock.monotonic()
         families = {
             family: FamilyHealth(

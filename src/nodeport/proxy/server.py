@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.proxy.claim import AlreadyProxied
 from nodeport.proxy.conntrack_settings import apply_settings
+from nodeport.proxy.health import Health, health_handler, serve_health, waiting
 from nodeport.proxy.http import listen, serve
 from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.proxier import Discrepancy
@@ -67,6 +69,7 @@ class ProxyServer:
         self._options = proxy_options(settings)
         self._clock = clock
         self._watched = watched
+        self._active: ProxyRunner | None = None
         self._key = NamespacedName("", settings.node_name)
         self._metrics = ProxyMetrics(self._options.mode, self._options.families, clock.now())
         self._client = RestClient(
@@ -109,12 +112,13 @@ class ProxyServer:
 
     async def _run_proxy(self, tasks: asyncio.TaskGroup) -> None:
         self._set_conntrack()
+        tasks.create_task(self._serve_health(), name="health")
         await self._wait_for_node()
         cidrs = await self._service_cidrs()
         for informer in (self._services, self._slices, cidrs):
             if informer is not None:
                 tasks.create_task(informer.run(), name=informer.resource.plural)
-        runner = self._runner(cidrs)
+        runner = self._active = self._runner(cidrs)
         self._tell_node(NORMAL, "Starting", "")
         tasks.create_task(self._serve_status(runner), name="status")
         tasks.create_task(_settle(runner), name="settle")
@@ -125,14 +129,32 @@ class ProxyServer:
             raise ProxyError(str(_first(group))) from None
         except* OSError as group:
             error = _first(group)
+            raise ProxyError(f"cannot go on: {error}") from error
+
+    async def _serve_health(self) -> None:
+        """From the start: whoever waits for its Node is alive, and must not be killed for that."""
+        address = self._options.health
+        if address is None:
+            return
+        handler = health_handler(self._health, self._metrics.health_answered)
+        try:
+            await serve_health(
+                address, self._settings.netns, handler, self._clock, hard_fail=self._options.hard_fail
+            )
+        except OSError as error:
             await self._say_last("FailedToStartProxierHealthcheck", str(error))
             raise ProxyError(f"cannot go on: {error}") from error
+
+    def _health(self) -> Health:
+        return self._active.health() if self._active is not None else waiting(self._clock.now())
 
     def _runner(self, cidrs: Informer | None) -> ProxyRunner:
         return ProxyRunner(
             node_name=self._settings.node_name, services=self._services, slices=self._slices, nodes=self._nodes,
-            service_cidrs=cidrs, netns=self._settings.netns, options=self._options, clock=self._clock,
-            observer=self._metrics, warn=ServiceWarnings(self._events, self._services),
+            service_cidrs=cidrs, netns=self._settings.netns, clock=self._clock,
+            options=replace(self._options, health=None), observer=self._metrics,
+            warn=ServiceWarnings(self._events, self._services),
+            warn_node=lambda reason, message: self._tell_node(WARNING, reason, message),
         )  # fmt: skip
 
     async def _wait_for_node(self) -> None:

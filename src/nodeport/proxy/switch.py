@@ -12,32 +12,11 @@ from pathlib import Path
 
 from nodeport.forwarding.table import Family
 from nodeport.kit.logs import get_logger
-from nodeport.proxy.kubeproxy import hidden, leftovers
 from nodeport.proxy.modes import remove_mode
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import FAILURES
 
 _log = get_logger(__name__)
-
-
-def warn_of_kube_proxy(netns: Path | None) -> None:
-    """Its rules would be asked as well, some of them before ours: somebody should know that they are there."""
-    try:
-        found, unseen = leftovers(netns), hidden(netns)
-    except FAILURES as error:
-        _log.warning("cannot look for what kube-proxy left: %s", error)
-        return
-    if found:
-        _log.warning(
-            "kube-proxy has rules on this node (%s); if it does not run any more, they are out of date and "
-            "`nodeport proxy remove-kube-proxy` removes them",
-            "; ".join(found),
-        )
-    if unseen:
-        _log.warning(
-            "cannot look into %s for rules that kube-proxy may have left: the programs are not installed here",
-            ", ".join(unseen),
-        )
 
 
 def remove_others(
