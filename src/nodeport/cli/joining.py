@@ -51,8 +51,9 @@ async def join(bootstrap: Path, target: Path, node: str, clock: Clock) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     kubeconfig.merge(
-        target, name=CLUSTER, server=config.server, ca=config.ca or b"", cert=certificate, key=private
-    )
+        target, name=CLUSTER, server=config.server, ca=config.ca or b"", cert=certificate, key=private,
+        proxy=config.proxy,
+    )  # fmt: skip
     _log.info("node %s has a certificate of its own: %s", node, target)
 
 

@@ -8,11 +8,12 @@ import json
 import os
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import click
 
@@ -108,6 +109,9 @@ class Session:
         if wanted:
             target += f"?{urlencode(wanted)}"
         headers = {"Accept": accept, "User-Agent": f"nodeport/{__version__}", **self.config.headers()}
+        if self.config.proxy and self.config.server.startswith("http:"):  # over TLS there is a tunnel instead
+            target = f"http://{urlsplit(self.config.server).netloc}{target}"
+            headers |= _proxy_headers(self.config.proxy)
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()
@@ -123,13 +127,7 @@ class Session:
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._connection is None:
-            address = urlsplit(self.config.server)
-            host = address.hostname or ""
-            tls = self.config.ssl_context()
-            if tls is None:
-                self._connection = http.client.HTTPConnection(host, address.port, timeout=PATIENCE)
-            else:
-                self._connection = _TlsConnection(host, address.port, tls, self.config.server_name or host)
+            self._connection = _connection(self.config)
         return self._connection
 
     def _object(self, content: bytes, response: http.client.HTTPResponse) -> JsonObject:
@@ -163,6 +161,28 @@ class Session:
             else str(error) or type(error).__name__
         )
         return Unreachable(f"no server answers at {server}: {why}; is the cluster up?")
+
+
+def _connection(config: ClientConfig) -> http.client.HTTPConnection:
+    """To the server, or to the proxy in front of it; not connected yet."""
+    address, proxy = urlsplit(config.server), urlsplit(config.proxy)
+    host, tls = address.hostname or "", config.ssl_context()
+    to_host, to_port = (proxy.hostname or "", proxy.port or 80) if config.proxy else (host, address.port)
+    if tls is None:
+        return http.client.HTTPConnection(to_host, to_port, timeout=PATIENCE)
+    connection = _TlsConnection(to_host, to_port, tls, config.server_name or host)
+    if config.proxy:
+        connection.set_tunnel(host, address.port or 443, _proxy_headers(config.proxy))
+    return connection
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    """Who we are for the proxy, if its URL says so."""
+    parts = urlsplit(proxy)
+    if not parts.username:
+        return {}
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
 
 
 class _TlsConnection(http.client.HTTPSConnection):

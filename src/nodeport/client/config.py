@@ -17,7 +17,8 @@ Pem = Path | bytes
 class ClientConfig:
     """``server`` is a URL without a trailing slash; ``ca`` PEM, None for the system's trust.
 
-    ``namespace`` is what a kubeconfig context names; empty when it names none.
+    ``namespace`` is what a kubeconfig context names; empty when it names none. ``proxy``: the URL, ``http://`` only, of
+    a proxy that connections to the server go through; empty for none.
     """
 
     server: str
@@ -28,6 +29,7 @@ class ClientConfig:
     namespace: str = ""
     verify: bool = True
     server_name: str = ""
+    proxy: str = ""
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}

@@ -88,7 +88,9 @@ class Connection:
         headers = {
             "Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": self._user_agent
         }  # fmt: skip
-        return aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False)
+        return aiohttp.ClientSession(
+            connector=connector, headers=headers, auto_decompress=False, proxy=config.proxy or None
+        )
 
 
 def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -76,6 +77,7 @@ def merge(
     cert: bytes | None = None,
     key: bytes | None = None,
     token: str = "",
+    proxy: str = "",
 ) -> None:
     """Put cluster, user and context ``name`` into the file and make it current; all other entries stay.
 
@@ -88,6 +90,8 @@ def merge(
     if token:
         user["token"] = token
     cluster = {"certificate-authority-data": _base64(ca), "server": server}
+    if proxy:
+        cluster["proxy-url"] = proxy
     with _changed(path) as config:
         _put(config, "clusters", name, "cluster", cluster)
         _put(config, "contexts", name, "context", {"cluster": name, "user": name})
@@ -162,7 +166,31 @@ def _config(
         namespace=namespace,
         verify=verify,
         server_name=str(cluster.get("tls-server-name") or ""),
+        proxy=_proxy(str(cluster.get("proxy-url") or "")),
     )
+
+
+def _proxy(url: str) -> str:
+    """``url`` if we can go through that. kubectl knows more kinds of proxies; nothing is sent past one we do not."""
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError as error:
+        raise KubeconfigError(f"invalid 'proxy-url': could not parse: {error}") from error
+    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}"  # whoever is let in by a password keeps it
+    if scheme not in ("http", "https", "socks5"):
+        raise KubeconfigError(
+            f"invalid 'proxy-url' {shown!r}: unsupported scheme {scheme!r}, must be http, https, or socks5"
+        )
+    if scheme != "http":
+        raise KubeconfigError(
+            f"'proxy-url' {shown!r}: proxies of scheme {scheme!r} are not supported, only of 'http'"
+        )
+    if not host:
+        raise KubeconfigError(f"invalid 'proxy-url' {shown!r}: it names no host")
+    return url
 
 
 def _pem(entry: Mapping[str, Any], field: str, base: Path) -> bytes | None:

@@ -99,6 +99,18 @@ def test_a_locked_file_is_not_touched(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not path.exists()
 
 
+_WITH_PROXY = (
+    "{{current-context: x, contexts: [{{name: x, context: {{cluster: c}}}}], "
+    "clusters: [{{name: c, cluster: {{server: 'https://s', proxy-url: '{}'}}}}]}}"
+)
+
+
+def test_a_proxy_is_part_of_how_a_cluster_is_reached(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(_WITH_PROXY.format("http://u:p@proxy:3128"))
+    assert kubeconfig.load(path).proxy == "http://u:p@proxy:3128"
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -111,6 +123,15 @@ def test_a_locked_file_is_not_touched(tmp_path: Path, monkeypatch: pytest.Monkey
             "clusters: [{name: c, cluster: {server: s}}], users: [{name: u, user: {exec: {command: a}}}]}",
             "'exec' are not supported",
         ),
+        (
+            _WITH_PROXY.format("socks5://u:secret@p:1080"),
+            "'socks5://p:1080': proxies of scheme 'socks5' are not supported",
+        ),
+        (_WITH_PROXY.format("https://p:3128"), "proxies of scheme 'https' are not supported, only of 'http'"),
+        (_WITH_PROXY.format("ftp://p"), "unsupported scheme 'ftp', must be http, https, or socks5"),
+        (_WITH_PROXY.format("p:3128"), "unsupported scheme 'p', must be http, https, or socks5"),
+        (_WITH_PROXY.format("http://"), "names no host"),
+        (_WITH_PROXY.format("http://p:port"), "could not parse"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, content: str, says: str) -> None:
