@@ -366,6 +366,18 @@ def _fill_quantity(walker: Walker) -> None:
         findings.fault(quantity_error("" if isinstance(value, dict | list) else str(value)) or "", ends=True)
 
     _fill(walker, fits, lambda: "0", complain)
+    walker.prune = _quantity_text
+
+
+_EXACT = 1 << 53
+"""Below this a float tells its integer exactly."""
+
+
+def _quantity_text(value: Any) -> Any:
+    """A number becomes text: 1e2 is read as 100.0, and is 100."""
+    if value.__class__ is str:
+        return value
+    return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
 
 
 def _fill_timestamp(walker: Walker) -> None:

@@ -20,9 +20,10 @@ class Discovery:
         found = {(row.group, row.version) for row in self._rows}
         self.group_versions = tuple(sorted(found, key=_rank))
 
-    def core_versions(self) -> JsonObject:
-        """GET /api."""
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+    def core_versions(self, address: str) -> JsonObject:
+        """GET /api. ``address``: HOST:PORT of this server, for every client."""
+        places = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": places}
 
     def groups(self) -> JsonObject:
         """GET /apis."""

@@ -40,7 +40,7 @@ def _architecture() -> str:
 
 class Documents:
     """``is_started`` and ``store_is_good`` decide what /readyz says; nothing that a new start would mend, so that
-    /livez knows nothing of them."""
+    /livez knows nothing of them. ``address``: where clients find this server."""
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class Documents:
         metrics: Metrics,
         is_started: Callable[[], bool],
         store_is_good: Callable[[], bool],
+        address: Callable[[], str],
     ) -> None:
+        self._address = address
         self._discovery = discovery
         self._openapi = openapi
         self._metrics = metrics
@@ -58,7 +60,6 @@ class Documents:
         }  # fmt: skip
         self._made: dict[str, tuple[str, Callable[[], JsonObject]]] = {}
         self._fixed: dict[str, bytes] = {
-            "/api": encode(discovery.core_versions()),
             "/apis": encode(discovery.groups()),
             "/version": encode(version()),
         }
@@ -67,7 +68,7 @@ class Documents:
             self._fixed[path] = encode(discovery.resources(group, found))
             if group:
                 self._fixed[f"/apis/{group}"] = encode(discovery.group(group))
-        paths = sorted({*self._fixed, *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3"})
+        paths = sorted({*self._fixed, "/api", *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3"})
         self._fixed["/"] = encode({"paths": paths})
 
     def add(self, path: str, content_type: str, make: Callable[[], JsonObject]) -> None:
@@ -76,7 +77,8 @@ class Documents:
 
     def knows(self, path: str) -> bool:
         return (
-            path in self._fixed
+            path == "/api"
+            or path in self._fixed
             or path in self._made
             or path == "/metrics"
             or self._openapi.knows(path)
@@ -89,8 +91,11 @@ class Documents:
             wanted = wants_discovery(request.headers.get("Accept", ""))
             if wanted:
                 return self._aggregated(request, wanted, core=path == "/api")
+        if path == "/api":
+            body = encode(self._discovery.core_versions(self._address()))
+            return web.Response(body=body, content_type="application/json", headers={"Vary": "Accept"})
         if path in self._fixed:
-            headers = {"Vary": "Accept"} if path in ("/api", "/apis") else None
+            headers = {"Vary": "Accept"} if path == "/apis" else None
             return web.Response(body=self._fixed[path], content_type="application/json", headers=headers)
         if path in self._made:
             content_type, make = self._made[path]

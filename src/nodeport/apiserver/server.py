@@ -176,12 +176,24 @@ class ApiServer:
         await parts.ranges.read()
         await parts.repair.run_once()
 
+    def _advertised(self) -> tuple[str, int]:
+        return self._config.advertise or self._addresses[0]
+
+    def _documents(self, metrics: Metrics, tokens: ServiceAccountTokens) -> Documents:
+        made = Documents(
+            Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set, self._health.is_good,
+            lambda: ":".join(map(str, self._advertised())),
+        )  # fmt: skip
+        made.add("/openid/v1/jwks", "application/jwk-set+json", tokens.key_set)
+        made.add("/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens))
+        return made
+
     def _discovery(self, tokens: ServiceAccountTokens) -> JsonObject:
-        host, port = self._config.advertise or self._addresses[0]
+        host, port = self._advertised()
         return tokens.discovery(f"https://{host}:{port}")
 
     def _bootstrap(self, parts: _Parts) -> Bootstrap:
-        host, port = self._config.advertise or self._addresses[0]
+        host, port = self._advertised()
         address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)
         return Bootstrap(
             parts.registry,
@@ -234,13 +246,7 @@ class ApiServer:
         for source in (addresses.metrics, ports.metrics, repair.metrics):
             metrics.add_source(source)
         metrics.add_source(lambda: stream_metrics(streamer, connections))
-        documents = Documents(
-            Discovery(RESOURCES), OpenApi(RESOURCES), metrics, self._serving.is_set, self._health.is_good
-        )
-        documents.add("/openid/v1/jwks", "application/jwk-set+json", tokens.key_set)
-        documents.add(
-            "/.well-known/openid-configuration", "application/json", lambda: self._discovery(tokens)
-        )
+        documents = self._documents(metrics, tokens)
         metrics.add_source(limits.metrics)
         audit = AuditLog(config.audit, config.clock) if config.audit else None
         if audit is not None:

@@ -200,3 +200,39 @@ async def test_limit_ranges_bound_a_resize(raw: Any) -> None:
         'pods "p" is forbidden: maximum cpu usage per Container is 1500m, but limit is 2',
     )
     assert (await raw("PATCH", RESIZE, sized({"limits": {"cpu": "1500m"}}), **STRATEGIC)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ({"podIP": "10.0.0.1"}, ("10.0.0.1", [{"ip": "10.0.0.1"}])),
+        ({"podIPs": [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}]}, ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])),
+        ({"podIP": "10.0.0.3", "podIPs": [{"ip": "10.0.0.2"}]}, ("10.0.0.3", [{"ip": "10.0.0.3"}])),
+    ],
+    ids=["one", "list", "unlike"],
+)  # fmt: skip
+async def test_a_pods_address_is_the_first_of_its_addresses(raw: Any, status: Json, found: Any) -> None:
+    await make(raw)
+    answer = await raw("PATCH", f"{PODS}/p/status", {"status": status}, **MERGE)
+    assert (answer.json["status"]["podIP"], answer.json["status"]["podIPs"]) == found
+
+
+async def test_what_is_no_address_is_none_of_a_pod(raw: Any) -> None:
+    await make(raw)
+    answer = await raw("PATCH", f"{PODS}/p/status", {"status": {"podIP": "bad"}}, **MERGE)
+    assert answer.message == (
+        'Pod "p" is invalid: status.podIPs[0]: Invalid value: "bad": must be a valid IP address, '
+        "(e.g. 10.9.8.7 or 2001:db8::ffff)"
+    )
+
+
+async def test_numbers_as_amounts_are_told_and_kept_as_text(raw: Any) -> None:
+    made = await make(raw, resources={"requests": {"cpu": 1e2}})
+    assert made["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "100"}}
+    text = b'{"metadata":{"name":"q"},"spec":{"containers":[{"name":"c","image":"i","resources":{"requests":{"cpu":-1e2}}}]}}'
+    assert 'requests[cpu]: Invalid value: "-100": must be' in (await raw("POST", PODS, text)).message
+
+
+async def test_clients_are_told_where_the_server_is(raw: Any) -> None:
+    found = (await raw.get("/api"))["serverAddressByClientCIDRs"]
+    assert found == [{"clientCIDR": "0.0.0.0/0", "serverAddress": raw.url.rpartition("/")[2]}]

@@ -44,6 +44,7 @@ THREE = [pod("a"), pod("b"), pod("c", ready=False)]
 @pytest.mark.parametrize(
     ("spec", "pods", "replicas", "expected"),
     [
+        ({}, THREE, 3, (0, 2, 0, 0)),
         ({"minAvailable": 1}, THREE, 3, (3, 2, 1, 1)),
         ({"minAvailable": 2}, THREE, 3, (3, 2, 2, 0)),
         ({"minAvailable": 5}, THREE, 3, (3, 2, 5, 0)),
@@ -53,7 +54,6 @@ THREE = [pod("a"), pod("b"), pod("c", ready=False)]
         ({"maxUnavailable": 2}, THREE, 3, (3, 2, 1, 1)),
         ({"maxUnavailable": "1%"}, [pod("a"), pod("b"), pod("c")], 3, (3, 3, 2, 1)),
         ({"maxUnavailable": 9}, THREE, 3, (3, 2, 0, 2)),
-        ({}, THREE, 3, (3, 2, 1, 1)),
         ({"minAvailable": 0}, [], 0, (0, 0, 0, 0)),
         (
             {"minAvailable": 1},

@@ -57,6 +57,15 @@ class PodStrategy(Strategy):
                 )  # fmt: skip
         spec["tolerations"] = tolerations
 
+    def complete(self, obj: JsonObject) -> None:
+        """``podIP`` is the first of ``podIPs``; whoever writes only one of them, or both unlike, means ``podIP``."""
+        status = obj.get("status") or {}
+        address, listed = status.get("podIP"), status.get("podIPs")
+        if address and (not listed or listed[0].get("ip") != address):
+            status["podIPs"] = [{"ip": address}]
+        elif listed and not address:
+            status["podIP"] = listed[0].get("ip") or ""
+
     async def admit(self, obj: JsonObject, store: Store) -> None:
         await admit_pod(obj, store, self._rng)
 

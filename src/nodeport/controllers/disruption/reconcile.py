@@ -61,13 +61,13 @@ def plan_status(budget: JsonObject, pods: Sequence[JsonObject], scale: Scale, no
 
 
 def wanted(spec: JsonObject, pods: Sequence[JsonObject], scale: Scale) -> tuple[int, int]:
-    """(expected pods, those that must stay healthy)."""
+    """(expected pods, those that must stay healthy). A budget that asks for nothing counts none, and allows nothing."""
     if (value := spec.get("maxUnavailable")) is not None:
         expected = expected_scale(pods, scale)
         return expected, max(expected - scaled(value, expected), 0)
     value = spec.get("minAvailable")
     if value is None:
-        value = 1
+        return 0, 0
     if isinstance(value, int):
         return len(pods), value
     expected = expected_scale(pods, scale)
