@@ -14,7 +14,7 @@ import click
 from nodeport.cli.errors import UserError
 from nodeport.netlink.codec import NetlinkError
 from nodeport.node.addresses import AddressesExhausted
-from nodeport.node.local import DATA_ROOT, DEFAULT_NAME, RUN_ROOT, LocalError, Paths, check_name
+from nodeport.node.local import DATA_ROOT, DEFAULT_NAME, RUN_ROOT, LocalError, Paths, check_name, load
 
 
 def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,6 +110,12 @@ def must_be_root(command: str) -> None:
     """Namespaces and links are the kernel's: only root may make them."""
     if os.geteuid() != 0:
         raise UserError(f"`nodeport {command}` must run as root (it makes network namespaces): try sudo")
+
+
+def must_exist(paths: Paths) -> None:
+    """A part of a cluster serves one that `up` made; it makes none by itself."""
+    if load(paths) is None:
+        raise UserError(f"there is no cluster {paths.name!r} in {paths.data_root}: `nodeport up` makes one")
 
 
 def must_have_runtime() -> None:

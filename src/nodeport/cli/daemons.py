@@ -35,9 +35,14 @@ TLS_BUFFER_BYTES = 32 * 1024
 
 async def wait_until_prepared(paths: Paths) -> ClusterConfig:
     """The configuration, once `up` has made network and certificates."""
-    async with asyncio.timeout(PREPARED_PATIENCE):
-        while not paths.prepared.exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(POLL)
+    try:
+        async with asyncio.timeout(PREPARED_PATIENCE):
+            while not paths.prepared.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(POLL)
+    except TimeoutError as error:
+        raise LocalError(
+            f"cluster {paths.name!r} has no network after {PREPARED_PATIENCE:.0f} s: `nodeport up` makes it"
+        ) from error
     config = local.load(paths)
     if config is None:
         raise LocalError(f"there is no cluster {paths.name!r} in {paths.data_root}: `nodeport up` makes one")

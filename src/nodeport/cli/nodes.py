@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nodeport.cli.cluster_options import about_cluster, must_be_root
+from nodeport.cli.cluster_options import about_cluster, must_be_root, must_exist
 from nodeport.node.local import Paths
 
 
@@ -18,4 +18,5 @@ def command(paths: Paths) -> None:
     from nodeport.cli import daemons
 
     must_be_root("nodes")
+    must_exist(paths)
     daemons.run("nodes", paths)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from nodeport.cli.cluster_options import about_cluster, must_be_root, request_limits, service_ranges
+from nodeport.cli.cluster_options import (
+    about_cluster,
+    must_be_root,
+    must_exist,
+    request_limits,
+    service_ranges,
+)
 from nodeport.node.local import Paths, parse_port_range, parse_service_cidrs
 
 
@@ -31,4 +37,5 @@ def command(
         parse_port_range(service_node_port_range) if service_node_port_range else None,
     )
     must_be_root("server")
+    must_exist(paths)
     daemons.run("server", paths, ranges, limits)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from nodeport.apiserver.limits import Limits
+from nodeport.cli import daemons
 from nodeport.cli.cluster_options import LIMIT_OPTIONS
+from nodeport.cli.main import main as cli
+from nodeport.node.local import LocalError, Paths
 
 PROGRAM = """
 import resource, sys
@@ -28,6 +33,26 @@ def test_a_server_may_open_as_many_files_as_it_is_able_to_allow_itself(
         [sys.executable, "-c", PROGRAM, str(soft), str(hard)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == wanted
+
+
+@pytest.mark.parametrize("part", ["server", "nodes"])
+def test_a_part_of_a_cluster_that_is_not_there_says_so_at_once(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    roots = [f"--data-root={tmp_path / 'data'}", f"--run-root={tmp_path / 'run'}"]
+    done = CliRunner().invoke(cli, [part, "--name", "nosuch", *roots])
+    told = f"error: there is no cluster 'nosuch' in {tmp_path / 'data'}: `nodeport up` makes one\n"
+    assert (done.exit_code, done.output) == (1, told)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_part_says_for_what_it_has_waited_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemons, "PREPARED_PATIENCE", 0.0)
+    with pytest.raises(LocalError, match="cluster 'c' has no network after 0 s: `nodeport up` makes it"):
+        await daemons.wait_until_prepared(Paths("c", tmp_path, tmp_path))
 
 
 def test_the_options_for_limits_say_what_the_limits_are() -> None:
