@@ -1,5 +1,8 @@
 """The proxy as one installs it: ``nodeport proxy``, and kube-proxy beside it when ``KUBE_PROXY`` names its binary.
 
+A kube-proxy without nftables mode runs in iptables mode, and one that only knows slices of a version that is no more
+follows Endpoints: ours has a row in the same mode then.
+
 Each starts in a network namespace of its own with an API server that has everything already. Programmed: when its own
 metrics say so. In the kernel: when nf_tables announces an object with the new endpoint's address. CPU is user and
 system time, which a busy machine changes less than wall time. Needs root; removes what it makes.
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +28,8 @@ from pathlib import Path
 
 import uvloop
 
-from latency import NODE, change, config_of, namespace, percentiles, resident, started
+from latency import CHANGES, NODE, WARM, change, config_of, namespace, percentiles, resident, started
+from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS
 from proxy import growth
 
 SIZES = (1_000, 10_000)
@@ -34,8 +39,16 @@ PROGRAMMED = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
 LATENCY = Path(__file__).with_name("latency.py")
 OURS = str(Path(sys.executable).with_name("nodeport"))
 PEER = "KUBE_PROXY"
-FLAGS = ("--proxy-mode=nftables", "--conntrack-max-per-core=0", "--conntrack-min=0")
-WIDTHS = (10, 12, 14, 10, 18, 18, 10, 10)
+FLAGS = ("--conntrack-max-per-core=0", "--conntrack-min=0")
+IPTABLES = "--proxy-mode=iptables"
+FEW_CHANGES = 20
+"""In a mode that waits for a second between two commits, as is the default."""
+HINT = ("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+"""As the kubelet does, for the variant whose changes nf_tables announces."""
+NO_SLICES = "--feature-gates=EndpointSliceProxying=false"
+NFTABLES_SINCE = (1, 31)
+SLICES_SINCE = (1, 21)
+WIDTHS = (20, 12, 14, 10, 20, 20, 10, 10)
 
 
 class Failed(Exception):
@@ -77,9 +90,9 @@ def kubeconfig(folder: Path, url: str, ca: str, cert: str, key: str) -> Path:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
+    """User and system time of a process so far, with the programs that it ran."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def is_programmed(metrics: str) -> bool:
@@ -123,6 +136,8 @@ def running(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 def measure(name: str, command: list[str], size: int, folder: Path) -> Row:
     """Inside the namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    if IPTABLES in command:
+        subprocess.run(HINT, check=True)
     with started(str(LATENCY), folder, "serve", size, folder) as (_, access):
         config = kubeconfig(folder, *access)
         words = [*command, f"--kubeconfig={config}", f"--hostname-override={NODE}", *FLAGS]
@@ -133,8 +148,10 @@ def measure(name: str, command: list[str], size: int, folder: Path) -> Row:
             programmed, cpu = time.perf_counter() - began, cpu_seconds(process.pid)
             time.sleep(1.0)  # what it does once, after the start
             settled = cpu_seconds(process.pid)
-            found = uvloop.run(change(config_of(*access), None, size))
-            changing = (cpu_seconds(process.pid) - settled) / len(found.seen)
+            followed = ENDPOINTS if NO_SLICES in command else ENDPOINT_SLICES
+            count = FEW_CHANGES if IPTABLES in command else CHANGES
+            found = uvloop.run(change(config_of(*access), None, size, followed, count))
+            changing = (cpu_seconds(process.pid) - settled) / (WARM + count)
             return Row(
                 name, size, programmed, cpu, percentiles(found.answered), percentiles(found.seen),
                 changing, resident(process.pid),
@@ -164,12 +181,33 @@ def measure_apart(name: str, command: list[str], size: int) -> Row | None:
 
 
 def commands() -> dict[str, list[str]]:
-    found = {"nodeport": [OURS, "proxy"]}
-    if binary := os.environ.get(PEER):
-        found["kube-proxy"] = [binary]
-    else:
+    found = {"nodeport": [OURS, "proxy", "--proxy-mode=nftables"]}
+    binary = os.environ.get(PEER)
+    if not binary:
         print(f"the peer was not given ({PEER}=/path/to/kube-proxy)")
-    return found
+        return found
+    version = version_of(binary)
+    if version is None or version >= NFTABLES_SINCE:
+        return {**found, "kube-proxy": [binary, "--proxy-mode=nftables"]}
+    old = [] if version >= SLICES_SINCE else [NO_SLICES]
+    return {
+        **found,
+        "nodeport, iptables": [OURS, "proxy", IPTABLES],
+        "kube-proxy, iptables": [binary, IPTABLES, *old],
+    }
+
+
+def version_of(binary: str) -> tuple[int, int] | None:
+    """Major and minor, as ``--version`` tells it; None when it tells nothing."""
+    try:
+        told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10).stdout
+    except OSError:
+        return None
+    found = re.search(r"v(\d+)\.(\d+)\.", told)
+    if not found:
+        return None
+    print(f"the peer: {told.strip()}")
+    return int(found[1]), int(found[2])
 
 
 def show(cells: list[str]) -> None:
@@ -179,7 +217,8 @@ def show(cells: list[str]) -> None:
 def main() -> None:
     sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
     there = commands()
-    print("programmed: s from the start; then 200 changes of one endpoint each, ms p50 / p99 from the send.")
+    print("programmed: s from the start; then one endpoint after the other, ms p50 / p99 from the send:")
+    print(f"{CHANGES} changes, {FEW_CHANGES} in mode iptables.")
     show(["", "services", "programmed s", "CPU s", "answered", "in the kernel", "CPU ms", "RSS MB"])
     rows: dict[str, list[Row]] = {name: [] for name in there}
     for size in sizes:

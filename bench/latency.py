@@ -13,6 +13,7 @@ import asyncio
 import gc
 import json
 import os
+import socket
 import sqlite3
 import statistics
 import subprocess
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -30,13 +31,15 @@ import uvloop
 
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES, Resource
+from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, NODES, SERVICES, Resource
 from nodeport.apiserver.allocators.claims import guard_operations
 from nodeport.apiserver.encoding import encode_stored, key_of
 from nodeport.client.config import ClientConfig
 from nodeport.client.informer import Informer
 from nodeport.client.rest import JSON_PATCH, RestClient
 from nodeport.kit.clock import SystemClock
+from nodeport.netlink import codec
+from nodeport.netlink.codec import Message
 from nodeport.netlink.nftables.objects import MessageType
 from nodeport.netlink.socket import NETLINK_NETFILTER, NetlinkSocket
 from nodeport.proxy.options import ProxyOptions
@@ -44,7 +47,8 @@ from nodeport.proxy.runner import ProxyRunner
 from nodeport.store.base import Operation, Put, Store
 from nodeport.store.sqlite import SqliteStore
 from nodeport.testing.apiserver import running_apiserver
-from proxy import ENDPOINTS, service, slices
+from proxy import ENDPOINTS as ENDPOINTS_EACH
+from proxy import service, slices
 
 SIZES = (10, 1_000, 10_000)
 CHANGES = 200
@@ -54,6 +58,15 @@ PATIENCE = timedelta(seconds=30)
 NODE = "n1"
 _NEW_ADDRESSES = int(IPv4Address("10.248.0.0"))
 _NFTABLES_GROUP = 7
+_SO_RCVBUFFORCE = 33
+_ANNOUNCEMENT = 1 << 18
+_ANNOUNCEMENTS = 1 << 29
+"""Bytes: a proxy may write all of its rules anew for one change."""
+_FIRST_ADDRESS = {
+    ENDPOINT_SLICES.plural: ("-a", "/endpoints/0/addresses", True),
+    ENDPOINTS.plural: ("", "/subsets/0/addresses/0/ip", False),
+}
+"""What follows the Service's name, where the first address is, and whether it is a list."""
 _ANNOUNCED = frozenset({MessageType.NEWSETELEM.number, MessageType.NEWRULE.number})
 BORN = {"uid": "00000000-0000-4000-8000-000000000000", "creationTimestamp": "2026-01-01T00:00:00Z"}
 
@@ -96,6 +109,20 @@ def seeds(size: int) -> Iterator[tuple[Resource, JsonObject]]:
                 endpoint["targetRef"] = {**pod, "uid": BORN["uid"]}
             apply_defaults(ENDPOINT_SLICES, found)
             yield ENDPOINT_SLICES, found
+            yield ENDPOINTS, endpoints_of(f"s{number}", found)
+
+
+def endpoints_of(service_name: str, found: JsonObject) -> JsonObject:
+    """A slice's endpoints in the older shape: who follows slices never sees it."""
+    addresses = [
+        {"ip": endpoint["addresses"][0], "nodeName": endpoint["nodeName"], "targetRef": endpoint["targetRef"]}
+        for endpoint in found["endpoints"]
+    ]
+    ports = [{"port": port["port"], "protocol": port["protocol"]} for port in found["ports"]]
+    return {
+        "metadata": {"namespace": "bench", "name": service_name, **BORN},
+        "subsets": [{"addresses": addresses, "ports": ports}],
+    }
 
 
 async def seed(store: Store, objects: Iterable[tuple[Resource, JsonObject]]) -> None:
@@ -190,12 +217,15 @@ class Listener:
 
     def __init__(self, netns: Path | None) -> None:
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns, groups=(_NFTABLES_GROUP,))
+        self._raw = socket.socket(fileno=os.dup(self._socket.fileno()))
+        self._raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ANNOUNCEMENTS)
         self._wanted = b""
         self._seen: asyncio.Future[float] | None = None
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._raw.close()
         self._socket.close()
 
     def expect(self, address: IPv4Address) -> asyncio.Future[float]:
@@ -205,11 +235,18 @@ class Listener:
 
     def _read(self) -> None:
         now = time.perf_counter()
-        for message in self._socket.pending():
-            if message.type not in _ANNOUNCED or self._wanted not in message.payload:
-                continue
-            if self._seen is not None and not self._seen.done():
-                self._seen.set_result(now)
+        with suppress(BlockingIOError):
+            while True:
+                buffer = self._raw.recv(_ANNOUNCEMENT)
+                if self._wanted in buffer and any(map(self._is_wanted, codec.messages(buffer))):
+                    self._tell(now)
+
+    def _is_wanted(self, message: Message) -> bool:
+        return message.type in _ANNOUNCED and self._wanted in message.payload
+
+    def _tell(self, now: float) -> None:
+        if self._seen is not None and not self._seen.done():
+            self._seen.set_result(now)
 
 
 @dataclass
@@ -220,19 +257,26 @@ class Changes:
     seen: list[float]
 
 
-async def change(config: ClientConfig, netns: Path | None, size: int) -> Changes:
-    """Replaces one endpoint's address in one slice after another, each after the last one arrived."""
+async def change(
+    config: ClientConfig,
+    netns: Path | None,
+    size: int,
+    resource: Resource = ENDPOINT_SLICES,
+    count: int = CHANGES,
+) -> Changes:
+    """Replaces one endpoint's address in one slice or Endpoints after another, each after the last one arrived."""
+    suffix, path, many = _FIRST_ADDRESS[resource.plural]
     changes = Changes([], [])
     listener = Listener(netns)
     try:
         async with RestClient(config, user_agent="bench-writer") as client:
-            for step in range(WARM + CHANGES):
+            for step in range(WARM + count):
                 address = IPv4Address(_NEW_ADDRESSES + step)
-                patch = [{"op": "replace", "path": "/endpoints/0/addresses", "value": [str(address)]}]
-                name = f"s{step * 7919 % size}-a"
+                patch = [{"op": "replace", "path": path, "value": [str(address)] if many else str(address)}]
+                name = f"s{step * 7919 % size}{suffix}"
                 seen = listener.expect(address)
                 began = time.perf_counter()
-                await client.patch(ENDPOINT_SLICES, name, patch, "bench", content_type=JSON_PATCH)
+                await client.patch(resource, name, patch, "bench", content_type=JSON_PATCH)
                 changes.answered.append(time.perf_counter() - began)
                 changes.seen.append(await asyncio.wait_for(seen, PATIENCE.total_seconds()) - began)
     finally:
@@ -286,7 +330,7 @@ def show(cells: list[str]) -> None:
 def main() -> None:
     sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
     print(
-        f"{ENDPOINTS} endpoints each; programmed: from the start of the proxy's process; "
+        f"{ENDPOINTS_EACH} endpoints each; programmed: from the start of the proxy's process; "
         f"{CHANGES} changes, p50 / p99 ms from the send."
     )
     show(["services", "programmed s", "answered", "in the kernel", "proxy RSS MB", "server RSS MB"])
