@@ -17,6 +17,9 @@ from nodeport.netlink.namespace import open_in
 from nodeport.netlink.route import RouteSocket
 from nodeport.node import local, namespaces, network
 from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network
+from nodeport.node.podnetwork import kernel as podnetwork
+from nodeport.node.podnetwork.kernel import Setup
+from nodeport.node.podnetwork.plan import Peer
 
 
 @pytest.fixture
@@ -49,8 +52,13 @@ def add_pod(plan: ClusterPlan, number: int, last: int) -> tuple[Path, IPv4Addres
 def join(plan: ClusterPlan) -> None:
     """What the agents do: routes to the other node's pods."""
     for number, other in ((1, 2), (2, 1)):
-        wanted = {plan.node(other).pod_cidr: plan.node(other).address}
-        network.ensure_node_routes(netns(plan, number), wanted)
+        peer = plan.node(other)
+        podnetwork.ensure(setup_of(plan, number), [Peer(peer.name, (peer.address,), (peer.pod_cidr,))])
+
+
+def setup_of(plan: ClusterPlan, number: int) -> Setup:
+    node = plan.node(number)
+    return Setup(netns(plan, number), node.address, (node.pod_cidr,))
 
 
 def peer_seen(server: Path | None, address: IPv4Address, client: Path | None) -> str:
@@ -180,7 +188,7 @@ def test_what_was_taken_away_is_mended(plan: ClusterPlan) -> None:
 
 def test_routes_that_are_not_wanted_any_more_go(plan: ClusterPlan) -> None:
     join(plan)
-    network.ensure_node_routes(netns(plan, 1), {})
+    podnetwork.ensure(setup_of(plan, 1), [])
     with RouteSocket(netns(plan, 1)) as node:
         destinations = {str(found.destination) for found in node.routes()}
     assert destinations == {"0.0.0.0/0", str(plan.fabric)}

@@ -12,8 +12,11 @@ import click
 
 from nodeport.cli.cluster_options import checked_image, image_options, must_be_root, must_have_runtime
 from nodeport.cli.errors import UserError, sentence
+from nodeport.cli.podnetwork_options import pod_network_options
 from nodeport.node import hostports, network, teardown
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
+from nodeport.node.podnetwork import kernel as podnetwork
+from nodeport.node.podnetwork.plan import Way
 
 if TYPE_CHECKING:
     from nodeport.cli.machinenode import MachineNode
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     "--cluster-dns", metavar="IP", multiple=True,
     help="A name server of the cluster for its pods; may be repeated.  [default: the machine's own]",
 )  # fmt: skip
+@pod_network_options
 @image_options
 @click.option("--remove", is_flag=True, help="End this node's pods and remove all that it left, instead.")
 @click.option(
@@ -49,6 +53,7 @@ def command(
     node_ip: str,
     pod_cidr: str,
     cluster_dns: tuple[str, ...],
+    way: Way,
     images: tuple[str, ...],
     default_registry: str | None,
     insecure_registries: tuple[str, ...],
@@ -65,7 +70,7 @@ def command(
     paths = Paths(f"agent-{network.digest(name, 8)}", data_root.absolute(), run_root.absolute())
     if remove:
         found = teardown.remove(paths)
-        network.ensure_node_routes(None, {})
+        podnetwork.remove(None)
         _remove_rules()
         hostports.remove(None)
         click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")
@@ -92,7 +97,8 @@ def command(
 
     configure("INFO")
     registries = Registries(default_registry or "", frozenset(insecure_registries))
-    _run(MachineNode(kubeconfig, name, address, cidr, paths, checked, registries, dns), bootstrap_kubeconfig)
+    node = MachineNode(kubeconfig, name, address, cidr, paths, checked, registries, dns, way)
+    _run(node, bootstrap_kubeconfig)
 
 
 def _run(node: MachineNode, bootstrap: Path | None) -> None:
@@ -113,7 +119,7 @@ def _run(node: MachineNode, bootstrap: Path | None) -> None:
     try:
         asyncio.run(until_terminated(run))
     except BaseException as error:
-        said = sentence(error, (JoinError, KubeconfigError, AlreadyProxied))
+        said = sentence(error, (JoinError, KubeconfigError, AlreadyProxied, podnetwork.AddressMissing))
         if said is None:
             raise
         raise UserError(said) from error

@@ -24,6 +24,8 @@ from nodeport.node.images.registry import Registries
 from nodeport.node.local import Paths
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
+from nodeport.node.podnetwork.kernel import Setup, pod_mtu
+from nodeport.node.podnetwork.plan import Way
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
 from nodeport.proxy.options import ProxyOptions
@@ -43,9 +45,10 @@ class MachineNode:
     images: tuple[str, ...] = ()
     registries: Registries = field(default_factory=Registries)
     cluster_dns: tuple[str, ...] = ()
+    way: Way = field(default_factory=Way)
 
     async def run(self) -> None:
-        """Agent, proxy and name server over one set of informers, until cancelled."""
+        """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
         self.paths.make()
         namespaces.prepare_netns_root()
         network.allow_forwarding()
@@ -61,7 +64,7 @@ class MachineNode:
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
                 runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
-                cluster_dns=self.cluster_dns,
+                cluster_dns=self.cluster_dns, way=self.way,
             )  # fmt: skip
             recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
             proxy = ProxyRunner(
@@ -81,5 +84,9 @@ class MachineNode:
     def _surroundings(self) -> NodeSurroundings:
         return NodeSurroundings(
             cluster=self.paths.name, name=self.name, netns=None, address=self.address,
-            run_directory=self.paths.run, log_directory=self.paths.data / "logs",
+            run_directory=self.paths.run, log_directory=self.paths.data / "logs", mtu=self._pod_mtu(),
         )  # fmt: skip
+
+    def _pod_mtu(self) -> int:
+        """Raises AddressMissing."""
+        return pod_mtu(Setup(None, self.address, (self.pod_cidr,), self.way))

@@ -40,6 +40,8 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 IFF_UP: Final = 1
 RTPROT_NODEPORT: Final = 78
 """Our own mark on the routes we make (``ip route`` shows ``proto 78``): only these are ours to remove."""
+RTPROT_PEERS: Final = 79
+"""The mark on routes to the pods of other nodes."""
 
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -112,6 +114,7 @@ class Route:
     protocol: int
     source: IPAddress | None = None
     onlink: bool = False
+    reachable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,10 @@ def _veth_end(end: VethEnd, flags: int, mtu: int) -> bytes:
     return b"".join(parts)
 
 
-def link_up(index: int) -> Request:
-    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP))
+def link_up(index: int, mtu: int = 0) -> Request:
+    """``mtu`` 0: it stays as it is."""
+    shape = codec.u32(_IFLA_MTU, mtu) if mtu else b""
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP) + shape)
 
 
 def link_down(index: int) -> Request:
@@ -197,24 +202,31 @@ def route(
     gateway: IPAddress | None = None,
     source: IPAddress | None = None,
     onlink: bool = False,
+    protocol: int = RTPROT_NODEPORT,
 ) -> Request:
     """A route of ours, put in place of another to the same destination. ``onlink`` needs gateway and link."""
-    payload = _route(
-        destination, _SCOPE_UNIVERSE if gateway else _SCOPE_LINK, link=link, gateway=gateway, onlink=onlink
-    )
+    scope = _SCOPE_UNIVERSE if gateway else _SCOPE_LINK
+    payload = _route(destination, scope, link=link, gateway=gateway, onlink=onlink, protocol=protocol)
     if source:
         payload += codec.attribute(_RTA_PREFSRC, source.packed)
     return Request(RTM_NEWROUTE, _REPLACE, payload)
 
 
-def unreachable(destination: IPNetwork) -> Request:
+def unreachable(destination: IPNetwork, *, protocol: int = RTPROT_NODEPORT) -> Request:
     """Packets that no longer route of this prefix takes are answered with ICMP at once."""
-    return Request(RTM_NEWROUTE, _REPLACE, _route(destination, _SCOPE_UNIVERSE, kind=_TYPE_UNREACHABLE))
+    payload = _route(destination, _SCOPE_UNIVERSE, kind=_TYPE_UNREACHABLE, protocol=protocol)
+    return Request(RTM_NEWROUTE, _REPLACE, payload)
 
 
-def route_delete(destination: IPNetwork) -> Request:
-    """Removes a route of ours only: the kernel compares the protocol."""
-    return Request(RTM_DELROUTE, 0, _route(destination, _SCOPE_NOWHERE), frozenset((errno.ESRCH,)))
+def route_delete(
+    destination: IPNetwork, *, protocol: int = RTPROT_NODEPORT, reachable: bool = True
+) -> Request:
+    """Removes a route of ours only, the one that `route` made or that of `unreachable`: the kernel compares the
+    protocol.
+    """
+    kind = _TYPE_UNICAST if reachable else _TYPE_UNREACHABLE
+    payload = _route(destination, _SCOPE_NOWHERE, kind=kind, protocol=protocol)
+    return Request(RTM_DELROUTE, 0, payload, frozenset((errno.ESRCH,)))
 
 
 def _route(
@@ -225,11 +237,12 @@ def _route(
     gateway: IPAddress | None = None,
     kind: int = _TYPE_UNICAST,
     onlink: bool = False,
+    protocol: int = RTPROT_NODEPORT,
 ) -> bytes:
     flags = _RTNH_F_ONLINK if onlink else 0
     prefix = destination.prefixlen
     parts = [
-        _ROUTE.pack(_family(destination), prefix, 0, 0, _TABLE_MAIN, RTPROT_NODEPORT, scope, kind, flags),
+        _ROUTE.pack(_family(destination), prefix, 0, 0, _TABLE_MAIN, protocol, scope, kind, flags),
         codec.attribute(_RTA_DST, destination.network_address.packed),
     ]
     if link:
@@ -330,11 +343,15 @@ class RouteSocket(Connection):
 
     def routes(self, version: int = 4) -> Iterator[Route]:
         """The main table's unicast routes of one IP version."""
+        return (found for found in self.all_routes(version) if found.reachable)
+
+    def all_routes(self, version: int) -> Iterator[Route]:
+        """As `routes`, those of `unreachable` too."""
         family = _AF_INET if version == 4 else _AF_INET6
         nowhere = bytes(4 if version == 4 else 16)
         for answer in self._socket.dump(RTM_GETROUTE, _ROUTE.pack(family, *(0,) * 8)):
             _, prefix, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(answer.payload)
-            if table != _TABLE_MAIN or kind != _TYPE_UNICAST:
+            if table != _TABLE_MAIN or kind not in (_TYPE_UNICAST, _TYPE_UNREACHABLE):
                 continue
             found = codec.parse(answer.payload[_ROUTE.size :])
             gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
@@ -345,6 +362,7 @@ class RouteSocket(Connection):
                 protocol=protocol,
                 source=ip_address(source) if source else None,
                 onlink=bool(flags & _RTNH_F_ONLINK),
+                reachable=kind == _TYPE_UNICAST,
             )
 
     def neighbours(self, link: int, version: int) -> Iterator[Neighbour]:

@@ -11,7 +11,7 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import LEASES, NODES
@@ -22,7 +22,7 @@ from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportErr
 from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock, rfc3339_micro
 from nodeport.netlink.codec import NetlinkError
-from nodeport.node import hostports, naming, network, node_status
+from nodeport.node import hostports, naming, node_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.hostports import HostPorts
@@ -30,6 +30,9 @@ from nodeport.node.images.base import ImageStore
 from nodeport.node.node_status import NodeFacts
 from nodeport.node.oci.machine import this_machine
 from nodeport.node.pod_record import NodeContext, PodRecord
+from nodeport.node.podnetwork.follow import PodNetwork
+from nodeport.node.podnetwork.kernel import Setup
+from nodeport.node.podnetwork.plan import Way
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.server import NodePods, NodeServer
@@ -40,8 +43,8 @@ LEASE_NAMESPACE = "kube-node-lease"
 RENEW_EVERY = timedelta(seconds=10)
 RENEWALS_PER_LEASE = 4
 REPORT_EVERY = timedelta(minutes=5)
-ROUTES_CHECK = timedelta(seconds=30)
 WORKER_RETRY = timedelta(seconds=5)
+PLAIN_ROUTES = Way()
 FIRST_TRY, LAST_TRY = timedelta(milliseconds=10), timedelta(milliseconds=500)
 _log = logging.getLogger(__name__)
 
@@ -50,14 +53,14 @@ class NodeAgent:
     """``run`` until cancelled; pods go on running without it and are taken over by the next one.
 
     ``pods`` and ``nodes`` may be shared; they are run by their owner. ``tls`` None: no server. ``renew_every``: how
-    often it says that it is there.
+    often it says that it is there. ``way``: how its pods reach those of other nodes.
     """
 
     def __init__(
         self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
         nodes: Informer, services: Informer, runtime: Runtime, images: ImageStore, clock: Clock,
         tls: ssl.SSLContext | None = None, cluster_dns: tuple[str, ...] = (),
-        renew_every: timedelta = RENEW_EVERY,
+        renew_every: timedelta = RENEW_EVERY, way: Way = PLAIN_ROUTES,
     ) -> None:  # fmt: skip
         if facts.pod_cidr is None:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
@@ -71,9 +74,10 @@ class NodeAgent:
             naming=naming.of_machine(facts.name, cluster_dns), host_ports=HostPorts(surroundings.netns),
             addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
         )  # fmt: skip
+        setup = Setup(surroundings.netns, facts.address, (facts.pod_cidr,), way)
+        self._network = PodNetwork(facts.name, setup, nodes, self._recorder, clock)
         self._workers: dict[str, PodWorker] = {}
         self._finished: set[str] = set()
-        self._routes_due = asyncio.Event()
         self._registered = asyncio.Event()
         self._status: JsonObject = {}
         self._stopping = False
@@ -88,7 +92,7 @@ class NodeAgent:
                 group.create_task(self._recorder.run())
                 group.create_task(self._keep_registered())
                 group.create_task(self._keep_lease())
-                group.create_task(self._keep_routes())
+                group.create_task(self._network.run())
                 group.create_task(self._keep_pods(group))
                 if self._tls is not None:
                     pods = NodePods(self._record_of, self._uid_of, self._own_pods)
@@ -196,37 +200,6 @@ class NodeAgent:
             metadata = {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [reference]}
             await self._client.create(LEASES, {"metadata": metadata, "spec": spec})
 
-    # --- routes to other nodes' pods
-
-    async def _keep_routes(self) -> None:
-        await self._nodes.wait_until_synced()
-        with self._nodes.subscribed(lambda change: self._routes_due.set()):
-            await self._follow_routes()
-
-    async def _follow_routes(self) -> None:
-        while True:
-            self._routes_due.clear()
-            try:
-                network.ensure_node_routes(self._surroundings.netns, self._wanted_routes())
-            except (OSError, NetlinkError) as error:
-                _log.warning("routes of node %s: %s", self._facts.name, error)
-                await self._clock.sleep(1)
-                continue
-            try:
-                async with asyncio.timeout(ROUTES_CHECK.total_seconds()):
-                    await self._routes_due.wait()
-            except TimeoutError:
-                continue
-
-    def _wanted_routes(self) -> dict[IPv4Network, IPv4Address]:
-        wanted = {}
-        for node in self._nodes.list():
-            cidr = (node.get("spec") or {}).get("podCIDR")
-            address = internal_address(node)
-            if cidr and address and node["metadata"]["name"] != self._facts.name:
-                wanted[IPv4Network(cidr)] = address
-        return wanted
-
     # --- pods
 
     async def _keep_pods(self, group: asyncio.TaskGroup) -> None:
@@ -314,16 +287,6 @@ class NodeAgent:
 
     def _own_pods(self) -> list[JsonObject]:
         return [pod for pod in self._pods.list() if pod["spec"].get("nodeName") == self._facts.name]
-
-
-def internal_address(node: JsonObject) -> IPv4Address | None:
-    for item in (node.get("status") or {}).get("addresses") or ():
-        if item.get("type") == "InternalIP":
-            try:
-                return IPv4Address(item["address"])
-            except ValueError:
-                return None
-    return None
 
 
 def _is_ready(node: JsonObject) -> bool:

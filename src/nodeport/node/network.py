@@ -155,25 +155,9 @@ def _port(name: str, number: int) -> VethEnd:
     return VethEnd(name, mac, index=FIRST_PORT_INDEX + number, master=UPLINK_INDEX)
 
 
-def ensure_node_routes(netns: Path | None, wanted: Mapping[IPv4Network, IPv4Address]) -> None:
-    """Routes to other nodes' pods: exactly ``wanted`` (pod network -> node address) among those that we made.
-
-    ``netns`` None: the current namespace (a node on a real machine).
-    """
-    with RouteSocket(netns) as kernel:
-        ours = {
-            found.destination: found.gateway for found in kernel.routes()
-            if found.protocol == route.RTPROT_NODEPORT and found.gateway and found.destination != ANYWHERE
-        }  # fmt: skip
-        gone = [route.route_delete(network) for network in ours if network not in wanted]
-        changed = [
-            route.route(network, gateway=gateway)
-            for network, gateway in wanted.items() if ours.get(network) != gateway
-        ]  # fmt: skip
-        kernel.apply([*gone, *changed])
-
-
-def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address, node: IPv4Address) -> None:
+def ensure_pod(
+    netns: Path | None, pod: Path, pod_id: str, address: IPv4Address, node: IPv4Address, *, mtu: int = MTU
+) -> None:
     """The pod's link to its node, both sides; the pod's namespace must exist.
 
     The pod has a /32 and reaches everything through its gateway; both sides know each other's MAC.
@@ -185,20 +169,20 @@ def ensure_pod(netns: Path | None, pod: Path, pod_id: str, address: IPv4Address,
             if link is not None:
                 outside.apply([route.link_delete(link.index)])
             end = VethEnd(UPLINK, mac_of(address), index=UPLINK_INDEX, netns=target)
-            outside.apply([route.veth(end, VethEnd(name, GATEWAY_MAC), MTU)])
+            outside.apply([route.veth(end, VethEnd(name, GATEWAY_MAC), mtu)])
             link = outside.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the pod's link vanished while it was set up", name)
         inside.apply([
             route.link_up(1),
-            route.link_up(UPLINK_INDEX),
+            route.link_up(UPLINK_INDEX, mtu),
             route.address(UPLINK_INDEX, IPv4Interface(address)),
             route.route(IPv4Network(GATEWAY), link=UPLINK_INDEX),
             route.route(ANYWHERE, gateway=GATEWAY),
             route.neighbour(UPLINK_INDEX, GATEWAY, GATEWAY_MAC),
         ])  # fmt: skip
         outside.apply([
-            route.link_up(link.index),
+            route.link_up(link.index, mtu),
             route.route(IPv4Network(address), link=link.index, source=node),
             route.neighbour(link.index, address, mac_of(address)),
         ])  # fmt: skip

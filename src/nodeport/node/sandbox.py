@@ -42,7 +42,7 @@ class PodIdentity:
 
 @dataclass(frozen=True, slots=True)
 class NodeSurroundings:
-    """Where a node's pods live. ``netns`` None: the node is this machine itself."""
+    """Where a node's pods live. ``netns`` None: the node is this machine itself. ``mtu``: of its pods' links."""
 
     cluster: str
     name: str
@@ -50,6 +50,7 @@ class NodeSurroundings:
     address: IPv4Address
     run_directory: Path
     log_directory: Path
+    mtu: int = network.MTU
 
     @property
     def storage_directory(self) -> Path:
@@ -118,7 +119,8 @@ def ensure(sandbox: Sandbox, files: Mapping[str, str]) -> None:
         network.create_pod_namespaces(missing, hostname)
     if not sandbox.host_network:
         node = sandbox.node
-        network.ensure_pod(node.netns, sandbox.netns, sandbox.pod.pod_id, sandbox.address, node.address)
+        pod_id = sandbox.pod.pod_id
+        network.ensure_pod(node.netns, sandbox.netns, pod_id, sandbox.address, node.address, mtu=node.mtu)
     if sandbox.pids == SHARED_PIDS:
         sharedpids.ensure(directory, sandbox.node.cluster)
     for name, text in files.items():
