@@ -101,6 +101,16 @@ def test_random_changes_leave_the_kernel_as_a_fresh_start_would_make_it(kernel: 
     assert_kernel_has(kernel, table)
 
 
+def test_the_kernel_keeps_node_ports_in_hash_tables_and_nft_reads_them_back(
+    netns: Path, kernel: Nftables
+) -> None:
+    NftablesProxier(kernel, OPTIONS).resync(scenario.table(NODE), NODE)
+    listing = nft(netns, "list", "set", "ip", TABLE, "masquerade-tcp")
+    assert "flags timeout" in listing
+    assert "gc-interval 1d" in listing
+    assert "expires" not in listing
+
+
 def test_a_restart_changes_nothing_in_the_kernel(netns: Path, kernel: Nftables) -> None:
     NftablesProxier(kernel, OPTIONS).resync(scenario.table(NODE), NODE)
     before, generation = nft(netns, "-a", "list", "ruleset"), kernel.generation()

@@ -116,6 +116,7 @@ class Set:
     """A set, or (with a data type) a map. Types are nft's numbers, lengths bytes; ``userdata`` is what nft needs to
     print it in its own syntax, and nothing to the kernel. ``size``: how many elements at most, 0: any number.
     ``fields``: the lengths of what a CONCAT set's key consists of. ``counts``: each element counts its matches.
+    ``gc_interval``: with TIMEOUT, after how many milliseconds the kernel looks for what has expired, 0: as it likes.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Set:
     size: int = 0
     fields: tuple[int, ...] = ()
     counts: bool = False
+    gc_interval: int = 0
 
     @property
     def is_dynamic(self) -> bool:
@@ -178,6 +180,7 @@ _SET_DESCRIPTION: Final = 9
 _DESCRIPTION_SIZE: Final = 1
 _DESCRIPTION_FIELDS: Final = 2
 _SET_ID: Final = 10
+_SET_GC_INTERVAL: Final = 12
 _SET_USERDATA: Final = 13
 _SET_HANDLE: Final = 16
 _SET_EXPRESSION: Final = 17
@@ -268,6 +271,8 @@ def set_payload(table: Table, item: Set, identity: int) -> bytes:
     if item.size or item.fields:
         parts.append(codec.nested(_SET_DESCRIPTION, *_description(item)))
     parts.append(codec.u32be(_SET_ID, identity))
+    if item.gc_interval:
+        parts.append(codec.u32be(_SET_GC_INTERVAL, item.gc_interval))
     if item.counts:
         parts.append(codec.nested(_SET_EXPRESSION, codec.string(1, "counter")))
     if item.userdata:
@@ -299,6 +304,7 @@ def decode_set(payload: bytes) -> ListedSet:
         _number(description, _DESCRIPTION_SIZE),
         tuple(_number(codec.parse(field), 1) for _, field in fields),
         _SET_EXPRESSION in parts,
+        _number(parts, _SET_GC_INTERVAL),
     )
     count = _number(parts, _SET_COUNT) if _SET_COUNT in parts else None
     return ListedSet(item, _number(parts, _SET_HANDLE), count)

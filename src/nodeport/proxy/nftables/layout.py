@@ -102,6 +102,7 @@ _PORT: Final = 13
 _CLASS: Final = 23
 _INTEGER: Final = 4
 _VERDICT: Final = 0xFFFFFF00
+_A_DAY: Final = 24 * 3600 * 1000
 
 
 class Role(StrEnum):
@@ -193,7 +194,16 @@ def _plain_sets(words: Dialect) -> Iterable[Set]:
     yield Set(RESTRICTED_NODEPORTS, _joined(_PROTOCOL, _PORT), 8, userdata=no_order)
     for protocol in Protocol:
         for node_only in (False, True):
-            yield Set(masquerade_set(protocol, node_only=node_only), _PORT, 2, userdata=network_order)
+            yield _ports(masquerade_set(protocol, node_only=node_only), network_order)
+
+
+def _ports(name: str, userdata: bytes) -> Set:
+    """A set of ports that the kernel keeps as a hash table.
+
+    A plain set of so short keys would become a bitmap with a list beside it, through which it looks for each element
+    that comes or goes; those of sets with timeouts cannot. None of ours has one, so there is nothing to look for.
+    """
+    return Set(name, _PORT, 2, SetFlag.TIMEOUT, userdata=userdata, gc_interval=_A_DAY)
 
 
 def _source_sets(words: Dialect) -> Iterable[Set]:
