@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import Any, Final
 
 from nodeport.api import meta
 from nodeport.api.ip import sloppy_network
 from nodeport.api.meta import NamespacedName, labels
-from nodeport.forwarding.endpoints import EndpointChoice, candidates_by_port, choose, is_port, parse_address
+from nodeport.forwarding.endpoints import (
+    PROTOCOLS,
+    EndpointChoice,
+    candidates_by_port,
+    choose,
+    is_port,
+    parse_address,
+)
 from nodeport.forwarding.sources import load_balancer_ranges, nodeport_ranges
 from nodeport.forwarding.table import (
     ClusterIP,
@@ -48,6 +55,9 @@ _EVERYTHING: Mapping[Family, IPNetwork] = {
     Family.IPV4: IPv4Network("0.0.0.0/0"),
     Family.IPV6: IPv6Network("::/0"),
 }
+_FORWARD: Final = Verdict.FORWARD
+_NEVER: Final = Masquerade.NEVER
+"""As names of this module: to get at an enum's member costs more than what is done with it."""
 _DEFAULT_AFFINITY = timedelta(hours=3)
 
 
@@ -78,23 +88,22 @@ def build_service(
     if cluster_ip is None:
         return {}
     identity = NamespacedName.of(service)
-    candidates = candidates_by_port((item for item in slices if HEADLESS not in labels(item)), node)
+    candidates = candidates_by_port([item for item in slices if HEADLESS not in labels(item)], node)
     choices: dict[tuple[str, Protocol], EndpointChoice] = {}
     forwardings: dict[ServicePortName, Forwarding] = {}
     ranges = load_balancer_ranges(spec, node.family)
     nodeport_sources = nodeport_ranges(meta.annotations(service), node.family)
     for port in spec.get("ports") or ():
-        protocol_name = port.get("protocol") or "TCP"
-        if protocol_name not in Protocol.__members__ or not is_port(port["port"]):
+        protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
+        if protocol is None or not is_port(port["port"]):
             continue
-        key = (port.get("name") or "", Protocol[protocol_name])
+        key = (port.get("name") or "", protocol)
         choice = choices.get(key)
         if choice is None:
             choice = choices[key] = choose(candidates.get(key, {}), node)
-        frontends = tuple(_frontends(service, port, cluster_ip, node.family))
-        name = ServicePortName(identity, *key)
-        forwardings[name] = Forwarding(
-            frontends,
+        others = _external_frontends(service, port, cluster_ip, node.family)
+        forwardings[ServicePortName(identity, *key)] = Forwarding(
+            (ClusterIP(cluster_ip, port["port"]), *others),
             _internal_routes(choice, node, options, local=spec.get("internalTrafficPolicy") == "Local"),
             _external_routes(choice, node, options, local=spec.get("externalTrafficPolicy") == "Local"),
             choice.serving,
@@ -112,8 +121,8 @@ def _internal_routes(
 
     A reply to a pod of this node is routed here in any case; a reply to anybody else may take another way home.
     """
-    masquerade = options.masquerade if node.tells_pods or options.masquerade_all else Masquerade.NEVER
-    own = Masquerade.ALWAYS if options.masquerade_all else Masquerade.NEVER
+    masquerade = options.masquerade if node.tells_pods or options.masquerade_all else _NEVER
+    own = Masquerade.ALWAYS if options.masquerade_all else _NEVER
     others = _route(choice, masquerade, local=local)
     return Routes(pod=_route(choice, own, local=local), node=others, outside=others)
 
@@ -129,8 +138,8 @@ def _external_routes(
     everywhere = _route(choice, options.masquerade, local=False)
     if not local:
         return Routes(everywhere, everywhere, everywhere)
-    short_circuit = _route(choice, Masquerade.NEVER, local=False)
-    return Routes(pod=short_circuit, node=everywhere, outside=_route(choice, Masquerade.NEVER, local=True))
+    short_circuit = _route(choice, _NEVER, local=False)
+    return Routes(pod=short_circuit, node=everywhere, outside=_route(choice, _NEVER, local=True))
 
 
 def _route(choice: EndpointChoice, masquerade: Masquerade, *, local: bool) -> Route:
@@ -140,16 +149,17 @@ def _route(choice: EndpointChoice, masquerade: Masquerade, *, local: bool) -> Ro
     endpoints: tuple[Endpoint, ...] = choice.local if local else choice.cluster
     if not endpoints:
         return Route(Verdict.DROP)
-    return Route(Verdict.FORWARD, endpoints, masquerade)
+    return Route(_FORWARD, endpoints, masquerade)
 
 
-def _frontends(
+def _external_frontends(
     service: Mapping[str, Any], port: Mapping[str, Any], cluster_ip: IPAddress, family: Family
 ) -> Iterable[Frontend]:
-    """The frontends of one Service port in one family."""
-    number = port["port"]
-    yield ClusterIP(cluster_ip, number)
+    """The frontends of one Service port in one family, beside its ClusterIP."""
     spec = service["spec"]
+    if spec.get("type") == "ClusterIP" and not spec.get("externalIPs"):
+        return
+    number = port["port"]
     if is_port(port.get("nodePort")) and spec.get("type") in ("NodePort", "LoadBalancer"):
         yield NodePort(port["nodePort"])
     seen = {cluster_ip}

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from nodeport.forwarding.table import Endpoint, Forwarding, Route, Routes
 
-Slot = tuple[int, int]
-"""An endpoint as a slot holds it: address (as an integer) and port."""
+Slot = tuple[bytes, int]
+"""An endpoint as a slot holds it: address (packed) and port."""
 
 
 def settle(before: Sequence[Slot], endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
@@ -23,7 +23,7 @@ def settle(before: Sequence[Slot], endpoints: tuple[Endpoint, ...]) -> tuple[End
     """
     if not before or not endpoints:
         return endpoints
-    wanted = {(int(endpoint.address), endpoint.port): endpoint for endpoint in endpoints}
+    wanted = {(endpoint.packed, endpoint.port): endpoint for endpoint in endpoints}
     slots: list[Endpoint | None] = [wanted.pop(slot, None) for slot in before[: len(endpoints)]]
     slots.extend([None] * (len(endpoints) - len(slots)))
     rest = iter(wanted.values())
@@ -31,7 +31,7 @@ def settle(before: Sequence[Slot], endpoints: tuple[Endpoint, ...]) -> tuple[End
 
 
 def slots_of(route: Route) -> list[Slot]:
-    return [(int(endpoint.address), endpoint.port) for endpoint in route.endpoints]
+    return [(endpoint.packed, endpoint.port) for endpoint in route.endpoints]
 
 
 def settle_forwarding(before: Forwarding | None, forwarding: Forwarding) -> Forwarding:

@@ -9,11 +9,12 @@ collector, since none can lead back to itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Self, final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -62,6 +63,7 @@ class ServicePortName(Struct, frozen=True, gc=False):
         return (self.service.namespace, self.service.name, self.port, self.protocol.value)
 
 
+@final
 class ClusterIP(Struct, frozen=True, gc=False):
     """The Service's own virtual address, meant for inside the cluster."""
 
@@ -69,6 +71,7 @@ class ClusterIP(Struct, frozen=True, gc=False):
     port: int
 
 
+@final
 class NodePort(Struct, frozen=True, gc=False):
     """A port on the node's own addresses (which of them: ``NodeFacts.nodeport_networks``)."""
 
@@ -94,11 +97,27 @@ Frontend = ClusterIP | NodePort | ExternalIP | LoadBalancerIP
 
 
 class Endpoint(Struct, frozen=True, gc=False):
-    """One address and port that serves; ``is_local``: it runs on this node."""
+    """One address and port that serves; ``is_local``: it runs on this node.
 
-    address: IPAddress
+    ``packed`` is the address as packets carry it. There are more endpoints than anything else, and bytes are cheap to
+    hash, to sort and to spell.
+    """
+
+    packed: bytes
     port: int
     is_local: bool
+
+    @classmethod
+    def of(cls, address: IPAddress, port: int, *, is_local: bool) -> Self:
+        return cls(address.packed, port, is_local)
+
+    @property
+    def address(self) -> IPAddress:
+        return IPv4Address(self.packed) if len(self.packed) == 4 else IPv6Address(self.packed)
+
+    @property
+    def place(self) -> tuple[IPAddress, int]:
+        return (self.address, self.port)
 
 
 class Source(Enum):
@@ -155,8 +174,8 @@ class Routes(Struct, frozen=True, gc=False):
 class Forwarding(Struct, frozen=True, gc=False):
     """Everything about one Service port on this node.
 
-    ``serving`` holds the (address, port) of every endpoint that still serves anywhere, whatever the policies say:
-    connections to those need not be forgotten. ``affinity`` is the ClientIP timeout, ``None`` without affinity.
+    ``serving`` holds every endpoint that still serves anywhere, whatever the policies say: connections to those need
+    not be forgotten. ``affinity`` is the ClientIP timeout, ``None`` without affinity.
     ``source_ranges``: who may use the load-balancer IPs, ``nodeport_source_ranges``: who may use the NodePorts;
     ``None`` is everybody, and whoever may not is dropped.
     """
@@ -164,7 +183,7 @@ class Forwarding(Struct, frozen=True, gc=False):
     frontends: tuple[Frontend, ...]
     internal: Routes
     external: Routes
-    serving: tuple[tuple[IPAddress, int], ...] = ()
+    serving: tuple[Endpoint, ...] = ()
     affinity: timedelta | None = None
     source_ranges: tuple[IPNetwork, ...] | None = None
     nodeport_source_ranges: tuple[IPNetwork, ...] | None = None
@@ -230,8 +249,9 @@ Claim = tuple[int, int, int]
 
 
 def _claim(frontend: Frontend, protocol: Protocol) -> Claim:
-    address = -1 if isinstance(frontend, NodePort) else int(frontend.address)
-    return (address, frontend.port, protocol)
+    if type(frontend) is NodePort:  # faster than isinstance
+        return (-1, frontend.port, protocol)
+    return (int(frontend.address), frontend.port, protocol)
 
 
 _RANKS: Mapping[type[Frontend], int] = {ClusterIP: 0, NodePort: 0, LoadBalancerIP: 1, ExternalIP: 2}
@@ -250,7 +270,9 @@ class ForwardingTable:
 
     _wanted: dict[NamespacedName, dict[ServicePortName, Forwarding]] = field(default_factory=dict)
     _effective: dict[ServicePortName, Forwarding] = field(default_factory=dict)
-    _claims: dict[Claim, list[ServicePortName]] = field(default_factory=dict)
+    _holders: dict[Claim, ServicePortName] = field(default_factory=dict)
+    _contested: dict[Claim, list[ServicePortName]] = field(default_factory=dict)
+    """What several want: all of them, whoever has it first."""
 
     def __len__(self) -> int:
         return len(self._effective)
@@ -283,34 +305,56 @@ class ForwardingTable:
         if forwardings:
             self._wanted[service] = dict(forwardings)
         touched = {**before, **forwardings}
-        rivals: set[ServicePortName] = set()
+        moved: list[tuple[ServicePortName, Forwarding | None, Forwarding | None]] = []
         for name in touched:
             old, new = before.get(name), forwardings.get(name)
             if old is None or new is None or old.frontends != new.frontends:
-                rivals |= self._move_claims(name, old, new)
+                moved.append((name, old, new))
+        rivals: set[ServicePortName] = set()
+        for name, old, _ in moved:  # all of them first: ports of one Service may exchange their frontends
+            if old is not None:
+                self._release(name, old, rivals)
+        for name, _, new in moved:
+            if new is not None:
+                self._claim(name, new, rivals)
         names = list(touched)
-        names.extend(sorted(rivals - touched.keys(), key=lambda name: name.order))
+        if rivals:
+            names.extend(sorted(rivals - touched.keys(), key=lambda name: name.order))
         return [change for change in map(self._settle, names) if change.old != change.new]
 
-    def _move_claims(
-        self, name: ServicePortName, old: Forwarding | None, new: Forwarding | None
-    ) -> set[ServicePortName]:
-        rivals: set[ServicePortName] = set()
-        for frontend in old.frontends if old else ():
+    def _release(self, name: ServicePortName, old: Forwarding, rivals: set[ServicePortName]) -> None:
+        """Adds to ``rivals`` who else wants one of the frontends."""
+        for frontend in old.frontends:
             claim = _claim(frontend, name.protocol)
-            claimants = self._claims[claim]
-            claimants.remove(name)
-            rivals.update(claimants)
-            if not claimants:
-                del self._claims[claim]
-        for frontend in new.frontends if new else ():
+            if claim in self._contested:
+                rivals.update(self._give_up(name, claim))
+            elif self._holders.get(claim) == name:
+                del self._holders[claim]
+
+    def _claim(self, name: ServicePortName, new: Forwarding, rivals: set[ServicePortName]) -> None:
+        """Adds to ``rivals`` who else wants one of the frontends."""
+        for frontend in new.frontends:
             claim = _claim(frontend, name.protocol)
-            claimants = self._claims.setdefault(claim, [])
-            rivals.update(claimants)
-            claimants.append(name)
-            if len(claimants) > 1:
-                claimants.sort(key=lambda claimant: (self._rank(claim, claimant), claimant.order))
-        return rivals
+            holder = self._holders.setdefault(claim, name)
+            if holder is not name:
+                rivals.update(self._contest(name, claim, holder))
+
+    def _give_up(self, name: ServicePortName, claim: Claim) -> Iterable[ServicePortName]:
+        """Leaves a contested claim to the others, and returns them."""
+        others = [claimant for claimant in self._contested.pop(claim) if claimant != name]
+        self._holders[claim] = others[0]
+        if len(others) > 1:
+            self._contested[claim] = others
+        return others
+
+    def _contest(
+        self, name: ServicePortName, claim: Claim, holder: ServicePortName
+    ) -> Iterable[ServicePortName]:
+        claimants = self._contested.setdefault(claim, [holder])
+        claimants.append(name)
+        claimants.sort(key=lambda claimant: (self._rank(claim, claimant), claimant.order))
+        self._holders[claim] = claimants[0]
+        return claimants
 
     def _rank(self, claim: Claim, name: ServicePortName) -> int:
         """By what right ``name`` wants it: the lower, the better."""
@@ -326,9 +370,9 @@ class ForwardingTable:
         return Change(name, old, new)
 
     def _without_lost(self, name: ServicePortName, wanted: Forwarding) -> Forwarding:
-        won = tuple(
-            [item for item in wanted.frontends if self._claims[_claim(item, name.protocol)][0] == name]
-        )
+        if not self._contested:
+            return wanted
+        won = tuple([item for item in wanted.frontends if self._holders[_claim(item, name.protocol)] == name])
         if len(won) == len(wanted.frontends):
             return wanted
         return replace(wanted, frontends=won)

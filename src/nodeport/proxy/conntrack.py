@@ -88,14 +88,22 @@ def _add(rules: dict[_Place, _Rule], place: _Place, rule: _Rule) -> None:
 def _rules(change: Change) -> Iterator[tuple[Frontend, _Rule]]:
     nothing: Served = frozenset()
     old, new = change.old, change.new
-    before = frozenset(old.serving) if old is not None else nothing
-    serving = frozenset(new.serving) if new is not None else nothing
+    before = _served(old)
+    serving = _served(new)
     now = _frontends(new)
     for frontend in now:
         yield frontend, _Rule(serving, before | serving, withdrawn=False)
     for frontend in _frontends(old):
         if frontend not in now:
             yield frontend, _Rule(nothing, before, withdrawn=True)
+
+
+def _served(forwarding: Forwarding | None) -> Served:
+    return (
+        frozenset(endpoint.place for endpoint in forwarding.serving)
+        if forwarding is not None
+        else frozenset()
+    )
 
 
 def _frontends(forwarding: Forwarding | None) -> tuple[Frontend, ...]:

@@ -100,7 +100,8 @@ class LocalhostPorts:
                 relay.close()
             elif name in changed:
                 forwarding = self._table.get(name)
-                relay.keep(frozenset(forwarding.serving) if forwarding else frozenset())
+                serving = forwarding.serving if forwarding else ()
+                relay.keep(frozenset(endpoint.place for endpoint in serving))
         self._refused = {port: name for port, name in self._refused.items() if port in wanted[name]}
         for name, ports in wanted.items():
             for port in ports - self._relays.keys():

@@ -82,10 +82,7 @@ class Questions:
         names = [name for place in places for name in self._at(place, packet)]
         concerned = ((name, self.forwardings[name]) for name in names)
         decision = decide(concerned, self.node, packet)
-        outcomes = [
-            Fate(Verdict.FORWARD, (item.endpoint.address, item.endpoint.port), item.masquerade)
-            for item in decision.outcomes
-        ]
+        outcomes = [Fate(Verdict.FORWARD, item.endpoint.place, item.masquerade) for item in decision.outcomes]
         return frozenset(outcomes or [Fate(decision.verdict)])
 
     def _at(self, place: IPAddress | None, packet: Packet) -> list[ServicePortName]:

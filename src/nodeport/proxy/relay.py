@@ -155,7 +155,7 @@ class UdpRelay:
 
     def keep(self, served: Served) -> None:
         for client, session in list(self._sessions.items()):
-            if (session.endpoint.address, session.endpoint.port) not in served:
+            if session.endpoint.place not in served:
                 self._forget(client)
 
     def sweep(self, now: float) -> None:

@@ -124,7 +124,7 @@ def test_the_local_list_takes_no_notice_of_hints() -> None:
 def test_serving_holds_all_that_serve_whatever_the_policies() -> None:
     slices = slice_of(endpoint(1, READY), endpoint(2, ENDING), endpoint(3, GONE))
     candidates = candidates_by_port([slices], NODE)["http", Protocol.TCP]
-    assert [str(address) for address, _ in choose(candidates, NODE).serving] == ["10.0.0.1", "10.0.0.2"]
+    assert [str(item.address) for item in choose(candidates, NODE).serving] == ["10.0.0.1", "10.0.0.2"]
 
 
 @pytest.mark.parametrize(
@@ -134,5 +134,15 @@ def test_what_is_no_ipv4_address_is_none(raw: str) -> None:
     assert parse_address(raw, Family.IPV4) is None
 
 
-def test_an_address_is_read() -> None:
-    assert str(parse_address("10.244.1.2", Family.IPV4)) == "10.244.1.2"
+@pytest.mark.parametrize(
+    ("raw", "family", "read"),
+    [
+        ("10.244.1.2", Family.IPV4, "10.244.1.2"),
+        ("010.244.001.002", Family.IPV4, "10.244.1.2"),
+        ("255.255.255.255", Family.IPV4, "255.255.255.255"),
+        ("0.0.0.0", Family.IPV4, "0.0.0.0"),
+        ("fd00::1", Family.IPV6, "fd00::1"),
+    ],
+)
+def test_an_address_is_read(raw: str, family: Family, read: str) -> None:
+    assert str(parse_address(raw, family)) == read

@@ -223,12 +223,27 @@ def test_a_protocol_does_not_contest_another() -> None:
     assert str(names[0]) == "default/web:t"
 
 
+def test_ports_of_one_service_can_exchange_their_frontends() -> None:
+    def with_ports(first: int, second: int) -> JsonObject:
+        return service(ports=[{"name": "a", "port": first}, {"name": "b", "port": second}])
+
+    table = ForwardingTable()
+    put(table, with_ports(80, 81))
+    changes = put(table, with_ports(81, 80))
+    assert [change.name.port for change in changes] == ["a", "b"]
+    found = [[frontend.port for frontend in forwarding.frontends] for _, forwarding in table.items()]
+    assert found == [[81], [80]]
+    put(table, service(name="web", ports=[]))
+    put(table, service(name="other", ports=[{"name": "c", "port": 80}]))
+    assert [name.port for name in table] == ["c"]
+
+
 def endpoint(number: int) -> Endpoint:
-    return Endpoint(IPv4Address(number), 80, False)
+    return Endpoint.of(IPv4Address(number), 80, is_local=False)
 
 
 def test_endpoints_keep_their_slots() -> None:
-    before = [(number, 80) for number in (1, 2, 3, 4)]
+    before = [(IPv4Address(number).packed, 80) for number in (1, 2, 3, 4)]
     assert settle(before, tuple(map(endpoint, (1, 3, 4)))) == tuple(map(endpoint, (1, 4, 3)))
     assert settle(before, tuple(map(endpoint, (0, 1, 2, 3, 4)))) == tuple(map(endpoint, (1, 2, 3, 4, 0)))
     assert settle(before, tuple(map(endpoint, (5, 6)))) == tuple(map(endpoint, (5, 6)))

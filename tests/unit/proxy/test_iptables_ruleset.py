@@ -41,7 +41,9 @@ def forwarding_table(number: int, family: Family, *, endpoints: int = 2) -> Forw
     pod = IPv4Address("10.244.0.0") if family is Family.IPV4 else IPv6Address("fd00:244::")
     for index in range(number):
         service = NamespacedName("ns", f"s{index}")
-        targets = tuple(Endpoint(pod + 256 + index * 8 + slot, 8080, False) for slot in range(endpoints))
+        targets = tuple(
+            Endpoint.of(pod + 256 + index * 8 + slot, 8080, is_local=False) for slot in range(endpoints)
+        )
         inside, external = (
             Route(Verdict.FORWARD, targets, item) for item in (Masquerade.NEVER, Masquerade.REMOTE)
         )

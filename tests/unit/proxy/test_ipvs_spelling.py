@@ -39,8 +39,8 @@ from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelled, Spelling, W
 WEB = ServicePortName(NamespacedName("shop", "web"), "http", Protocol.TCP)
 NODE_ADDRESSES = [IPv4Address("172.31.7.11").packed, IPv4Address("192.168.0.1").packed]
 SPELLING = Spelling(NODE_ADDRESSES, networks=[IPv4Network("10.96.0.0/16")])
-LOCAL = Endpoint(IPv4Address("10.244.1.2"), 8080, is_local=True)
-REMOTE = Endpoint(IPv4Address("10.244.2.2"), 8080, is_local=False)
+LOCAL = Endpoint.of(IPv4Address("10.244.1.2"), 8080, is_local=True)
+REMOTE = Endpoint.of(IPv4Address("10.244.2.2"), 8080, is_local=False)
 REFUSED = Route(Verdict.REJECT)
 
 

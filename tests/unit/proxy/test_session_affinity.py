@@ -35,7 +35,7 @@ _addresses = st.lists(
 
 
 def endpoints(addresses: list[str]) -> list[Endpoint]:
-    return [Endpoint(ip_address(raw), 8080, is_local=False) for raw in addresses]
+    return [Endpoint.of(ip_address(raw), 8080, is_local=False) for raw in addresses]
 
 
 def ruleset(*addresses: str, affinity: dict[bytes, bytes] | None = None) -> Ruleset:
@@ -91,7 +91,7 @@ def test_somebody_elses_ticket_does_not_bind() -> None:
 
 @given(_addresses)
 def test_no_two_endpoints_of_a_service_port_share_a_ticket(addresses: list[str]) -> None:
-    made = tickets(NAME, [Endpoint(ip_address(item), 8080, is_local=False) for item in addresses])
+    made = tickets(NAME, [Endpoint.of(ip_address(item), 8080, is_local=False) for item in addresses])
     assert len(set(made)) == len(addresses)
 
 

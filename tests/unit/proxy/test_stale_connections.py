@@ -10,6 +10,7 @@ from nodeport.api.meta import NamespacedName
 from nodeport.forwarding.table import (
     Change,
     ClusterIP,
+    Endpoint,
     Forwarding,
     NodeFacts,
     NodePort,
@@ -33,7 +34,9 @@ NOWHERE = Route(Verdict.REJECT)
 def forwarding(*serving: IPv4Address, node_port: bool = True) -> Forwarding:
     frontends = (ClusterIP(VIP, 53), *((NodePort(30053),) if node_port else ()))
     routes = Routes(NOWHERE, NOWHERE, NOWHERE)
-    return Forwarding(frontends, routes, routes, tuple((address, 5353) for address in serving))
+    return Forwarding(
+        frontends, routes, routes, tuple(Endpoint.of(address, 5353, is_local=False) for address in serving)
+    )
 
 
 def entry(destination: IPv4Address, port: int, served_by: IPv4Address, served_port: int = 5353) -> Entry:

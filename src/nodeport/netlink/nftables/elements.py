@@ -38,6 +38,12 @@ def element_payloads(table: Table, item: Set, elements: Mapping[bytes, Data]) ->
     Data are encoded as given; a DELSETELEM wants the same key, and matching data where there are any.
     """
     head = table.address + codec.string(_ELEMENTS_SET, item.name)
+    if elements and not item.flags & SetFlag.INTERVAL and (item.data_length or not item.flags & SetFlag.MAP):
+        alike = _of_one_length(item, elements)
+        portion = max(_MAXIMUM_LIST // len(alike[0]), 1)
+        for start in range(0, len(alike), portion):
+            yield head + codec.nested(_ELEMENTS, *alike[start : start + portion])
+        return
     chunk: list[bytes] = []
     size = 0
     for encoded in _encoded(item, elements):
@@ -55,16 +61,14 @@ def _encoded(item: Set, elements: Mapping[bytes, Data]) -> Iterable[bytes]:
         return (_range(key, item.key_length) for key in elements)
     if item.flags & SetFlag.INTERVAL:
         return _intervals(item, elements)
-    if not item.flags & SetFlag.MAP:
-        front, back = _set_frame(item.key_length)
-        return [front + key + back for key in elements]
-    if item.data_length:
-        return _plain_map(item, elements)
     return [_general(key, data) for key, data in elements.items()]
 
 
-def _plain_map(item: Set, elements: Mapping[bytes, Data]) -> list[bytes]:
+def _of_one_length(item: Set, elements: Mapping[bytes, Data]) -> list[bytes]:
     """The hot path: fixed lengths, so everything but key and data is constant."""
+    if not item.flags & SetFlag.MAP:
+        front, back = _set_frame(item.key_length)
+        return [front + key + back for key in elements]
     front, middle, back = _map_frame(item.key_length, item.data_length)
     return [front + key + middle + data + back for key, data in elements.items() if isinstance(data, bytes)]
 

@@ -320,5 +320,5 @@ def _senders_within(ranges: tuple[IPNetwork, ...], *, by_port: bool) -> Rules:
 
 def destination(endpoint: Endpoint) -> str:
     """An endpoint as DNAT wants it."""
-    address = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
-    return f"{address}:{endpoint.port}"
+    address, port = endpoint.place
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

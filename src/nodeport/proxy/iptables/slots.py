@@ -41,7 +41,7 @@ class ChainSlots:
 
 def _slot(place: str) -> Slot:
     host, _, port = place.rpartition(":")
-    return int(ip_address(host.strip("[]"))), int(port)
+    return ip_address(host.strip("[]")).packed, int(port)
 
 
 def _settled(routes: Routes, lists: Mapping[str, list[Slot]], role: str) -> Routes:

@@ -70,7 +70,7 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: S
         destinations = spelled.get(id(route.endpoints))
         if destinations is None:
             destinations = spelled[id(route.endpoints)] = frozenset(
-                DestinationKey(endpoint.address.packed, endpoint.port) for endpoint in route.endpoints
+                DestinationKey(endpoint.packed, endpoint.port) for endpoint in route.endpoints
             )
         for address in addresses:
             key = ServiceKey(name.protocol.value, address, frontend.port)

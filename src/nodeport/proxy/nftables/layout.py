@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from nodeport.forwarding.table import Family, IPNetwork, NodeFacts, Protocol
@@ -57,7 +58,7 @@ IDENTITY_BITS: Final = 20
 SEATS: Final = 1 << 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
     """The maps that serve one kind of frontend for one kind of sender, and the prefix of their chains.
 
@@ -129,6 +130,7 @@ def number(value: int) -> bytes:
     return struct.pack("=I", value)
 
 
+@lru_cache(maxsize=1024)
 def class_key(size: int, timeout: int = 0) -> bytes:
     """The class of frontends with ``size`` endpoints and, with session affinity, a timeout in seconds."""
     return number(timeout << _SIZE_BITS | size)

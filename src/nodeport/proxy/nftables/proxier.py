@@ -129,8 +129,8 @@ class NftablesProxier:
         for change in changes:
             for forwarding, elements, sign in ((change.old, old, -1), (change.new, new, 1)):
                 if forwarding is not None:
-                    rendered = render_forwarding(change.name, forwarding, node, self._role)
-                    _collect(rendered, elements, shared, sizes, sign)
+                    rendered = render_forwarding(change.name, forwarding, node, self._role, elements)
+                    _count(rendered, shared, sizes, sign)
         for name in {*old, *new}:
             compare_elements(transaction, name, old.get(name, {}), new.get(name, {}))
         self._share(transaction, shared)
@@ -242,15 +242,7 @@ class NftablesProxier:
             self._kernel.commit([(MessageType.DELTABLE, 0, self._table.address)])
 
 
-def _collect(
-    rendered: Rendered,
-    elements: Elements,
-    shared: Counter[SharedElement],
-    sizes: Counter[SizeClass],
-    sign: int,
-) -> None:
-    for name, own in rendered.own.items():
-        elements.setdefault(name, {}).update(own)
+def _count(rendered: Rendered, shared: Counter[SharedElement], sizes: Counter[SizeClass], sign: int) -> None:
     for element in rendered.shared:
         shared[element] += sign
     for size in rendered.sizes:

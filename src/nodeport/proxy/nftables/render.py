@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from nodeport.forwarding.diff import Slot
 from nodeport.forwarding.sources import allowed_sources
 from nodeport.forwarding.table import (
     ClusterIP,
@@ -41,6 +42,11 @@ SharedElement = tuple[str, bytes]
 SizeClass = tuple[Lookup, int, int]
 """Where, how many endpoints, and the timeout of session affinity in seconds (0: none)."""
 
+_ALONE: Final = Role.ALONE
+_NEVER: Final = Masquerade.NEVER
+_FORWARD: Final = Verdict.FORWARD
+"""As names of this module: to get at an enum's member costs more than to compare it."""
+_PORT: Final = struct.Struct(">Hxx").pack
 _SLOTS: Final = [struct.pack("=I", slot) for slot in range(64)]
 
 
@@ -54,24 +60,29 @@ class Rendered:
 
 
 def render_forwarding(
-    name: ServicePortName, forwarding: Forwarding, node: NodeFacts, role: Role = Role.ALONE
+    name: ServicePortName,
+    forwarding: Forwarding,
+    node: NodeFacts,
+    role: Role = Role.ALONE,
+    into: Elements | None = None,
 ) -> Rendered:
-    """The elements of one Service port on ``node``."""
-    rendered = Rendered()
-    protocol = bytes((name.protocol.value, 0, 0, 0))
+    """The elements of one Service port on ``node``; its own are added to those ``into`` which they go."""
+    rendered = Rendered({} if into is None else into)
+    protocol = bytes((name.protocol, 0, 0, 0))
     spelled: dict[int, list[bytes]] = {}
     sticky = forwarding.affinity is not None
     for frontend in forwarding.frontends:
-        routes = forwarding.routes(frontend)
+        is_cluster_ip = type(frontend) is ClusterIP
+        routes = forwarding.internal if is_cluster_ip else forwarding.external
         key = _frontend_key(frontend, protocol)
-        by_address = not isinstance(frontend, NodePort)
+        by_address = type(frontend) is not NodePort
         inside = layout.IPS if by_address else layout.NODEPORTS
-        spread = role is Role.ALONE or sticky or routes.node.verdict is not Verdict.FORWARD
+        spread = role is _ALONE or sticky or routes.node.verdict is not _FORWARD
         if spread:
             _add_route(rendered, inside, key, routes.node, spelled)
         else:
             rendered.own.setdefault(inside.classes, {})[key] = layout.class_key(layout.ELSEWHERE_CLASS)
-        if (routes.outside.verdict, routes.outside.endpoints) != (routes.node.verdict, routes.node.endpoints):
+        if not _are_alike(routes.outside, routes.node):
             outside = layout.OUTSIDE_IPS if by_address else layout.OUTSIDE_NODEPORTS
             _add_route(rendered, outside, key, routes.outside, spelled)
             if sticky:
@@ -80,18 +91,23 @@ def render_forwarding(
             _add_affinity(rendered, inside, key, name, forwarding, routes.node)
         if forwarding.source_ranges is not None or forwarding.nodeport_source_ranges is not None:
             _add_sources(rendered, key, allowed_sources(forwarding, frontend, node), by_address=by_address)
-        if isinstance(frontend, ClusterIP):
-            rendered.shared.add((layout.CLUSTER_IPS, frontend.address.packed))
+        if is_cluster_ip:
+            rendered.shared.add((layout.CLUSTER_IPS, key[:-8]))
         else:
             _add_masquerade(rendered, name, frontend, routes, key)
-        if role is Role.BESIDE_IPVS:
+        if role is not _ALONE:
             _hold(rendered, frontend, node)
     for endpoint in _local_endpoints(forwarding):
-        address = endpoint.address.packed
+        address = endpoint.packed
         rendered.shared.add((layout.LOCAL_ENDPOINTS, address))
-        if endpoint.address not in node.addresses:
+        if all(address != own.packed for own in node.addresses):
             rendered.shared.add((layout.HAIRPINS, address + address))
     return rendered
+
+
+def _are_alike(one: Route, other: Route) -> bool:
+    """Masquerading apart."""
+    return one is other or (one.verdict, one.endpoints) == (other.verdict, other.endpoints)
 
 
 def _hold(rendered: Rendered, frontend: Frontend, node: NodeFacts) -> None:
@@ -118,15 +134,11 @@ def render(
     shared: Counter[SharedElement] = Counter()
     sizes: Counter[SizeClass] = Counter()
     for name, forwarding in table:
-        rendered = render_forwarding(name, forwarding, node, role)
-        for item, own in rendered.own.items():
-            known = elements.get(item)
-            if known is None:
-                elements[item] = own
-            else:
-                known.update(own)
-        shared.update(rendered.shared)
-        sizes.update(rendered.sizes)
+        rendered = render_forwarding(name, forwarding, node, role, elements)
+        for element in rendered.shared:
+            shared[element] = shared.get(element, 0) + 1
+        for size_class in rendered.sizes:
+            sizes[size_class] = sizes.get(size_class, 0) + 1
     for item, key in shared:
         elements.setdefault(item, {})[key] = b""
     words = dialect(node.family)
@@ -149,23 +161,21 @@ def slot_key(key: bytes, slot: int) -> bytes:
     return key + (_SLOTS[slot] if slot < len(_SLOTS) else struct.pack("=I", slot))
 
 
-def slot_of(data: bytes) -> tuple[int, int]:
-    """The endpoint in a slot, as ``forwarding.diff`` wants it: address and port."""
-    return int.from_bytes(data[:-4], "big"), int.from_bytes(data[-4:-2], "big")
+def slot_of(data: bytes) -> Slot:
+    """The endpoint in a slot, as ``forwarding.diff`` wants it."""
+    return data[:-4], int.from_bytes(data[-4:-2], "big")
 
 
 def _frontend_key(frontend: Frontend, protocol: bytes) -> bytes:
-    port = frontend.port.to_bytes(2, "big") + b"\0\0"
-    if isinstance(frontend, NodePort):
-        return protocol + port
-    return frontend.address.packed + protocol + port
+    port = _PORT(frontend.port)
+    return protocol + port if type(frontend) is NodePort else frontend.address.packed + protocol + port
 
 
 def _add_route(
     rendered: Rendered, lookup: Lookup, key: bytes, route: Route, spelled: dict[int, list[bytes]]
 ) -> None:
     classes = rendered.own.setdefault(lookup.classes, {})
-    if route.verdict is not Verdict.FORWARD:
+    if route.verdict is not _FORWARD:
         size = layout.REJECT_CLASS if route.verdict is Verdict.REJECT else layout.DROP_CLASS
         classes[key] = layout.class_key(size)
         return
@@ -178,8 +188,10 @@ def _add_route(
     classes[key] = layout.class_key(size)
     rendered.sizes.add((lookup, size, 0))
     slots = rendered.own.setdefault(lookup.endpoints, {})
-    for slot, endpoint in enumerate(data):
-        slots[slot_key(key, slot)] = endpoint
+    if size <= len(_SLOTS):
+        slots.update(zip([key + slot for slot in _SLOTS[:size]], data, strict=True))
+    else:
+        slots.update((slot_key(key, slot), endpoint) for slot, endpoint in enumerate(data))
 
 
 def _add_affinity(
@@ -191,7 +203,7 @@ def _add_affinity(
     route: Route,
 ) -> None:
     """What a frontend needs so that clients come back to their endpoints, on top of what spreads them."""
-    if route.verdict is not Verdict.FORWARD or forwarding.affinity is None:
+    if route.verdict is not _FORWARD or forwarding.affinity is None:
         return
     endpoints = route.endpoints[: layout.SEATS]
     timeout = int(forwarding.affinity.total_seconds())
@@ -214,8 +226,8 @@ def tickets(name: ServicePortName, endpoints: Sequence[Endpoint]) -> list[bytes]
     """
     identity = zlib.crc32(f"{name} {name.protocol.name}".encode()) & layout.IDENTITY_MASK
     seats: dict[int, Endpoint] = {}
-    for endpoint in sorted(endpoints, key=lambda item: (int(item.address), item.port)):
-        seat = zlib.crc32(endpoint.address.packed + endpoint.port.to_bytes(2, "big")) % layout.SEATS
+    for endpoint in sorted(endpoints, key=lambda item: (item.packed, item.port)):
+        seat = zlib.crc32(endpoint.packed + endpoint.port.to_bytes(2, "big")) % layout.SEATS
         while seat in seats:
             seat = (seat + 1) % layout.SEATS
         seats[seat] = endpoint
@@ -241,22 +253,22 @@ def _add_sources(
 
 
 def _endpoint_data(endpoint: Endpoint) -> bytes:
-    return endpoint.address.packed + endpoint.port.to_bytes(2, "big") + b"\0\0"
+    return endpoint.packed + _PORT(endpoint.port)
 
 
 def _add_masquerade(
     rendered: Rendered, name: ServicePortName, frontend: Frontend, routes: Routes, key: bytes
 ) -> None:
     """External frontends say per connection whether the sender's address goes: always, or only the node's own."""
-    if routes.outside.masquerade is not Masquerade.NEVER:
+    if routes.outside.masquerade is not _NEVER:
         node_only = False
-    elif routes.node.masquerade is not Masquerade.NEVER:
+    elif routes.node.masquerade is not _NEVER:
         node_only = True
     else:
         return
-    if isinstance(frontend, NodePort):
+    if type(frontend) is NodePort:
         item = layout.masquerade_set(name.protocol, node_only=node_only)
-        rendered.own[item] = {frontend.port.to_bytes(2, "big"): b""}
+        rendered.own.setdefault(item, {})[frontend.port.to_bytes(2, "big")] = b""
     else:
         item = layout.MASQUERADE_NODE_IPS if node_only else layout.MASQUERADE_IPS
         rendered.own.setdefault(item, {})[key] = b""
@@ -269,4 +281,4 @@ def _local_endpoints(forwarding: Forwarding) -> Iterator[Endpoint]:
     for route in (internal.node, external.node, external.outside):
         if route.endpoints not in seen:
             seen.append(route.endpoints)
-            yield from (endpoint for endpoint in route.endpoints if endpoint.is_local)
+            yield from [endpoint for endpoint in route.endpoints if endpoint.is_local]

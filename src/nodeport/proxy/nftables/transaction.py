@@ -243,8 +243,12 @@ def _by_frontend(
 
 
 def _put(elements: Elements, name: str, items: Mapping[bytes, Data]) -> None:
-    if items:
-        elements.setdefault(name, {}).update(items)
+    if not items:
+        return
+    if name in elements:
+        elements[name].update(items)
+    else:
+        elements[name] = dict(items)
 
 
 def _is_other_make(old: Ruleset, new: Ruleset) -> bool:
