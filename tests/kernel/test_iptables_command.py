@@ -46,6 +46,8 @@ async def test_the_command_takes_kube_proxys_place_survives_and_leaves_nothing(s
         own = site.made.namespace(NODE)
         loopback = await asyncio.to_thread(ask, own, socket.SOCK_STREAM, ip_address("127.0.0.1"), port, 2.0)
         assert loopback == f"local {NODES[NODE]}"
+        rules = b'kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"}'
+        assert rules in proxy.ask(10249, "/metrics").body
         kept = iptables(site, "iptables-legacy-save")
         await proxy.until(lambda: "remove-kube-proxy" in proxy.log.read_text(), "a word about kube-proxy")
         assert proxy.stop(signal.SIGKILL) != 0

@@ -19,10 +19,11 @@ from nodeport.forwarding.table import Change, Family, ForwardingOptions, Forward
 from nodeport.proxy.iptables.programs import Iptables, IptablesError
 from nodeport.proxy.iptables.proxier import open_iptables
 from nodeport.proxy.iptables.render import list_chain
-from nodeport.proxy.iptables.variants import choose_variant, legacy_tables
+from nodeport.proxy.iptables.ruleset import Table
+from nodeport.proxy.iptables.variants import choose_variant, legacy_tables, listing
 from nodeport.proxy.modes import remove_mode
 from nodeport.proxy.options import Mode, ProxyOptions, Variant
-from nodeport.proxy.proxier import Proxier
+from nodeport.proxy.proxier import CountsRules, Proxier, RuleCounts
 
 OPTIONS = ForwardingOptions()
 NODE = scenario.facts()
@@ -121,6 +122,27 @@ def test_a_change_sends_the_chains_of_its_service_and_no_others(
     (text,) = sent
     assert {line.split("-")[1] for line in text.splitlines() if line.startswith(":")} == {"INT"}
     assert len(text.splitlines()) == 2 + 2 * (1 + 2)
+
+
+def test_rules_are_counted_as_the_programs_print_them(netns: Path, variant: Variant, opened: Opener) -> None:
+    table = scenario.table(NODE)
+    proxier = opened()
+    proxier.resync(table, NODE)
+
+    def printed(kind: str) -> int:
+        listed = listing(Family.IPV4, netns, variant)[kind]
+        return sum(map(len, listed.ours().values())) + len(listed.jumps())
+
+    def counted(kind: str) -> RuleCounts:
+        assert isinstance(proxier, CountsRules)
+        return proxier.rule_counts()[kind]
+
+    assert [counted(kind).total for kind in Table] == [counted(kind).last for kind in Table]
+    item = scenario.service(Policy.CLUSTER, Situation.BOTH)
+    for endpoints in ({"local": READY, "far": READY}, {}, {"local": READY}):
+        proxier.apply(change(table, item, endpoints), NODE)
+        assert [counted(kind).total for kind in Table] == [printed(kind) for kind in Table]
+        assert 0 < counted(Table.NAT).last < counted(Table.NAT).total
 
 
 def test_a_restart_changes_nothing_in_the_kernel(netns: Path, variant: Variant, opened: Opener) -> None:

@@ -21,7 +21,7 @@ from nodeport.forwarding.table import Change, Family, Forwarding, ServicePortNam
 from nodeport.kit.clock import parse_rfc3339
 from nodeport.proxy.health import FAMILY_NAMES
 from nodeport.proxy.options import Mode
-from nodeport.proxy.proxier import Traffic
+from nodeport.proxy.proxier import RuleCounts, Traffic
 from nodeport.proxy.slimming import TRIGGER_TIME
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,6 +51,15 @@ class _FamilySeries:
     failures: Counter
     commit: Histogram
     ports: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleSeries:
+    """What mode iptables has and the others have not."""
+
+    total: Gauge
+    last: Gauge
+    partial_failures: Counter
 
 
 class ProxyMetrics:
@@ -126,6 +135,7 @@ class ProxyMetrics:
             Mode.IPVS: ("iptables_restore_failures_total", "Cumulative proxy iptables restore failures"),
         }
         self._failures = self._counter(*failures[mode], _FAMILY)
+        self._rules = self._rule_series() if mode is Mode.IPTABLES else None
         self._cleanup_failures = (
             self._counter(
                 "nftables_cleanup_failures_total", "Cumulative proxy nftables cleanup failures", _FAMILY
@@ -140,6 +150,17 @@ class ProxyMetrics:
             )
             for name in ("healthz", "livez")
         }  # fmt: skip
+
+    def _rule_series(self) -> _RuleSeries:
+        by_table = ("table", *_FAMILY)
+        return _RuleSeries(
+            self._gauge("iptables_total", "Total number of iptables rules owned by kube-proxy", by_table),
+            self._gauge("iptables_last", "Number of iptables rules written by kube-proxy in last sync", by_table),
+            self._counter(
+                "iptables_partial_restore_failures_total", "Cumulative proxy iptables partial restore failures",
+                _FAMILY,
+            ),
+        )  # fmt: skip
 
     def _make_own(self) -> None:
         registry = self.registry
@@ -194,6 +215,8 @@ class ProxyMetrics:
         )  # fmt: skip
         if self._cleanup_failures is not None:
             self._cleanup_failures.labels(name)
+        if self._rules is not None:
+            self._rules.partial_failures.labels(name)
         for policy in _POLICIES:
             self._no_local_endpoints.labels(name, policy).set(0)
 
@@ -247,8 +270,10 @@ class ProxyMetrics:
         self._slices_pending.set(0)
         self._services_pending.set(0)
 
-    def failed(self, family: Family) -> None:
+    def failed(self, family: Family, *, full: bool) -> None:
         self._of[family].failures.inc()
+        if self._rules is not None and not full:
+            self._rules.partial_failures.labels(FAMILY_NAMES[family]).inc()
 
     def forgot(self, family: Family, seconds: float, entries: int) -> None:
         self._of[family].conntrack.observe(seconds)
@@ -271,6 +296,13 @@ class ProxyMetrics:
         """How many elements each set has; asked for when somebody scrapes."""
         for name, size in sizes.items():
             self._elements.labels(FAMILY_NAMES[family], name).set(size)
+
+    def set_rules(self, family: Family, counts: Mapping[str, RuleCounts]) -> None:
+        """How many rules each table of iptables has of ours; asked for when somebody scrapes."""
+        if self._rules is not None:
+            for table, found in counts.items():
+                self._rules.total.labels(table, FAMILY_NAMES[family]).set(found.total)
+                self._rules.last.labels(table, FAMILY_NAMES[family]).set(found.last)
 
     def set_traffic(self, traffic: Mapping[Family, Mapping[ServicePortName, Traffic]]) -> None:
         """What was counted of each Service port, if anything was."""

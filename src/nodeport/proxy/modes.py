@@ -10,13 +10,13 @@ from typing import Final
 
 from nodeport.forwarding.table import Family
 from nodeport.proxy.iptables.proxier import open_iptables, remove_iptables
-from nodeport.proxy.ipvs.proxier import open_ipvs, remove_ipvs
+from nodeport.proxy.ipvs.proxier import drain_ipvs, open_ipvs, remove_ipvs
 from nodeport.proxy.nftables.counters import counting
 from nodeport.proxy.nftables.proxier import open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier, UnsupportedMode
 
-__all__ = ["Mode", "open_proxier", "remove_mode"]
+__all__ = ["Mode", "drain_mode", "open_proxier", "remove_mode"]
 
 Opener = Callable[[Family, Path | None, ProxyOptions], AbstractContextManager[Proxier]]
 """Opens a mode for a family in a network namespace (``None``: the current one)."""
@@ -36,6 +36,9 @@ _REMOVERS: Final[Mapping[Mode, Remover]] = {
     Mode.IPVS: remove_ipvs,
 }
 """Modes that can do that without being opened."""
+
+_DRAINERS: Final[Mapping[Mode, Callable[[Family, Path | None], bool]]] = {Mode.IPVS: drain_ipvs}
+"""Modes whose connections need something of theirs to live on."""
 
 
 @contextlib.contextmanager
@@ -60,3 +63,12 @@ def remove_mode(mode: Mode, family: Family, netns: Path | None, options: ProxyOp
         return
     with contextlib.suppress(UnsupportedMode), open_proxier(mode, family, netns, options) as proxier:
         proxier.remove()
+
+
+def drain_mode(mode: Mode, family: Family, netns: Path | None, options: ProxyOptions) -> bool:
+    """As ``remove_mode``, but leaves what the mode's connections need. True when nothing is left."""
+    drain = _DRAINERS.get(mode)
+    if drain is not None:
+        return drain(family, netns)
+    remove_mode(mode, family, netns, options)
+    return True

@@ -30,8 +30,8 @@ class Observer(Protocol):
     def programmed(self, family: Family, seconds: float, now: datetime, *, full: bool) -> None:
         """The kernel has everything. ``full``: all of it was compared. ``seconds``: how long that took."""
 
-    def failed(self, family: Family) -> None:
-        """The kernel refused."""
+    def failed(self, family: Family, *, full: bool) -> None:
+        """The kernel refused. ``full``: all of it was to be compared."""
 
     def forgot(self, family: Family, seconds: float, entries: int) -> None:
         """Stale connections were looked for, and ``entries`` removed."""
@@ -58,7 +58,7 @@ class Unobserved:
 
     def programmed(self, family: Family, seconds: float, now: datetime, *, full: bool) -> None: ...
 
-    def failed(self, family: Family) -> None: ...
+    def failed(self, family: Family, *, full: bool) -> None: ...
 
     def forgot(self, family: Family, seconds: float, entries: int) -> None: ...
 

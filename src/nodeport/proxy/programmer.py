@@ -159,7 +159,7 @@ class Programmer:
                 self._forget_stale(cleaner)
             except FAILURES as error:
                 self._resync_due = True
-                self._observer.failed(self.family)
+                self._observer.failed(self.family, full=full)
                 _log.warning("programming the kernel for %s failed: %s", self.family, error)
                 await self._clock.sleep(self._backoff.next().total_seconds())
                 self._wake.set()

@@ -70,6 +70,22 @@ class CountsElements(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RuleCounts:
+    """Of one table of iptables: rules that are there, and rules that were written last."""
+
+    total: int
+    last: int
+
+
+@runtime_checkable
+class CountsRules(Protocol):
+    """A proxier whose parts are rules, and that knows how many it has without asking the kernel."""
+
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        """By table. May be asked from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """Of one Service port: what clients sent to it, and what it answered."""
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
 from nodeport.client.informer import Change as ObjectChange
@@ -38,11 +39,21 @@ from nodeport.proxy.nftables.counters import remove_counters
 from nodeport.proxy.observer import Observer, Unobserved
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.programmer import SLICE_INDEX, Caches, Programmer
-from nodeport.proxy.proxier import FAILURES, CountsElements, CountsTraffic, Discrepancy, Proxier, Traffic
+from nodeport.proxy.proxier import (
+    FAILURES,
+    CountsElements,
+    CountsRules,
+    CountsTraffic,
+    Discrepancy,
+    Proxier,
+    RuleCounts,
+    Traffic,
+)
 from nodeport.proxy.servicehealth import ServiceHealth, Warn, wanted_server
 from nodeport.proxy.slimming import SERVICE_NAME
 from nodeport.proxy.switch import remove_others
 
+_DRAIN_INTERVAL: Final = 10.0
 _log = get_logger(__name__)
 
 
@@ -113,6 +124,14 @@ class ProxyRunner:
         }
         return {**counted}
 
+    def rule_counts(self) -> dict[Family, Mapping[str, RuleCounts]]:
+        """How many rules the proxiers whose parts are rules have in the kernel, and wrote last."""
+        return {
+            family: proxier.rule_counts()
+            for family, proxier in self._proxiers.items()
+            if isinstance(proxier, CountsRules)
+        }
+
     def traffic(self) -> dict[Family, Mapping[ServicePortName, Traffic]]:
         """What the proxiers that count it have counted of each Service port; a listing of the kernel's."""
         found: dict[Family, Mapping[ServicePortName, Traffic]] = {}
@@ -174,7 +193,7 @@ class ProxyRunner:
                     servers = self._service_health[family]
                     servers.set_networks(programmer.node.nodeport_networks)
                     tasks.create_task(servers.run(), name=f"proxy-service-health-{family}")
-                tasks.create_task(self._tidy(), name="proxy-tidy")
+                tasks.create_task(self._tidy(tasks), name="proxy-tidy")
                 if self._options.health is not None:
                     handler = health_handler(self.health, self._observer.health_answered)
                     serving = serve_health(
@@ -183,19 +202,28 @@ class ProxyRunner:
                     )  # fmt: skip
                     tasks.create_task(serving, name="proxy-health")
 
-    async def _tidy(self) -> None:
+    async def _tidy(self, tasks: asyncio.TaskGroup) -> None:
         """What another mode has done for this node goes when this one does it: there is no gap in between. What
         kube-proxy has done is told.
         """
         await self.wait_until_programmed()
         options = self._options
-        await asyncio.to_thread(remove_others, options.mode, options.families, self._netns, options)
+        remove = partial(remove_others, options.mode, options.families, self._netns, options)
+        if not await asyncio.to_thread(remove):
+            tasks.create_task(self._drain(remove), name="proxy-drain")
         if not options.service_counters:
             await asyncio.to_thread(self._remove_counters)
         interval, observer = options.audit_interval, self._observer
         await LeftoverWatch(
             self._netns, interval, self._clock, observer.kube_proxy_found, self._warn_node
         ).run()
+
+    async def _drain(self, remove: Callable[[], bool]) -> None:
+        """Until the last connection has ended that lives in what another mode left."""
+        _log.info("connections of another mode go on; what they need goes when they have ended")
+        while not await asyncio.to_thread(remove):
+            await self._clock.sleep(_DRAIN_INTERVAL)
+        _log.info("the last connection of another mode has ended")
 
     def _remove_counters(self) -> None:
         """Those of a proxy that counted; they would cost every packet a lookup for nobody."""

@@ -279,6 +279,8 @@ class ProxyServer:
     def _render(self, runner: ProxyRunner) -> bytes:
         for family, sizes in runner.sizes().items():
             self._metrics.set_sizes(family, sizes)
+        for family, counts in runner.rule_counts().items():
+            self._metrics.set_rules(family, counts)
         self._metrics.set_traffic(runner.traffic())
         return self._metrics.render()
 

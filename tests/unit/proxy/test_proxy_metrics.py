@@ -23,6 +23,7 @@ from nodeport.forwarding.table import (
 )  # fmt: skip
 from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.options import Mode
+from nodeport.proxy.proxier import RuleCounts
 from nodeport.proxy.slimming import TRIGGER_TIME
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -129,7 +130,7 @@ def test_local_policies_without_endpoints_are_counted_while_they_last(metrics: P
 
 
 def test_what_failed_was_forgotten_and_was_sent_is_counted(metrics: ProxyMetrics) -> None:
-    metrics.failed(Family.IPV4)
+    metrics.failed(Family.IPV4, full=True)
     metrics.forgot(Family.IPV4, 0.002, 7)
     metrics.committed(Family.IPV4, 0.00005)
     metrics.set_sizes(Family.IPV4, {"nodeports": 12})
@@ -143,6 +144,19 @@ def test_the_modes_have_the_failures_of_their_own() -> None:
     text = ProxyMetrics(Mode.IPTABLES, (Family.IPV4,), STARTED).render().decode()
     assert 'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 0.0' in text
     assert "nftables" not in text
+    assert "iptables_total" not in ProxyMetrics(Mode.NFTABLES, (Family.IPV4,), STARTED).render().decode()
+
+
+def test_rules_are_counted_by_table_and_their_partial_failures_apart() -> None:
+    made = ProxyMetrics(Mode.IPTABLES, (Family.IPV4,), STARTED)
+    made.set_rules(Family.IPV4, {"nat": RuleCounts(40, 3)})
+    made.failed(Family.IPV4, full=True)
+    made.failed(Family.IPV4, full=False)
+    name = "kubeproxy_sync_proxy_rules_iptables"
+    assert value(made, f"{name}_total", table="nat", ip_family="IPv4") == 40
+    assert value(made, f"{name}_last", table="nat", ip_family="IPv4") == 3
+    assert value(made, f"{name}_restore_failures_total", ip_family="IPv4") == 2
+    assert value(made, f"{name}_partial_restore_failures_total", ip_family="IPv4") == 1
 
 
 def test_two_proxies_in_one_process_do_not_share_counts(metrics: ProxyMetrics) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +43,7 @@ from nodeport.proxy.iptables.variants import choose_variant, listing
 from nodeport.proxy.iptables.verify import Comparison
 from nodeport.proxy.iptables.witness import Sight, Witness, open_witness
 from nodeport.proxy.options import ProxyOptions, Variant
-from nodeport.proxy.proxier import Discrepancy, Proxier, SlotMemory, UnsupportedMode
+from nodeport.proxy.proxier import Discrepancy, Proxier, RuleCounts, SlotMemory, UnsupportedMode
 
 _FRAME: Final = 2
 """Entries that the kernel adds to the rules of every chain: its name in front, a return at the end."""
@@ -62,6 +62,8 @@ class IptablesProxier:
         self._ruleset = Ruleset(JUMPS)
         self._local: Counter[IPAddress] = Counter()
         self._lengths: dict[tuple[str, str], int] = {}
+        self._rules: Counter[str] = Counter()
+        self._written: Counter[str] = Counter()
         self._seen: Sight | None = None
         self._alone = False
 
@@ -82,6 +84,11 @@ class IptablesProxier:
             for kind in Table
             for name, rules in there.get(kind, Listing()).ours().items()
         }
+        self._rules.clear()
+        for (kind, _), length in self._lengths.items():
+            self._rules[kind] += length
+        for kind, listed in there.items():
+            self._rules[kind] += len(listed.jumps())
         sent = self._send(difference(ruleset, there))
         if answers_on_loopback(node):
             set_route_localnet(
@@ -153,15 +160,28 @@ class IptablesProxier:
     def _grow(self, sections: Sequence[Section]) -> dict[str, int]:
         """By how many entries the kernel's tables have grown, now that they have ``sections``."""
         growth: dict[str, int] = dict.fromkeys(Table, 0)
+        written: Counter[str] = Counter()
         for section in sections:
             table = section.table
-            growth[table] += len(section.added) - len(section.removed)
+            chains = 0
+            more = len(section.added) - len(section.removed)
             for name in section.dead:
-                growth[table] -= self._lengths.pop((table, name), -_FRAME) + _FRAME
+                before = self._lengths.pop((table, name), None)
+                chains -= before is not None
+                more -= before or 0
             for name, rules in section.chains.items():
-                growth[table] += len(rules) - self._lengths.get((table, name), -_FRAME)
+                before = self._lengths.get((table, name))
+                chains += before is None
+                more += len(rules) - (before or 0)
                 self._lengths[table, name] = len(rules)
+            growth[table] += more + _FRAME * chains
+            self._rules[table] += more
+            written[table] += len(section.added) + sum(map(len, section.chains.values()))
+        self._written = written
         return growth
+
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        return {table: RuleCounts(self._rules[table], self._written[table]) for table in Table}
 
     def is_undisturbed(self) -> bool:
         """Whether nobody but us changed anything since the last look: a system call or two."""

@@ -24,9 +24,11 @@ from nodeport.forwarding.table import (
     IPAddress,
     IPNetwork,
     NodeFacts,
+    Protocol,
     ServicePortName,
 )
 from nodeport.netlink.codec import NetlinkError
+from nodeport.netlink.conntrack import Asked, Conntrack, Entry
 from nodeport.netlink.generic import NoSuchFamily
 from nodeport.netlink.ipvs.kernel import Ipvs, delete_service
 from nodeport.netlink.ipvs.messages import (
@@ -50,7 +52,7 @@ from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
 from nodeport.proxy.nftables.render import render
 from nodeport.proxy.options import ProxyOptions
-from nodeport.proxy.proxier import Discrepancy, Proxier, SlotMemory, UnsupportedMode
+from nodeport.proxy.proxier import Discrepancy, SlotMemory, UnsupportedMode
 from nodeport.proxy.questions import Questions
 
 _SAMPLE: Final = 16
@@ -60,7 +62,7 @@ _FOREIGN: Final = -1
 
 
 @contextlib.contextmanager
-def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iterator[Proxier]:
+def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iterator[IpvsProxier]:
     """The mode as ``proxy.modes`` opens it."""
     with ExitStack() as stack:
         try:
@@ -75,12 +77,36 @@ def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iter
 
 
 def remove_ipvs(family: Family, netns: Path | None) -> None:
-    """Takes away what the mode has for a family; where it was never at work, it does not even ask for IPVS."""
-    with LocalRoutes(netns) as routes, Nftables(netns) as kernel:
-        trace = routes.own_link(LINKS[family]) or kernel.table_handle(layout.table(family, Role.BESIDE_IPVS))
-    if trace is not None:
+    """Takes away what the mode has for a family, and cuts what it carries."""
+    if _was_at_work(family, netns):
         with open_ipvs(family, netns, ProxyOptions()) as proxier:
             proxier.remove()
+
+
+def drain_ipvs(family: Family, netns: Path | None) -> bool:
+    """For when another mode does the work: takes away what the mode has for a family, but for what its connections
+    need. True when nothing is left; before that, call again.
+    """
+    if not _was_at_work(family, netns):
+        return True
+    with open_ipvs(family, netns, ProxyOptions()) as proxier, Conntrack(netns) as conntrack:
+        ended = proxier.withdraw()
+        if ended:
+            flows = conntrack.list(family.value, Asked(Protocol.UDP.value))
+            conntrack.delete([flow for flow in flows if flow.translated and _frontend_of(flow) in ended])
+        return proxier.is_drained()
+
+
+def _was_at_work(family: Family, netns: Path | None) -> bool:
+    """Where it never was, it does not even ask for IPVS."""
+    with LocalRoutes(netns) as routes, Nftables(netns) as kernel:
+        table = layout.table(family, Role.BESIDE_IPVS)
+        return routes.own_link(LINKS[family]) is not None or kernel.table_handle(table) is not None
+
+
+def _frontend_of(flow: Entry) -> ServiceKey:
+    asked = flow.original
+    return ServiceKey(asked.protocol, asked.destination.packed, asked.destination_port)
 
 
 class IpvsProxier:
@@ -276,6 +302,25 @@ class IpvsProxier:
         if self._silence is not None:
             self._silence.remove()
         self._present, self._leaving = {}, set()
+
+    def withdraw(self) -> set[ServiceKey]:
+        """Sends no new connection to IPVS and leaves those that it has; returns the UDP frontends that ended with it:
+        UDP has no end that could be waited for.
+        """
+        self._wanted, self._present = Wanted(), {}
+        self._present = self._read()
+        ended = {key for key in self._present if key.protocol == Protocol.UDP}
+        self._beside.remove()
+        self._narrow(list(self._present))
+        self._sweep()
+        return ended
+
+    def is_drained(self) -> bool:
+        """After ``withdraw``: whether no connection is left; then all the rest goes as well."""
+        if self._present:
+            return False
+        self.remove()
+        return True
 
     def verify(self, table: ForwardingTable, node: NodeFacts) -> list[Discrepancy]:
         own = self._ground.read_addresses()

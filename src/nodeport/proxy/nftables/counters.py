@@ -32,7 +32,16 @@ from nodeport.proxy.nftables.dialect import Dialect
 from nodeport.proxy.nftables.render import frontend_key
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference
-from nodeport.proxy.proxier import FAILURES, CountsElements, Discrepancy, Proxier, SlotMemory, Traffic
+from nodeport.proxy.proxier import (
+    FAILURES,
+    CountsElements,
+    CountsRules,
+    Discrepancy,
+    Proxier,
+    RuleCounts,
+    SlotMemory,
+    Traffic,
+)
 
 TABLE: Final = "nodeport-counters"
 TO_IPS: Final = "to-ips"
@@ -212,6 +221,9 @@ class CountingProxier:
 
     def sizes(self) -> Mapping[str, int]:
         return self._inner.sizes() if isinstance(self._inner, CountsElements) else {}
+
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        return self._inner.rule_counts() if isinstance(self._inner, CountsRules) else {}
 
     def traffic(self) -> Mapping[ServicePortName, Traffic]:
         """May be asked from any thread. Raises ``FAILURES``."""
