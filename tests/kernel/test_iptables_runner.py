@@ -64,7 +64,9 @@ async def test_the_mode_takes_over_from_nftables_and_gives_back(site: Site, vari
     async with running(site, OPTIONS):
         assert await answer() == f"local {CLIENT}"
     async with running(site, IPTABLES[variant]):
-        await eventually(lambda: "nodeport" not in site.made.nft("n1", "list", "tables"))
+        await eventually(
+            lambda: "table ip nodeport" not in site.made.nft("n1", "list", "tables").splitlines()
+        )
         assert "-N NODEPORT-SERVICES" in iptables(site, variant, "-t", "nat", "-S")
         assert await answer() == f"local {CLIENT}"
     async with running(site, OPTIONS):
