@@ -53,7 +53,7 @@ while True:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One cluster of one node for all tests here; each test has pods of its own."""
     with local_cluster(tmp_path_factory.mktemp("life")) as made:
-        made.up("--nodes", "1")
+        made.up("--nodes", "1", "--container-log-max-size", "64Ki", "--container-log-max-files", "3")
         yield made
 
 
@@ -302,3 +302,23 @@ def test_a_pod_that_ended_unheard_is_not_run_again(tmp_path: Path) -> None:
         cluster.up()
         cluster.wait_for_pod("once", lambda pod: pod["status"].get("phase") == "Succeeded", "success")
         assert (mark / "ran").read_text() == "ran\n"
+
+
+def test_a_log_that_is_followed_loses_nothing_while_it_is_rotated(cluster: LocalCluster) -> None:
+    script = (
+        "n=0; while [ $n -lt 12000 ]; do echo line $n; n=$((n+1)); [ $((n % 100)) = 0 ] && sleep 0.02; done"
+    )
+    cluster.pod("chatty", command=["sh", "-c", script], spec_restartPolicy="Never")
+    wait_for(lambda: cluster.log_of("chatty", tailLines=1), "the first lines")
+    followed = cluster.log_of("chatty", follow="true").splitlines()
+    assert followed == [f"line {number}" for number in range(int(followed[0].split()[1]), 12000)]
+    assert int(followed[0].split()[1]) < 5000, "it was read from the beginning"
+    uid = cluster.wait_for_pod("chatty", is_over, "over")["metadata"]["uid"]
+    files = list((cluster.paths.data / "nodes" / "node-1" / "logs").glob(f"*_{uid}/main/*"))
+    assert len(files) == 3
+    assert all(file.stat().st_size <= 64 * 1024 for file in files)
+    assert cluster.log_of("chatty", tailLines=2000).splitlines() == followed[-2000:]
+    assert cluster.log_of("chatty", tailLines=1, timestamps="true").split()[1:] == [
+        "line",
+        "11999",
+    ]

@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nodeport.cli.cluster_options import checked_image, image_options, must_be_root, must_have_runtime
+from nodeport.cli.cluster_options import (
+    checked_image,
+    disk_options,
+    image_options,
+    must_be_root,
+    must_have_runtime,
+)
 from nodeport.cli.errors import UserError, sentence
 from nodeport.cli.podnetwork_options import pod_network_options
 from nodeport.node import hostports, network, teardown
-from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
+from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
+from nodeport.node.eviction import parse_thresholds
+from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths, parse_log_size
 from nodeport.node.podnetwork import kernel as podnetwork
 from nodeport.node.podnetwork.plan import Way
 
 if TYPE_CHECKING:
     from nodeport.cli.machinenode import MachineNode
+
+EVICTION_HARD = "nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%"
+"""A kubelet's own."""
 
 
 @click.command(short_help="Run this machine as one node of a cluster.")
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @pod_network_options
 @image_options
+@disk_options(EVICTION_HARD)
 @click.option("--remove", is_flag=True, help="End this node's pods and remove all that it left, instead.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), default=DATA_ROOT, show_default=True, help="For logs."
@@ -57,6 +69,9 @@ def command(
     images: tuple[str, ...],
     default_registry: str | None,
     insecure_registries: tuple[str, ...],
+    log_size: str | None,
+    log_files: int | None,
+    eviction_hard: str | None,
     remove: bool,
     data_root: Path,
     run_root: Path,
@@ -97,7 +112,11 @@ def command(
 
     configure("INFO")
     registries = Registries(default_registry or "", frozenset(insecure_registries))
-    node = MachineNode(kubeconfig, name, address, cidr, paths, checked, registries, dns, way)
+    limits = parse_log_size(log_size) if log_size else MOST_BYTES, log_files or MOST_FILES
+    thresholds = parse_thresholds(EVICTION_HARD if eviction_hard is None else eviction_hard)
+    node = MachineNode(
+        kubeconfig, name, address, cidr, paths, checked, registries, dns, way, limits, thresholds
+    )
     _run(node, bootstrap_kubeconfig)
 
 

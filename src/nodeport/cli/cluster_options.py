@@ -14,7 +14,16 @@ import click
 from nodeport.cli.errors import UserError
 from nodeport.netlink.codec import NetlinkError
 from nodeport.node.addresses import AddressesExhausted
-from nodeport.node.local import DATA_ROOT, DEFAULT_NAME, RUN_ROOT, LocalError, Paths, check_name, load
+from nodeport.node.local import (
+    DATA_ROOT,
+    DEFAULT_NAME,
+    RUN_ROOT,
+    LocalError,
+    Paths,
+    check_name,
+    load,
+    parse_log_size,
+)
 
 
 def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,6 +174,47 @@ def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Speak plain HTTP to this registry, as to those on this machine; may be repeated.",
     )  # fmt: skip
     return mapped(default(insecure(wrapped)))
+
+
+def disk_options(default_eviction: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds a kubelet's options for what pods may take of the disk; the function gets ``log_size``, ``log_files`` and
+    ``eviction_hard``, None where nothing was said."""
+
+    def added(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(log_size: str | None, eviction_hard: str | None, **options: Any) -> Any:
+            _check_disk_options(log_size, eviction_hard)
+            return function(log_size=log_size, eviction_hard=eviction_hard, **options)
+
+        size = click.option(
+            "--container-log-max-size", "log_size", metavar="QUANTITY", default=None,
+            help="Size of a container's log, such as 10Mi; then a new file is begun.  [default: 10Mi]",
+        )  # fmt: skip
+        files = click.option(
+            "--container-log-max-files", "log_files", type=click.IntRange(min=2), default=None,
+            help="How many files of a container's log are kept.  [default: 5]",
+        )  # fmt: skip
+        hard = click.option(
+            "--eviction-hard", metavar="SIGNAL<AMOUNT,...", default=None,
+            help="End pods when the disk has less left than this, such as nodefs.available<10%; '' for never."
+            f"  [default: {default_eviction or repr(default_eviction)}]",
+        )  # fmt: skip
+        return size(files(hard(wrapped)))
+
+    return added
+
+
+def _check_disk_options(log_size: str | None, eviction_hard: str | None) -> None:
+    from nodeport.node.eviction import BadThreshold, parse_thresholds
+
+    try:
+        if log_size is not None:
+            parse_log_size(log_size)
+        parse_thresholds(eviction_hard or "")
+    except LocalError as error:
+        raise UserError(str(error)) from error
+    except BadThreshold as error:
+        raise UserError(f"--eviction-hard {error}") from error
 
 
 def _check_registry(option: str, host: str) -> None:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodeport.node import local
+from nodeport.node import daemonlog, local
 from nodeport.node.local import ClusterConfig, LocalError, Network, Paths
 
 if TYPE_CHECKING:
@@ -202,9 +202,19 @@ def run(part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str,
         import uvloop
 
         allow_many_files()
-        uvloop.run(until_terminated(lambda: serve(paths, ranges, limits or {})))
+        work: Callable[[], Awaitable[None]] = lambda: serve(paths, ranges, limits or {})  # noqa: E731
+        uvloop.run(until_terminated(lambda: _with_small_log(paths.log(part), work)))
     else:
-        asyncio.run(until_terminated(lambda: run_nodes(paths)))
+        asyncio.run(until_terminated(lambda: _with_small_log(paths.log(part), lambda: run_nodes(paths))))
+
+
+async def _with_small_log(log: Path, work: Callable[[], Awaitable[None]]) -> None:
+    """What this process says does not fill the disk while it works, if it goes to the file that `up` opened."""
+    keeping = asyncio.create_task(daemonlog.keep_small(log))
+    try:
+        await work()
+    finally:
+        keeping.cancel()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from nodeport.node.agent import NodeAgent
 from nodeport.node.dns.follow import follow
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.server import NameServer, Resolver
+from nodeport.node.eviction import parse_thresholds
 from nodeport.node.hurt import Hurt
 from nodeport.node.images.nodeimages import node_images
 from nodeport.node.images.registry import Registries
@@ -30,6 +31,7 @@ from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.server import server_tls
+from nodeport.node.storagewatch import NodeDisk
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
@@ -63,7 +65,7 @@ class LocalNodes:
         self._dns = str(service_address(config.service_networks))
         self._informers = [self._nodes, self._services, self._slices]
         self._recorders: list[EventRecorder] = []
-        self._runtime = OciRuntime(self._clock, Runc.found())
+        self._runtime = OciRuntime(self._clock, Runc.found(), config.log_limits)
         registries = Registries(config.default_registry, frozenset(config.insecure_registries))
         self._images = node_images(paths.images, config.images, registries)
         self._machine = this_machine()
@@ -125,6 +127,10 @@ class LocalNodes:
                 images=self._images, clock=self._clock, cluster_dns=(self._dns,),
                 tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
                 renew_every=self._config.renew_every,
+                disk=NodeDisk(
+                    self._paths.data / "nodes" / node.name, self._paths.images,
+                    parse_thresholds(self._config.eviction_hard),
+                ),
             )  # fmt: skip
             yield agent, pods
 

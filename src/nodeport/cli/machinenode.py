@@ -16,9 +16,11 @@ from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import namespaces, network, servicevariables
 from nodeport.node.agent import NodeAgent
+from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.dns.follow import follow
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.server import NameServer, Resolver
+from nodeport.node.eviction import Threshold
 from nodeport.node.images.nodeimages import node_images
 from nodeport.node.images.registry import Registries
 from nodeport.node.local import Paths
@@ -28,6 +30,7 @@ from nodeport.node.podnetwork.kernel import Setup, pod_mtu
 from nodeport.node.podnetwork.plan import Way
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
+from nodeport.node.storagewatch import NodeDisk
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
@@ -46,6 +49,8 @@ class MachineNode:
     registries: Registries = field(default_factory=Registries)
     cluster_dns: tuple[str, ...] = ()
     way: Way = field(default_factory=Way)
+    log_limits: tuple[int, int] = (MOST_BYTES, MOST_FILES)
+    thresholds: tuple[Threshold, ...] = ()
 
     async def run(self) -> None:
         """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
@@ -63,8 +68,9 @@ class MachineNode:
             agent = NodeAgent(
                 facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
-                runtime=OciRuntime(clock, Runc.found()), images=images, clock=clock,
+                runtime=OciRuntime(clock, Runc.found(), self.log_limits), images=images, clock=clock,
                 cluster_dns=self.cluster_dns, way=self.way,
+                disk=NodeDisk(self.paths.data, self.paths.images, self.thresholds),
             )  # fmt: skip
             recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
             proxy = ProxyRunner(

@@ -14,6 +14,7 @@ from nodeport.cli import parts
 from nodeport.cli.cluster_options import (
     about_cluster,
     checked_image,
+    disk_options,
     image_options,
     must_be_root,
     must_have_runtime,
@@ -64,6 +65,7 @@ LOG_TAIL = 12
     help="How many audit logs set aside are kept; 0 for all.  [default: 0]",
 )  # fmt: skip
 @image_options
+@disk_options("")
 @about_cluster
 def command(
     paths: Paths,
@@ -81,6 +83,9 @@ def command(
     images: tuple[str, ...],
     default_registry: str | None,
     insecure_registries: tuple[str, ...],
+    log_size: str | None,
+    log_files: int | None,
+    eviction_hard: str | None,
 ) -> None:
     """Start a local cluster, or mend the one that is there.
 
@@ -94,7 +99,8 @@ def command(
     audit = AuditWishes(audit_log_path, audit_log_maxsize, audit_log_maxbackup)
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
-        max_endpoints_per_slice, audit, images, default_registry, insecure_registries, node_grace,
+        max_endpoints_per_slice, audit, images, default_registry, insecure_registries, node_grace, log_size, log_files,
+        eviction_hard,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -130,10 +136,12 @@ class Wishes:
         self, nodes: int | None, kubeconfig: Path | None, api_port: int | None, service_cidr: str | None,
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
         audit: AuditWishes | None = None, images: tuple[str, ...] = (), default_registry: str | None = None,
-        insecure_registries: tuple[str, ...] = (), node_grace: str | None = None,
+        insecure_registries: tuple[str, ...] = (), node_grace: str | None = None, log_size: str | None = None,
+        log_files: int | None = None, eviction_hard: str | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit or AuditWishes()
         self.node_grace = None if node_grace is None else local.parse_node_grace(node_grace)
+        self.log_size, self.log_files, self.eviction_hard = log_size, log_files, eviction_hard
         self.images = tuple(checked_image(text) for text in images)
         self.default_registry, self.insecure_registries = default_registry, insecure_registries
         if nodes is not None:
@@ -175,6 +183,10 @@ def bring_up(paths: Paths, wishes: Wishes) -> Result:
     if wishes.node_grace is not None:
         config = replace(config, node_grace=wishes.node_grace)
     config = with_images(config, wishes)
+    config = replace(
+        config, log_size=wishes.log_size or config.log_size, log_files=wishes.log_files or config.log_files,
+        eviction_hard=config.eviction_hard if wishes.eviction_hard is None else wishes.eviction_hard,
+    )  # fmt: skip
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
     processes.end(outdated, patience=5.0)
@@ -205,6 +217,7 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
     with_nodes = replace(
         before, kubeconfig=config.kubeconfig, nodes=config.nodes, images=config.images,
         default_registry=config.default_registry, insecure_registries=config.insecure_registries,
+        log_size=config.log_size, log_files=config.log_files, eviction_hard=config.eviction_hard,
     )  # fmt: skip
     if config == with_nodes:
         return ["nodes"]

@@ -29,7 +29,7 @@ from nodeport.node.hostports import HostPorts
 from nodeport.node.images.base import ImageStore
 from nodeport.node.node_status import NodeFacts
 from nodeport.node.oci.machine import this_machine
-from nodeport.node.pod_record import NodeContext, PodRecord
+from nodeport.node.pod_record import NodeContext, PodRecord, Pressure
 from nodeport.node.podnetwork.follow import PodNetwork
 from nodeport.node.podnetwork.kernel import Setup
 from nodeport.node.podnetwork.plan import Way
@@ -37,6 +37,7 @@ from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.server import NodePods, NodeServer
 from nodeport.node.settings import Settings
+from nodeport.node.storagewatch import CALM, NodeDisk, StorageWatch
 from nodeport.node.worker import PodWorker
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -60,7 +61,7 @@ class NodeAgent:
         self, *, facts: NodeFacts, surroundings: NodeSurroundings, client: RestClient, pods: Informer,
         nodes: Informer, services: Informer, runtime: Runtime, images: ImageStore, clock: Clock,
         tls: ssl.SSLContext | None = None, cluster_dns: tuple[str, ...] = (),
-        renew_every: timedelta = RENEW_EVERY, way: Way = PLAIN_ROUTES,
+        renew_every: timedelta = RENEW_EVERY, way: Way = PLAIN_ROUTES, disk: NodeDisk | None = None,
     ) -> None:  # fmt: skip
         if facts.pod_cidr is None:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
@@ -72,10 +73,14 @@ class NodeAgent:
             surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
             settings=Settings(client, clock), services=services, capacity=node_status.amounts(facts),
             naming=naming.of_machine(facts.name, cluster_dns), host_ports=HostPorts(surroundings.netns),
-            addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock,
+            addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock, pressure=Pressure(CALM),
         )  # fmt: skip
         setup = Setup(surroundings.netns, facts.address, (facts.pod_cidr,), way)
         self._network = PodNetwork(facts.name, setup, nodes, self._recorder, clock)
+        folder = surroundings.log_directory.parent
+        self._storage = StorageWatch(
+            disk or NodeDisk(folder, folder), self._context.pressure, self._records, clock
+        )
         self._workers: dict[str, PodWorker] = {}
         self._finished: set[str] = set()
         self._registered = asyncio.Event()
@@ -94,6 +99,7 @@ class NodeAgent:
                 group.create_task(self._keep_lease())
                 group.create_task(self._network.run())
                 group.create_task(self._keep_pods(group))
+                group.create_task(self._storage.run())
                 if self._tls is not None:
                     pods = NodePods(self._record_of, self._uid_of, self._own_pods)
                     server = NodeServer(
@@ -119,7 +125,10 @@ class NodeAgent:
             status = self._new_status(self._status)
             overdue = self._clock.monotonic() - reported >= REPORT_EVERY.total_seconds()
             known = self._nodes.get(NamespacedName("", self._facts.name))
-            if known is not None and not overdue and _is_ready(known):
+            same = not overdue and node_status.conditions_of(status) == node_status.conditions_of(
+                self._status
+            )
+            if known is not None and same and _is_ready(known):
                 continue
             try:
                 await self._report(status)
@@ -147,7 +156,10 @@ class NodeAgent:
         _log.info("node %s is registered", self._facts.name)
 
     def _new_status(self, before: JsonObject) -> JsonObject:
-        return node_status.node_status(self._facts, before, self._clock.now(), self._context.images.held())
+        return node_status.node_status(
+            self._facts, before, self._clock.now(), self._context.images.held(),
+            disk_pressure=self._context.pressure.holds,
+        )  # fmt: skip
 
     async def _report(self, status: JsonObject) -> None:
         await self._client.patch(
@@ -284,6 +296,9 @@ class NodeAgent:
     def _record_of(self, name: NamespacedName) -> PodRecord | None:
         worker = self._workers.get(self._uid_of(name))
         return worker.record if worker is not None else None
+
+    def _records(self) -> list[PodRecord]:
+        return [worker.record for worker in self._workers.values()]
 
     def _own_pods(self) -> list[JsonObject]:
         return [pod for pod in self._pods.list() if pod["spec"].get("nodeName") == self._facts.name]

@@ -4,11 +4,12 @@ A program of its own, run as ``python -I -S launcher.py run|session`` with the o
 imports little, so that it starts in some 20 ms and stays small, and it outlives the agent: an agent that comes back
 after a kill finds the container running and takes it over.
 
-``run``: the order has ``directory`` (with the container's ``config.json``), ``log``, ``runtime`` (the beginning of the
-runtime's command line), ``id``, ``overlay`` (lower folders, upper, work), ``stop_signal``, and ``stdin``,
-``stdin_once`` and ``tty`` of the container's spec; clients attach as `attachments` says. The root file system is
-mounted on ``directory/rootfs`` in a mount namespace that goes when the runtime has made the container: nothing is left
-on the machine, however things end. The container's first process becomes the launcher's child.
+``run``: the order has ``directory`` (with the container's ``config.json``), ``log``, ``log_limits`` (bytes of a file
+and how many files), ``runtime`` (the beginning of the runtime's command line), ``id``, ``overlay`` (lower folders,
+upper, work), ``stop_signal``, and ``stdin``, ``stdin_once`` and ``tty`` of the container's spec; clients attach as
+`attachments` says. The root file system is mounted on ``directory/rootfs`` in a mount namespace that goes when the
+runtime has made the container: nothing is left on the machine, however things end. The container's first process
+becomes the launcher's child.
 Files written to ``directory``: ``running`` (``pid startedAt``) once the program runs, ``exit`` (``code finishedAt
 reason message``, reason - for none) when it has ended; and at once ``launcher`` (its own PID). Descriptor 3 gets one
 line once the program runs or could not be started; descriptor 4 is a locked file, whose lock lasts as long as the
@@ -27,6 +28,7 @@ end closes, every process of the command's session is killed. It ends with the c
 from __future__ import annotations
 
 import ctypes
+import errno
 import marshal
 import os
 import select
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # typing itself would take 5 ms
     from typing import Any
 
     from nodeport.node.attachments import Attachments
+    from nodeport.node.containerlog import ContainerLog
 
     Order = dict[str, Any]
 
@@ -46,8 +49,8 @@ CLONE_NEWNS = 0x00020000
 MS_REC, MS_SLAVE = 0x4000, 0x80000
 PR_SET_CHILD_SUBREAPER = 36
 READ_SIZE = 16384
-LOG_LIMIT = 10 * 1024 * 1024
 CANNOT_START = 128
+FULL_DISK_WAIT = 0.2
 KILLED, KILLED_WAIT = 137, 1.0
 MOST_DESCRIPTORS = 1 << 20
 CONSOLE = "console"
@@ -225,64 +228,27 @@ def last_error(path: str) -> str:
     return str(found)
 
 
-def timestamp() -> str:
-    now = time.time_ns()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
-
-
-class Log:
-    """A log file in the CRI line format ``TIME STREAM F|P TEXT``; one older file is kept beside it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.pending: dict[str, bytes] = {}
-        self.open()
-
-    def open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self.file = os.open(self.path, flags, 0o600)
-        self.size = os.fstat(self.file).st_size
-
-    def write(self, stream: str, data: bytes) -> None:
-        data = self.pending.pop(stream, b"") + data
-        lines = data.split(b"\n")
-        rest = lines.pop()
-        head = f"{timestamp()} {stream} ".encode()
-        found = [head + b"F " + line + b"\n" for line in lines]
-        if len(rest) >= READ_SIZE:
-            found.append(head + b"P " + rest + b"\n")
-        elif rest:
-            self.pending[stream] = rest
-        self.append(b"".join(found))
-
-    def close_stream(self, stream: str) -> None:
-        rest = self.pending.pop(stream, b"")
-        if rest:
-            self.append(f"{timestamp()} {stream} F ".encode() + rest + b"\n")
-
-    def append(self, data: bytes) -> None:
-        if not data:
-            return
-        if self.size and self.size + len(data) > LOG_LIMIT:
-            os.close(self.file)
-            os.rename(self.path, self.path + ".1")
-            self.open()
-        try:
-            self.size += os.write(self.file, data)
-        except OSError:
-            pass  # a full disk must not end the container
-
-
 def write_file(directory: str, name: str, text: str) -> None:
-    """Write at once or not at all."""
+    """Write at once or not at all; a full disk is waited for, since nobody else knows what is to be written."""
     path = directory + "/" + name
-    file = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(file, text.encode())
-    os.close(file)
-    os.rename(path + ".new", path)
+    while True:
+        try:
+            file = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(file, text.encode())
+            finally:
+                os.close(file)
+            os.rename(path + ".new", path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        time.sleep(FULL_DISK_WAIT)
 
 
-def pump(pidfd: int, streams: dict[int, tuple[int, str]], log: Log, attachments: Attachments) -> None:
+def pump(
+    pidfd: int, streams: dict[int, tuple[int, str]], log: ContainerLog, attachments: Attachments
+) -> None:
     """Copy output to the log and to clients until the container has ended and its pipes are empty."""
     poll = attachments.poll
     poll.register(pidfd, select.POLLIN)
@@ -304,7 +270,7 @@ def pump(pidfd: int, streams: dict[int, tuple[int, str]], log: Log, attachments:
         attachments.drop_stuck()
 
 
-def copy_output(source: int, stream: tuple[int, str], log: Log, attachments: Attachments) -> bool:
+def copy_output(source: int, stream: tuple[int, str], log: ContainerLog, attachments: Attachments) -> bool:
     """Whether there may be more."""
     channel, name = stream
     try:
@@ -370,6 +336,7 @@ def run(order: Order) -> None:
     write_file(directory, "launcher", str(os.getpid()))
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from nodeport.node.attachments import Attachments
+    from nodeport.node.containerlog import ContainerLog, timestamp
 
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signals, streams = Signals(order), Streams(order)
@@ -383,7 +350,7 @@ def run(order: Order) -> None:
     signals.begin(pid, serves=False)
     streams.take_terminal()
     os.read(serves, 1)
-    log = Log(order["log"])
+    log = ContainerLog(order["log"], *order["log_limits"])
     attachments = Attachments(directory, streams.stdin, streams.terminal, once=order["stdin_once"])
     oom = oom_counter(pid)
     write_file(directory, "running", f"{pid} {timestamp()}")

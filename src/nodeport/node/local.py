@@ -32,6 +32,7 @@ RUN_ROOT = Path("/run/nodeport")
 DEFAULT_NAME = "nodeport"
 DEFAULT_NODES = 3
 MOST_ENDPOINTS_PER_SLICE = 1000
+LEAST_LOG, MOST_LOG = 1 << 10, 1 << 40
 LEAST_GRACE, MOST_GRACE = 1, 3600
 FIRST_PORT = 6443
 NAME_LENGTH = 40
@@ -117,7 +118,8 @@ class ClusterConfig:
     """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
     ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
     ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine.
-    Registries are HOST[:PORT]. ``node_grace``: seconds that a node may be silent."""
+    Registries are HOST[:PORT]. ``node_grace``: seconds that a node may be silent. ``log_size``: a quantity, of one of
+    the ``log_files`` files of a container's log. ``eviction_hard``: as a kubelet's option."""
 
     fabric: str
     pods: str
@@ -135,6 +137,9 @@ class ClusterConfig:
     default_registry: str = ""
     insecure_registries: tuple[str, ...] = ()
     node_grace: float = 50.0
+    log_size: str = "10Mi"
+    log_files: int = 5
+    eviction_hard: str = ""
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
@@ -157,6 +162,11 @@ class ClusterConfig:
     def renew_every(self) -> timedelta:
         """How often a node says that it is there: four times while it may be silent, every ten seconds at least."""
         return min(timedelta(seconds=10), timedelta(seconds=self.node_grace) / 4)
+
+    @property
+    def log_limits(self) -> tuple[int, int]:
+        """Bytes of one file of a container's log, and how many files there are at most."""
+        return parse_log_size(self.log_size), self.log_files
 
     @property
     def url(self) -> str:
@@ -198,6 +208,17 @@ def parse_node_grace(text: str) -> float:
             f"--node-monitor-grace-period {text!r}: must be from {LEAST_GRACE} s to {MOST_GRACE} s"
         )
     return seconds
+
+
+def parse_log_size(text: str) -> int:
+    """Bytes of a container's log file. Raises LocalError."""
+    from nodeport.api.quantity import is_quantity, parse_quantity  # `up` pays for every import
+
+    if not is_quantity(text) or not LEAST_LOG <= parse_quantity(text) <= MOST_LOG:
+        raise LocalError(
+            f"--container-log-max-size {text!r}: must be a quantity from 1Ki to 1Ti, such as 10Mi"
+        )
+    return int(parse_quantity(text))
 
 
 def parse_port_range(text: str) -> range:

@@ -28,7 +28,8 @@ class LogFiles:
         """The log of the container's newest (or last but one) run, or why there is none."""
         name = Path(container).name
         directory = self._node.log_directory / f"{pod.namespace}_{pod.name}_{uid}" / name
-        attempts = sorted(int(file.stem) for file in directory.glob("*.log") if file.stem.isdigit())
+        runs = {file.name.partition(".")[0] for file in directory.glob("*.log*")}
+        attempts = sorted(int(run) for run in runs if run.isdigit())
         if previous and len(attempts) < 2:
             return f'previous terminated container "{container}" in pod "{pod.name}" not found'
         if not attempts:

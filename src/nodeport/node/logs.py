@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from nodeport.kit.clock import Clock, bounded_seconds, parse_rfc3339
+from nodeport.node.containerlog import set_aside
 
 FOLLOW_INTERVAL = 0.1
 """Seconds between two looks at a log that is followed."""
@@ -75,69 +78,150 @@ def render(line: bytes, options: LogOptions) -> bytes:
     return head + text + (b"" if tag == b"P" else b"\n")
 
 
-def stored_lines(path: Path) -> Iterator[bytes]:
-    """The complete lines of a log, the older rotated file first."""
-    for file in (path.with_name(path.name + ".1"), path):
-        if file.exists():
-            with file.open("rb") as stream:
-                yield from (line[:-1] for line in stream if line.endswith(b"\n"))
-
-
-def existing(path: Path, options: LogOptions) -> list[bytes]:
-    """What is there now, as wanted by ``since`` and ``tail_lines``."""
-    lines = [shown for line in stored_lines(path) if (shown := render(line, options))]
-    return lines if options.tail_lines is None else lines[len(lines) - min(options.tail_lines, len(lines)) :]
-
-
 async def read(
     path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """The log as wanted; with ``follow`` until the container has ended and all is read."""
+    """The log as wanted, in chunks; with ``follow`` until the container has ended and all is read."""
     left = options.limit_bytes
-    async for chunk in _chunks(path, options, clock, ended):
-        if left is None:
-            yield chunk
-            continue
-        yield chunk[:left]
-        left -= len(chunk)
-        if left <= 0:
-            return
+    async with contextlib.aclosing(_chunks(path, options, clock, ended)) as chunks:
+        async for chunk in chunks:
+            if left is None:
+                yield chunk
+                continue
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
 
 
 async def _chunks(
     path: Path, options: LogOptions, clock: Clock, ended: Callable[[], bool]
-) -> AsyncIterator[bytes]:
-    follower = _Follower(path, options)
-    if first := b"".join(existing(path, options)):
-        yield first
-    while options.follow:
-        over = ended()
-        if chunk := follower.read_new():
-            yield chunk
-        elif over:
-            return
-        else:
-            await clock.sleep(FOLLOW_INTERVAL)
+) -> AsyncGenerator[bytes, None]:
+    with LogReader(path) as reader:
+        if options.tail_lines is not None:
+            reader.skip_to_tail(options.tail_lines, options)
+        while True:
+            over = ended()
+            lines = reader.lines()
+            if chunk := b"".join(render(line, options) for line in lines or ()):
+                yield chunk
+            if lines is None:
+                if not options.follow or over:
+                    return
+                await clock.sleep(FOLLOW_INTERVAL)
 
 
-class _Follower:
-    """Reads what is appended after its making; goes on in the new file when the log is rotated."""
+class LogReader:
+    """All files of a log, one after another, however often it is rotated meanwhile: nothing is left out or read twice
+    but what the writer has removed already.
 
-    def __init__(self, path: Path, options: LogOptions) -> None:
-        self._path, self._options = path, options
+    Files are held open: one that was renamed, or removed, is read to its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: list[int] = []
         self._rest = b""
-        stat = path.stat() if path.exists() else None
-        self._inode, self._offset = (stat.st_ino, stat.st_size) if stat else (0, 0)
 
-    def read_new(self) -> bytes:
-        if not self._path.exists():
-            return b""
-        with self._path.open("rb") as file:
-            inode = self._path.stat().st_ino
-            if inode != self._inode:
-                self._inode, self._offset, self._rest = inode, 0, b""
-            file.seek(self._offset)
-            data = file.read(_BLOCK)
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return b"".join(render(line, self._options) for line in lines)
+    def __enter__(self) -> LogReader:
+        self._files = self._open_all()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        while self._files:
+            os.close(self._files.pop())
+
+    def lines(self) -> list[bytes] | None:
+        """Some whole lines that were not read before, perhaps none yet of a long one; None: there are no more now."""
+        while self._files:
+            if data := os.read(self._files[0], _BLOCK):
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                return lines
+            if not self._advance():
+                return None
+        self._files = self._open_all()
+        return self.lines() if self._files else None
+
+    def skip_to_tail(self, count: int, options: LogOptions) -> None:
+        """So that what there is now shows ``count`` lines at most."""
+        for at in range(len(self._files) - 1, -1, -1):
+            position, found = _tail_position(self._files[at], count, options)
+            count -= found
+            os.lseek(self._files[at], position, os.SEEK_SET)
+            if not count:
+                for file in self._files[:at]:
+                    os.close(file)
+                del self._files[:at]
+                return
+
+    def _advance(self) -> bool:
+        """From a file that is read to its end to the next one, if there is one."""
+        if len(self._files) == 1 and not self._find_next():
+            return False
+        if data := os.read(self._files[0], _BLOCK):  # the last words before it was set aside
+            os.lseek(self._files[0], -len(data), os.SEEK_CUR)
+            return True
+        os.close(self._files.pop(0))
+        self._rest = b""
+        return True
+
+    def _find_next(self) -> bool:
+        """Open what was begun after the file that is read, when the writer has gone on."""
+        mine = os.fstat(self._files[0]).st_ino
+        newer = self._open_all()
+        inodes = [os.fstat(file).st_ino for file in newer]
+        known = inodes.index(mine) + 1 if mine in inodes else 0
+        for file in newer[:known]:
+            os.close(file)
+        self._files += newer[known:]
+        return len(self._files) > 1
+
+    def _open_all(self) -> list[int]:
+        """The oldest first. The newest is opened first: should it be set aside meanwhile, it is found twice."""
+        names = [str(self._path)]
+        opened = _opened(names) + _opened([name for _, name in reversed(set_aside(str(self._path)))])
+        found: dict[int, int] = {}
+        for file in opened:
+            inode = os.fstat(file).st_ino
+            if inode in found:
+                os.close(file)
+            else:
+                found[inode] = file
+        return [*reversed(found.values())]
+
+
+def _opened(names: list[str]) -> list[int]:
+    found = []
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+    return found
+
+
+def _tail_position(file: int, count: int, options: LogOptions) -> tuple[int, int]:
+    """Where the last ``count`` lines that are shown begin, and how many there are."""
+    found, cut = 0, os.fstat(file).st_size
+    for start, line in _lines_backwards(file) if count else ():
+        cut = start
+        found += bool(render(line, options))
+        if found == count:
+            break
+    return cut, found
+
+
+def _lines_backwards(file: int) -> Iterator[tuple[int, bytes]]:
+    """Where each whole line begins, and the line; the last one first."""
+    tail, position, whole = b"", os.fstat(file).st_size, False
+    while position:
+        begin = max(position - _BLOCK, 0)
+        data, position = os.pread(file, position - begin, begin) + tail, begin
+        if not whole:  # what follows the last line break is no line yet
+            data = data[: data.rfind(b"\n") + 1]
+            whole = bool(data)
+        stop = len(data) - 1
+        while (before := data.rfind(b"\n", 0, max(stop, 0))) >= 0:
+            yield begin + before + 1, data[before + 1 : stop]
+            stop = before
+        tail = data[: stop + 1]
+    if tail:
+        yield 0, tail[:-1]

@@ -31,6 +31,7 @@ HEALTHY = (
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 )
+DISK_PRESSURE = ("DiskPressure", "True", "KubeletHasDiskPressure", "kubelet has disk pressure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,18 @@ def image_list(images: Sequence[Image]) -> list[JsonObject]:
     ]
 
 
+def conditions_of(status: JsonObject) -> dict[str, str]:
+    """The status of each condition by its type."""
+    return {item["type"]: item["status"] for item in status.get("conditions") or ()}
+
+
 def node_status(
-    facts: NodeFacts, before: JsonObject, now: datetime, images: Sequence[Image] = ()
+    facts: NodeFacts,
+    before: JsonObject,
+    now: datetime,
+    images: Sequence[Image] = (),
+    *,
+    disk_pressure: bool = False,
 ) -> JsonObject:
     """The status; a condition of ``before`` that still holds keeps its transition time."""
     capacity = amounts(facts)
@@ -108,7 +119,10 @@ def node_status(
         ],
         "capacity": capacity,
         "allocatable": dict(capacity),
-        "conditions": [_condition(*row, before, now) for row in HEALTHY],
+        "conditions": [
+            _condition(*(DISK_PRESSURE if disk_pressure and row[0] == DISK_PRESSURE[0] else row), before, now)
+            for row in HEALTHY
+        ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.log_port}},
         "images": image_list(images),
         "nodeInfo": _node_info(facts),

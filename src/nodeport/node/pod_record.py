@@ -35,6 +35,22 @@ OVER = ("Succeeded", "Failed")
 """The phases of a pod that has run to its end."""
 
 
+@dataclass(slots=True)
+class Pressure:
+    """Whether the node has too little room on its disk, and when it last had."""
+
+    calm: timedelta
+    holds: bool = False
+    _last: float = 0.0
+
+    def note(self, met: bool, now: float) -> None:
+        """``met``: there is too little now; ``now``: monotonic seconds."""
+        if met:
+            self.holds, self._last = True, now
+        elif now - self._last >= self.calm.total_seconds():
+            self.holds = False
+
+
 @dataclass(frozen=True, slots=True)
 class NodeContext:
     """What all pods of a node share."""
@@ -52,6 +68,7 @@ class NodeContext:
     addresses: PodAddresses
     recorder: EventRecorder
     clock: Clock
+    pressure: Pressure
 
 
 @dataclass(slots=True)
@@ -59,7 +76,8 @@ class PodRecord:
     """``pod``: the object as the API has it, None when it is gone; ``last_pod``: as it last was.
 
     ``failure``: (reason, message) why it can never run here, or no longer; ``most_grace``: what that leaves it.
-    ``settled``: it was over before we came, and the API has all there is to say.
+    ``disruption``: why the node had to end it for its own sake. ``settled``: it was over before we came, and the API
+    has all there is to say.
     ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
     look again, ``dirty`` the reporter.
     """
@@ -76,6 +94,7 @@ class PodRecord:
     final: bool = False
     failure: tuple[str, str] | None = None
     most_grace: timedelta | None = None
+    disruption: str = ""
     settled: bool = False
     sent: JsonObject = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -182,6 +201,7 @@ class PodRecord:
             sandboxed=self.sandbox is not None,
             final=self.final,
             failure=self.failure,
+            disruption=self.disruption,
         )
 
     def warn(self, reason: str, message: str, keeper: Keeper | None = None) -> None:

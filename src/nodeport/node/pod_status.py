@@ -67,6 +67,7 @@ class PodView:
     sandboxed: bool = True
     final: bool = False
     failure: tuple[str, str] | None = field(default=None)
+    disruption: str = ""
 
 
 def restarts(container: Mapping[str, Any], pod_policy: str, exit_code: int, *, initial: bool = False) -> bool:
@@ -193,7 +194,8 @@ def terminated(run: Run, ended: ContainerExit) -> JsonObject:
 def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]:
     """The node's conditions; a transition time is kept while the condition keeps its status."""
     over = pod_phase in ("Succeeded", "Failed")
-    unready = [one.spec["name"] for one in view.containers if not one.ready]
+    sidecars = [one for one in view.init_containers if is_restartable_init(one.spec)]
+    unready = [one.spec["name"] for one in (*sidecars, *view.containers) if not one.ready]
     not_initialized = (
         [] if initialized(view) else [one.spec["name"] for one in view.init_containers if one.exit_code != 0]
     )
@@ -214,7 +216,13 @@ def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]
     ]  # fmt: skip
     before = {item["type"]: item for item in (view.pod.get("status") or {}).get("conditions") or ()}
     generation = view.pod["metadata"].get("generation")
-    return [_condition(kind, holds, why, before.get(kind), now, generation) for kind, holds, why in wanted]
+    found = [_condition(kind, holds, why, before.get(kind), now, generation) for kind, holds, why in wanted]
+    if view.disruption:
+        disrupted = _condition(
+            "DisruptionTarget", True, ("", ""), before.get("DisruptionTarget"), now, generation
+        )
+        found.append({**disrupted, "reason": "TerminationByKubelet", "message": view.disruption})
+    return found
 
 
 def _readiness_gates(pod: JsonObject) -> tuple[bool, tuple[str, str]]:

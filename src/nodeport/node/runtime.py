@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from nodeport.kit.clock import Clock, parse_rfc3339
 from nodeport.node import lastwords
+from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.images.base import Image
 from nodeport.node.images.host import base_python
 from nodeport.node.oci import cgroups, spec
@@ -97,7 +98,10 @@ class Runtime(Protocol):
     """Starts, finds, ends and enters containers. ``on_exit`` is called on the loop when one has ended."""
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
-        """A run that could not be started has an exit already, with code 128 and the reason as message."""
+        """A run that could not be started has an exit already, with code 128 and the reason as message.
+
+        Raises OSError when it could not be prepared, as on a full disk; nothing is left of it then.
+        """
         ...
 
     async def adopt(self, sandbox: Sandbox, on_exit: Callable[[], None]) -> list[Container]:
@@ -135,31 +139,34 @@ class Runtime(Protocol):
 
 
 class OciRuntime:
-    """Containers are runc's, without any daemon: their launchers are their parents."""
+    """Containers are runc's, without any daemon: their launchers are their parents. ``log_limits``: bytes of one file
+    of a container's log, and how many files there are at most."""
 
-    def __init__(self, clock: Clock, runc: Runc) -> None:
-        self._clock, self._runc = clock, runc
+    def __init__(
+        self, clock: Clock, runc: Runc, log_limits: tuple[int, int] = (MOST_BYTES, MOST_FILES)
+    ) -> None:
+        self._clock, self._runc, self._log_limits = clock, runc, log_limits
         self._python = base_python()
         self._one_hierarchy = cgroups.is_unified()
         self._burials: set[asyncio.Task[None]] = set()
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         directory = sandbox.directory / "containers" / order.name / str(order.attempt)
-        directory.mkdir(mode=0o700, parents=True)
         _forget_runs(sandbox, order.name, before=order.attempt - 1)
-        _write(directory / "image", order.image.name)
+        directory.mkdir(mode=0o700, parents=True)
         container = Container(
             name=order.name, attempt=order.attempt, image=order.image.name, directory=directory,
             log=_log_path(sandbox, order.name, order.attempt), container_id=_container_id(sandbox, directory),
             started_at=self._clock.now(),
         )  # fmt: skip
-        container.log.parent.mkdir(mode=0o700, exist_ok=True)
-        launch = self._prepare(sandbox, container, order)
         told, tell = os.pipe()
         try:
+            container.log.parent.mkdir(mode=0o700, exist_ok=True)
+            launch = self._prepare(sandbox, container, order)
             launcher = self._spawn(sandbox.node.cluster, container, launch, tell)
         except BaseException:
             os.close(told)
+            shutil.rmtree(directory, ignore_errors=True)
             raise
         finally:
             os.close(tell)
@@ -173,6 +180,7 @@ class OciRuntime:
     def _prepare(self, sandbox: Sandbox, container: Container, order: ContainerOrder) -> dict[str, Any]:
         """Write the container's bundle; the launcher's order."""
         directory = container.directory
+        _write(directory / "image", order.image.name)
         rootfs, run_id = directory / "rootfs", _run_id(sandbox, directory)
         place = spec.Surroundings(
             rootfs=str(rootfs), namespaces=sandbox.runtime_namespaces(),
@@ -196,7 +204,7 @@ class OciRuntime:
                         "--log", str(directory / "runtime.log"), "--log-format", "json"],
             "overlay": [[str(layer) for layer in order.image.layers], str(storage / "upper"), str(storage / "work")],
             "stop_signal": int(stop_signal(order.image.config.stop_signal)), "tells_ready": own,
-            "stdin": order.stdin, "stdin_once": order.stdin_once, "tty": process.tty,
+            "log_limits": self._log_limits, "stdin": order.stdin, "stdin_once": order.stdin_once, "tty": process.tty,
         }  # fmt: skip
 
     def _spawn(self, cluster: str, container: Container, order: Mapping[str, Any], tell: int) -> int:
@@ -393,7 +401,7 @@ def _log_path(sandbox: Sandbox, name: str, attempt: int) -> Path:
 
 def _forget_runs(sandbox: Sandbox, name: str, *, before: int) -> None:
     """Keep the last run and its log, for `logs --previous`; one that fails for ever must not fill the disk."""
-    for directory in (sandbox.directory / "containers" / name).iterdir():
+    for directory in (sandbox.directory / "containers" / name).glob("*"):
         if directory.name.isdigit() and int(directory.name) < before:
             shutil.rmtree(directory, ignore_errors=True)
     for directory in (sandbox.storage_directory / "containers" / name).glob("*"):

@@ -51,12 +51,12 @@ class ContainerStarter:
         except ImageError as error:
             return self._pull_failed(keeper, error)
         except (ConfigError, ApiError, TransportError, OSError) as error:
-            keeper.waiting = ("CreateContainerConfigError", str(error))
-            keeper.retry_at = node.clock.monotonic() + CONFIG_RETRY.total_seconds()
-            record.warn("Failed", f"Error: {error}", keeper)
-            return CONFIG_RETRY
+            return self._not_created(keeper, error, "CreateContainerConfigError")
         record.note("Created", f"Created container: {keeper.name}", keeper)
-        container = await node.runtime.start(sandbox, order, record.changed)
+        try:
+            container = await node.runtime.start(sandbox, order, record.changed)
+        except OSError as error:
+            return self._not_created(keeper, error)
         keeper.take(container)
         record.dirty.set()
         if container.pid == 0 and container.exit is not None:
@@ -93,6 +93,12 @@ class ContainerStarter:
                 task.cancel()
             await asyncio.gather(running, going, ending, return_exceptions=True)
             record.changed()
+
+    def _not_created(self, keeper: Keeper, error: Exception, why: str = "CreateContainerError") -> timedelta:
+        keeper.waiting = (why, str(error))
+        keeper.retry_at = self._record.node.clock.monotonic() + CONFIG_RETRY.total_seconds()
+        self._record.warn("Failed", f"Error: {error}", keeper)
+        return CONFIG_RETRY
 
     async def _volumes_missing(self, sandbox: Sandbox, keeper: Keeper) -> timedelta | None:
         """How long until the next try; until then the container is still being created. None: they are there."""

@@ -16,7 +16,7 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
-from nodeport.node import admission, pod_status
+from nodeport.node import admission, eviction, pod_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.containers import Keeper
 from nodeport.node.endings import Stopper
@@ -159,7 +159,10 @@ class PodWorker:
             record.dirty.set()
 
     def _admit(self) -> None:
-        if refused := admission.refusal(self._record.last_pod):
+        refused = admission.refusal(self._record.last_pod)
+        if self._node.pressure.holds and not eviction.is_critical(self._record.last_pod):
+            refused = refused or (eviction.REASON, eviction.UNDER_PRESSURE)
+        if refused:
             reason, message = refused
             self._record.fail(reason, f"Pod was rejected: {message}")
             self._record.warn(reason, message)

@@ -223,6 +223,15 @@ CONTAINERS: list[tuple[JsonObject, list[str]]] = [
      [f"{C0}.readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes"]),
     ({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}},
      [f"{C0}.lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"]),
+    ({"restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]},
+     [f"{C0}.restartPolicy: Required value: must specify restartPolicy when restart rules are used"]),
+    ({"restartPolicy": "Never", "restartPolicyRules": [{"action": "No", "exitCodes": {"operator": "Equals"}}, {}]},
+     [f'{C0}.restartPolicyRules[0].action: Unsupported value: "No": supported values: "Restart",'
+      ' "RestartAllContainers"',
+      f'{C0}.restartPolicyRules[0].exitCodes.operator: Unsupported value: "Equals": supported values: "In", "NotIn"',
+      f'{C0}.restartPolicyRules[1].action: Unsupported value: "": supported values: "Restart",'
+      ' "RestartAllContainers"',
+      f"{C0}.restartPolicyRules[1].exitCodes: Required value: must be specified"]),
     ({"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "Maybe"}]},
      [f'{C0}.resizePolicy: Unsupported value: "Maybe": supported values: "NotRequired", "RestartContainer"']),
 ]  # fmt: skip

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nodeport.kit.clock import SystemClock
-from nodeport.node.logs import BadLogOption, LogOptions, existing, parse_options, read, render
+from nodeport.node.containerlog import ContainerLog, set_aside
+from nodeport.node.logs import BadLogOption, LogOptions, LogReader, parse_options, read, render
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -20,6 +21,17 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "0.log"
     path.write_text(line(1, "one") + line(2, "tw", "P") + line(2, "o") + line(3, "three"))
     return path
+
+
+def existing(log: Path, options: LogOptions) -> list[bytes]:
+    """What is shown of what there is now, line by line."""
+    with LogReader(log) as reader:
+        if options.tail_lines is not None:
+            reader.skip_to_tail(options.tail_lines, options)
+        found = []
+        while (lines := reader.lines()) is not None:
+            found += [shown for line in lines if (shown := render(line, options))]
+        return found
 
 
 def test_lines_come_back_as_they_were_written(log: Path) -> None:
@@ -77,19 +89,77 @@ async def test_following_ends_with_the_container_and_misses_nothing(log: Path) -
     assert found == [b"three\n", b"four\n"]
 
 
-async def test_following_goes_on_in_the_new_file_after_a_rotation(log: Path) -> None:
-    over = iter((False, True, True))
+async def test_following_goes_on_in_the_new_files_after_rotations(log: Path) -> None:
+    over = iter((False, False, False, True, True))
     found = []
-    async for chunk in read(log, LogOptions(follow=True, tail_lines=0), SystemClock(), lambda: next(over)):
-        found.append(chunk)
-    assert found == []
-    over = iter((False, True, True))
     async for chunk in read(log, LogOptions(follow=True, tail_lines=1), SystemClock(), lambda: next(over)):
         if not found:
+            with log.open("a") as file:
+                file.write(line(4, "four"))
             log.rename(log.with_name("0.log.1"))
-            log.write_text(line(5, "five"))
+            log.with_name("0.log.2").write_text(line(5, "five"))
+            log.write_text(line(6, "six"))
         found.append(chunk)
-    assert found == [b"three\n", b"five\n"]
+    assert b"".join(found) == b"three\nfour\nfive\nsix\n"
+
+
+async def test_a_log_that_begins_while_it_is_followed_is_read(tmp_path: Path) -> None:
+    log, over, found = tmp_path / "0.log", iter((False, True, True)), []
+
+    def ended() -> bool:
+        log.write_text(line(1, "one"))
+        return next(over)
+
+    async for chunk in read(log, LogOptions(follow=True), SystemClock(), ended):
+        found.append(chunk)
+    assert found == [b"one\n"]
+
+
+@pytest.mark.parametrize("follow_every", [1, 3, 7])
+def test_a_reader_gets_every_line_once_however_often_the_log_is_rotated(
+    tmp_path: Path, follow_every: int
+) -> None:
+    path = tmp_path / "0.log"
+    log, found, written = ContainerLog(str(path), 200, 5), [], []
+    with LogReader(path) as reader:
+        for number in range(100):
+            written.append(f"line {number}")
+            log.write("stdout", f"line {number}\n".encode())
+            if number % follow_every == 0:
+                while (lines := reader.lines()) is not None:
+                    found += lines
+        while (lines := reader.lines()) is not None:
+            found += lines
+    assert [one.split(b" ", 3)[3].decode() for one in found] == written
+    assert [number for number, _ in set_aside(str(path))] == sorted(
+        number for number, _ in set_aside(str(path))
+    )
+    assert len(list(tmp_path.iterdir())) == 5
+    assert all(file.stat().st_size <= 200 for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 500, 1999, 2000, 3000])
+def test_a_tail_reaches_over_files_and_blocks(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "0.log"
+    log = ContainerLog(str(path), 100_000, 9)
+    for number in range(2000):
+        log.write("stdout" if number % 2 else "stderr", (f"line {number} " + "x" * 100 + "\n").encode())
+    log.append(b"half a line")
+    assert len(set_aside(str(path))) >= 2
+    shown = existing(path, LogOptions(tail_lines=count))
+    assert [int(one.split()[1]) for one in shown] == list(range(2000))[-count:]
+    odd = existing(path, LogOptions(tail_lines=count, stream=b"stdout"))
+    assert [int(one.split()[1]) for one in odd] == list(range(1, 2000, 2))[-count:]
+
+
+def test_long_lines_are_kept_in_parts_and_come_back_whole(tmp_path: Path) -> None:
+    log, long = ContainerLog(str(tmp_path / "0.log")), b"y" * 40_000
+    for at in range(0, len(long), 16384):
+        log.write("stdout", long[at : at + 16384])
+    log.write("stdout", b"\n")
+    log.write("stderr", b"no line break")
+    log.close_stream("stderr")
+    assert b"".join(existing(tmp_path / "0.log", LogOptions())) == long + b"\nno line break\n"
 
 
 def test_since_seconds_may_reach_beyond_all_dates() -> None:

@@ -181,6 +181,14 @@ def test_a_container_counts_as_being_created_while_its_post_start_hook_runs() ->
     assert (found["started"], found["ready"]) == (False, False)
 
 
+def test_a_pod_is_ready_when_its_sidecars_are_too() -> None:
+    sidecar = replace(running(ready=False), spec={"name": "s", "restartPolicy": "Always"})
+    found = {one["type"]: one for one in status(view([running()], init=[sidecar]), NOW)["conditions"]}
+    assert found["ContainersReady"]["message"] == "containers with unready status: [s]"
+    ready = status(view([running()], init=[replace(sidecar, ready=True)]), NOW)["conditions"]
+    assert {one["type"]: one["status"] for one in ready}["Ready"] == "True"
+
+
 def test_a_sidecar_that_ended_after_the_others_leaves_the_pod_as_they_did() -> None:
     sidecar = replace(ended(0), spec={"name": "s", "restartPolicy": "Always"})
     assert phase(view([ended(0)], "Never", init=[sidecar], final=True)) == "Succeeded"

@@ -26,6 +26,7 @@ from nodeport.api.validation.probes import refuse_hooks_and_probes, validate_hoo
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
+_RULE_ACTIONS, _CODE_OPERATORS = ("Restart", "RestartAllContainers"), ("In", "NotIn")
 _RESIZED = ("cpu", "memory")
 _RESIZE_POLICIES = ("NotRequired", "RestartContainer")
 _EPHEMERAL_FIELDS = frozenset({
@@ -155,6 +156,14 @@ def _restart_policy(container: JsonObject, path: str) -> Iterator[FieldError]:
         yield not_supported(f"{path}.restartPolicy", policy, _RESTART_POLICIES)
     if container.get("restartPolicyRules") and policy is None:
         yield required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+    for index, rule in enumerate(container.get("restartPolicyRules") or []):
+        where, codes = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
+        if (action := rule.get("action") or "") not in _RULE_ACTIONS:
+            yield not_supported(f"{where}.action", action, _RULE_ACTIONS)
+        if codes is None:
+            yield required(f"{where}.exitCodes", "must be specified")
+        elif (operator := codes.get("operator") or "") not in _CODE_OPERATORS:
+            yield not_supported(f"{where}.exitCodes.operator", operator, _CODE_OPERATORS)
 
 
 def _resize_policy(container: JsonObject, path: str, restart: str) -> Iterator[FieldError]:
