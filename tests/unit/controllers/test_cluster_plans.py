@@ -145,6 +145,16 @@ def test_taints_follow_the_condition_and_leave_others_alone(found: JsonObject, e
     assert [(taint["key"], taint["effect"]) for taint in wanted_taints(found, NOW)] == expected
 
 
+def test_a_node_under_pressure_gets_no_new_pods_until_it_is_over() -> None:
+    short = node("True")
+    short["status"]["conditions"][-1]["status"] = "True"
+    taints = wanted_taints(short, NOW)
+    assert [(taint["key"], taint["effect"]) for taint in taints] == [
+        ("node.kubernetes.io/disk-pressure", "NoSchedule")
+    ]
+    assert wanted_taints(node("True", taints), NOW) == []
+
+
 def test_a_taint_keeps_the_time_it_was_added() -> None:
     taints = wanted_taints(node("Unknown"), NOW)
     again = wanted_taints(node("Unknown", taints), NOW + timedelta(hours=1))

@@ -21,7 +21,11 @@ DEFAULT_TOLERATION = timedelta(seconds=300)
 """What admission gives pods that say nothing about the two taints of a failed node."""
 
 _WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
-_OURS = (NOT_READY, UNREACHABLE, UNSCHEDULABLE)
+_PRESSURES = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure", "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+}  # fmt: skip
+_OURS = (NOT_READY, UNREACHABLE, UNSCHEDULABLE, *_PRESSURES.values())
 
 
 def ready_status(node: JsonObject) -> str:
@@ -60,6 +64,10 @@ def wanted_taints(node: JsonObject, now: datetime) -> list[JsonObject]:
     wanted: list[tuple[str, str]] = []
     if (node.get("spec") or {}).get("unschedulable"):
         wanted.append((UNSCHEDULABLE, "NoSchedule"))
+    listed = (node.get("status") or {}).get("conditions")
+    for kind, taint in _PRESSURES.items():
+        if (conditions.find(listed, kind) or {}).get("status") == "True":
+            wanted.append((taint, "NoSchedule"))
     failure = {"False": NOT_READY, "Unknown": UNREACHABLE}.get(ready_status(node))
     if failure is not None:
         wanted += [(failure, "NoSchedule"), (failure, "NoExecute")]
