@@ -25,6 +25,7 @@ from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.ipvs.messages import DestinationKey, ServiceKey
 from nodeport.netlink.namespace import open_in
 from nodeport.proxy.ipvs.proxier import remove_ipvs
+from nodeport.proxy.ipvs.refusal import NAME
 from nodeport.proxy.modes import open_proxier
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier
@@ -62,6 +63,9 @@ class Kernel:
         found = scenario.slices(item, dict.fromkeys(pods, READY))
         built = build_service(item, found, NODE, ForwardingOptions())
         self.proxier.apply(self.table.replace(NamespacedName.of(item), built), NODE)
+
+    def remove(self, item: JsonObject) -> None:
+        self.proxier.apply(self.table.replace(NamespacedName.of(item), {}), NODE)
 
     def ask(
         self, address: IPv4Address, port: int, kind: socket.SocketKind = TCP, sender: str = "client"
@@ -121,6 +125,23 @@ def test_it_is_ipvs_that_spreads_and_it_does_so_in_turn(
     assert answered == {"local": 5, "other": 5}
     counted = [item.active + item.inactive for item in ipvs.destinations(key(address, port))]
     assert counted == [5, 5]
+
+
+def test_a_node_port_that_is_gone_refuses_while_its_connections_go_on(kernel: Kernel) -> None:
+    def refuses() -> bool:
+        return NAME in kernel.made.nft("n1", "list", "tables")
+
+    kernel.put(SERVICE, "local")
+    connection = kernel.connect(NODES["n1"], NODE_PORT)
+    assert who(connection) == "local"
+    kernel.remove(SERVICE)
+    assert kernel.ask(NODES["n1"], NODE_PORT) == "reject"
+    assert who(connection) == "local"
+    assert refuses()
+    kernel.put(SERVICE, "other")
+    assert kernel.ask(NODES["n1"], NODE_PORT) == "other"
+    assert not refuses()
+    connection.close()
 
 
 def test_connections_outlive_their_endpoint_and_the_endpoint_goes_when_they_end(

@@ -44,6 +44,7 @@ from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.ipvs.ground import LINKS, Ground
 from nodeport.proxy.ipvs.plan import Present, Step, bury, narrow, widen
+from nodeport.proxy.ipvs.refusal import Refusal
 from nodeport.proxy.ipvs.render import SIGNATURE, Rendered, Spelling, Wanted, render_forwarding
 from nodeport.proxy.ipvs.silence import TABLE, Silence, ruleset
 from nodeport.proxy.ipvs.verify import differences, spread
@@ -73,7 +74,10 @@ def open_ipvs(family: Family, netns: Path | None, options: ProxyOptions) -> Iter
         routes = stack.enter_context(LocalRoutes(netns))
         beside = NftablesProxier(kernel, options.forwarding, family, Role.BESIDE_IPVS)
         silence = Silence(kernel, beside.expect_commit) if family is Family.IPV4 else None
-        yield IpvsProxier(family, ipvs, beside, Ground(routes, ipvs, family, netns), silence, options)
+        refusal = Refusal(family, kernel, beside.expect_commit)
+        yield IpvsProxier(
+            family, ipvs, beside, Ground(routes, ipvs, family, netns), silence, refusal, options
+        )
 
 
 def remove_ipvs(family: Family, netns: Path | None) -> None:
@@ -123,6 +127,7 @@ class IpvsProxier:
         beside: NftablesProxier,
         ground: Ground,
         silence: Silence | None,
+        refusal: Refusal,
         options: ProxyOptions,
     ) -> None:
         self._family = family
@@ -130,6 +135,7 @@ class IpvsProxier:
         self._beside = beside
         self._ground = ground
         self._silence = silence
+        self._refusal = refusal
         self._options = options.ipvs
         self._forwarding = options.forwarding
         self._wanted = Wanted()
@@ -155,7 +161,16 @@ class IpvsProxier:
         done += self._ground.route(_local_networks(node, held))
         done += self._narrow(list(self._present))
         self._leaving = {key for key, present in self._present.items() if present.leaving}
-        return done
+        return done + self._refusal.resync(self._gone())
+
+    def _gone(self) -> set[ServiceKey]:
+        """Frontends on the node's own addresses that nobody wants any more. The table beside knows about all others."""
+        own = {address.packed for address in self._ground.addresses}
+        return {
+            key
+            for key in self._leaving
+            if key.address in own and self._wanted.get(key) is None and not self._present[key].serving
+        }
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
         facts = _facts(node, self._ground.addresses)
@@ -179,7 +194,8 @@ class IpvsProxier:
             raise
         if held:
             done += self._hold(held & self._wanted.addresses - before, before - self._wanted.addresses)
-        return done + self._narrow(touched)
+        done += self._narrow(touched)
+        return done + self._refusal.refuse(self._gone())
 
     def _hold(self, added: Iterable[bytes], removed: Iterable[bytes]) -> int:
         """Delivers other external addresses to the node, and those that no Service wants any more not."""
@@ -265,6 +281,7 @@ class IpvsProxier:
         On the way, destinations that have been waiting for their connections to end are deleted.
         """
         self._sweep()
+        self._refusal.refuse(self._gone())
         return self._beside.is_undisturbed() and self._ground.is_undisturbed() and self._is_sample_there()
 
     def _is_sample_there(self) -> bool:
@@ -288,6 +305,8 @@ class IpvsProxier:
             return False
         if self._silence is not None and not self._silence.is_intact():
             return False
+        if not self._refusal.is_intact():
+            return False
         if self._odd is not None and not self._is_there(self._odd):
             return False
         ours = {key: item for key, item in self._services().items() if item.flags & SIGNATURE}
@@ -299,6 +318,7 @@ class IpvsProxier:
         self._ipvs.apply([delete_service(key) for key in ours])
         self._ground.clear()
         self._beside.remove()
+        self._refusal.remove()
         if self._silence is not None:
             self._silence.remove()
         self._present, self._leaving = {}, set()
@@ -311,6 +331,7 @@ class IpvsProxier:
         self._present = self._read()
         ended = {key for key in self._present if key.protocol == Protocol.UDP}
         self._beside.remove()
+        self._refusal.remove()
         self._narrow(list(self._present))
         self._sweep()
         return ended

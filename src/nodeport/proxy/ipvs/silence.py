@@ -14,12 +14,13 @@ from nodeport.forwarding.table import Family, IPNetwork
 from nodeport.netlink.nftables import expressions as nft
 from nodeport.netlink.nftables.expressions import Code, Expression, expression, register
 from nodeport.netlink.nftables.kernel import Nftables
-from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, MessageType, Rule, Set, SetFlag, Table
+from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, Rule, Set, SetFlag, Table
+from nodeport.proxy.ipvs.sidetable import SideTable
 from nodeport.proxy.nftables import dialect as say
 from nodeport.proxy.nftables import typeof
 from nodeport.proxy.nftables.layout import Role, intervals
 from nodeport.proxy.nftables.ruleset import Ruleset
-from nodeport.proxy.nftables.transaction import Transaction, batches, difference
+from nodeport.proxy.nftables.transaction import Transaction
 
 FAMILY_ARP: Final = 3
 TABLE: Final = Table(Role.BESIDE_IPVS.value, FAMILY_ARP)
@@ -55,26 +56,21 @@ def _field(offset: int, length: int) -> tuple[Expression, ...]:
     return (expression("payload", dreg=register(0), base=nft.NETWORK_HEADER, offset=offset, length=length),)
 
 
-class Silence:
-    """Keeps that table in the namespace of ``kernel``. Raises KernelRefused, DumpInterrupted, OSError.
-
-    ``committed`` is told of every commit: who counts them must not take ours for somebody else's.
-    """
+class Silence(SideTable):
+    """Keeps that table."""
 
     def __init__(self, kernel: Nftables, committed: Callable[[], None]) -> None:
-        self._kernel = kernel
-        self._committed = committed
-        self._wanted = Ruleset()
+        super().__init__(TABLE, kernel, committed)
 
     def resync(self, networks: Iterable[IPNetwork], addresses: Iterable[bytes]) -> int:
         """Reads the kernel's table and sends what differs; returns how many requests that took."""
-        self._wanted = ruleset(networks, addresses)
-        return self._commit(difference(TABLE, self._there(), self._wanted))
+        return self.compare(ruleset(networks, addresses))
 
     def change(self, added: Iterable[bytes], removed: Iterable[bytes]) -> int:
         """Addresses that come and go."""
-        transaction = Transaction(TABLE, self._wanted.sets)
-        known = self._wanted.elements[ADDRESSES]
+        wanted = self._wanted if self._wanted is not None else Ruleset()
+        transaction = Transaction(TABLE, wanted.sets)
+        known = wanted.elements[ADDRESSES]
         new = {address: b"" for address in added if address not in known}
         old = {address: b"" for address in removed if address in known}
         if new:
@@ -85,28 +81,4 @@ class Silence:
         known.update(new)
         for address in old:
             del known[address]
-        return done
-
-    def is_intact(self) -> bool:
-        return self.has(self._wanted)
-
-    def has(self, wanted: Ruleset) -> bool:
-        """Whether the kernel's table says the same as ``wanted``."""
-        there = self._there()
-        return there is not None and difference(TABLE, there, wanted).empty
-
-    def remove(self) -> None:
-        if self._kernel.table_handle(TABLE) is not None:
-            self._kernel.commit([(MessageType.DELTABLE, 0, TABLE.address)])
-
-    def _there(self) -> Ruleset | None:
-        listed, _ = self._kernel.list_table(TABLE)
-        return Ruleset.of_listing(listed) if listed else None
-
-    def _commit(self, transaction: Transaction) -> int:
-        done = 0
-        for batch in batches(transaction, self._kernel.send_limit()):
-            self._kernel.commit(batch)
-            self._committed()
-            done += len(batch)
         return done

@@ -43,7 +43,7 @@ def constant_chains(node: NodeFacts, options: ForwardingOptions, role: Role = Ro
     made = (
         *_base_chains(words, node, role),
         *_dispatching(words, role),
-        Chain(layout.REFUSE, tuple(_refuse(words))),
+        Chain(layout.REFUSE, tuple(refusing(words))),
         Chain(_MASQUERADING, tuple(_masquerading(words, node, options))),
         Chain(_MASQUERADE_NODEPORTS, tuple(_masquerade_nodeports())),
         *(optional.chain(in_use=False) for optional in optional_chains(node)),
@@ -230,7 +230,8 @@ def _restrict_nodeports(words: Dialect) -> Iterable[Rule]:
     yield Rule((*_to_nodeport_address(words), say.verdict(Code.DROP)))
 
 
-def _refuse(words: Dialect) -> Iterable[Rule]:
+def refusing(words: Dialect) -> Iterable[Rule]:
+    """What a chain that refuses says: TCP gets a reset, everything else an ICMP error."""
     tcp = bytes((Protocol.TCP.value,))
     yield Rule((say.protocol(), say.equals(tcp), expression("reject", type=nft.REJECT_TCP_RESET)))
     yield Rule(words.refuse())
