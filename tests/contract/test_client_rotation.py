@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from nodeport.api.meta import NamespacedName
 from nodeport.api.resources import SERVICE_ACCOUNTS
 from nodeport.api.status import Unauthorized
 from nodeport.client import incluster
-from nodeport.client.rest import RestClient
+from nodeport.client.informer import Informer
+from nodeport.client.rest import RestClient, TransportError
 from nodeport.testing.apiserver import running_apiserver
 
 
@@ -39,3 +42,22 @@ async def test_a_token_that_was_replaced_is_used_after_the_old_one_is_refused(tm
                 await client.raw_get("/api")
             await client.raw_get("/api")
     assert requests == [("GET", "200"), ("GET", "401"), ("GET", "200")]
+
+
+async def test_watches_end_with_the_old_connections_and_whoever_is_cut_off_comes_back() -> None:
+    async with running_apiserver() as server, RestClient(server.admin_config) as client:
+        accounts = Informer(client, SERVICE_ACCOUNTS)
+        following = asyncio.create_task(accounts.run())
+        await accounts.wait_until_synced()
+        await client.cut()
+        with pytest.raises(TransportError, match="cut off"):
+            await client.raw_get("/api")
+        async with RestClient(server.admin_config) as other:
+            await other.create(SERVICE_ACCOUNTS, {"metadata": {"name": "late", "namespace": "default"}})
+        assert accounts.get(NamespacedName("default", "late")) is None
+        heard = asyncio.Event()
+        accounts.subscribe(lambda change: change.object["metadata"]["name"] == "late" and heard.set())
+        client.join()
+        async with asyncio.timeout(20):
+            await heard.wait()
+        following.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
@@ -13,7 +14,8 @@ import pytest
 from kernel.clusters import LocalCluster, call, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, SERVICES
-from nodeport.node import hurt, loss, network
+from nodeport.netlink.route import RouteSocket
+from nodeport.node import hurt, loss, namespaces, network, processes
 from nodeport.node.hurt import Hurt, Power
 
 SOON = [
@@ -139,6 +141,50 @@ def test_a_paused_pod_goes_on_where_it_was(hurtable: tuple[LocalCluster, int]) -
     cluster.wait_for_pods(3)
 
 
+def test_a_partitioned_node_restarts_containers_itself_and_hears_nothing_until_it_is_healed(
+    hurtable: tuple[LocalCluster, int],
+) -> None:
+    cluster, _ = hurtable
+    tolerations = [{"operator": "Exists"}]
+    cluster.pod("frail", command=["sh", "-c", "sleep 1; exit 1"], spec_tolerations=tolerations)
+    cluster.pod("doomed", spec_tolerations=tolerations)
+    frail = cluster.wait_for_pod("frail", restarted, "a first restart")
+    node = frail["spec"]["nodeName"]
+    doomed = cluster.wait_for_pod("doomed", ready, "readiness")
+    cut = doomed["spec"]["nodeName"]
+    for each in {node, cut}:
+        cluster.nodeport("node", "partition", each)
+    told = cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"]
+    logs = cluster.paths.data / "nodes" / node / "logs"
+    wait_for(lambda: attempts(logs) > told + 1, "another run, by the agent alone", patience=60)
+    after = cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"]
+    assert after == told
+    with cluster.session() as session:
+        session.request("DELETE", PODS.path("default", "doomed"), body={"gracePeriodSeconds": 1})
+    victim = network.pod_netns(cluster.paths.name, network.digest(doomed["metadata"]["uid"], 12))
+    wait_for(lambda: cluster.get(PODS, "doomed")["metadata"].get("deletionTimestamp"), "the order to end")
+    assert namespaces.exists(victim)
+    for each in {node, cut}:
+        cluster.nodeport("node", "heal", each)
+    wait_for(lambda: not namespaces.exists(victim), "the pod to end")
+    wait_for(
+        lambda: cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"] > told,
+        "the news",
+    )
+    cluster.delete(PODS, "frail", gracePeriodSeconds=0)
+    wait_for(lambda: condition(cluster, node) == "True" and not taints(cluster, node), f"{node} to be ready")
+    cluster.wait_for_pods(3)
+
+
+def restarted(pod: JsonObject) -> bool:
+    return any(each["restartCount"] for each in pod["status"].get("containerStatuses") or ())
+
+
+def attempts(logs: Path) -> int:
+    """How many runs the container of ``frail`` has had, by the numbers of its logs."""
+    return max((int(file.stem) + 1 for file in logs.glob("default_frail_*/main/*.log")), default=0)
+
+
 def test_a_node_stays_hurt_when_the_process_of_the_nodes_is_killed(
     hurtable: tuple[LocalCluster, int],
 ) -> None:
@@ -170,11 +216,55 @@ def test_a_lossy_link_loses_packets_and_heals_without_a_trace(hurtable: tuple[Lo
     assert loss.TABLE.name not in tables
 
 
+def test_a_delayed_link_stays_so_whatever_is_killed_and_heals_without_a_trace(
+    hurtable: tuple[LocalCluster, int],
+) -> None:
+    cluster, port = hurtable
+    node, address = next(iter(cluster.node_addresses().items()))
+    before = fabric_links(cluster)
+    pid_file = cluster.paths.run / "nodes" / node / "delay.pid"
+    assert f"{node} is 60 ms delay ± 10 ms" in cluster.nodeport("node", "delay", node, "60", "--jitter", "10")
+    assert f"{node} is hurt on purpose: 60 ms delay" in cluster.nodeport("status", code=1)
+    wait_for(lambda: took(address, port) >= 0.2, "a connection and an answer, each there and back")
+    program = processes.living(pid_file)
+    assert program is not None
+    cluster.kill("nodes")
+    cluster.up()
+    assert processes.living(pid_file) == program
+    program.send(signal.SIGKILL)
+    wait_for(lambda: processes.living(pid_file) not in (None, program), "another program")
+    wait_for(lambda: took(address, port) >= 0.2, "the delay to be back")
+    cluster.nodeport("node", "partition", node)
+    assert not answers(address, port)
+    cluster.nodeport("node", "heal", node)
+    wait_for(lambda: took(address, port) >= 0.2, "the link to be as slow as before")
+    assert f"{node} is running" in cluster.nodeport("node", "delay", node, "0")
+    assert fabric_links(cluster) == before
+    assert processes.living(pid_file) is None
+    wait_for(lambda: condition(cluster, node) == "True" and not taints(cluster, node), f"{node} to be ready")
+    cluster.wait_for_pods(3)
+
+
+def took(address: str, port: int) -> float:
+    """Seconds until an answer. OSError when there is none."""
+    began = time.monotonic()
+    call(address, port)
+    return time.monotonic() - began
+
+
+def fabric_links(cluster: LocalCluster) -> dict[str, int]:
+    """The links of the fabric, and whose ports they are."""
+    with RouteSocket(network.fabric_netns(cluster.paths.name)) as fabric:
+        return {name: link.master for name, link in fabric.links().items()}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("stop", "node-9"), "no node 'node-9'; it has node-1 to node-3"),
         (("loss", "node-1", "101"), "101"),
+        (("delay", "node-1", "5", "--jitter", "6"), "--jitter 6: must be at most the delay, 5 ms"),
+        (("delay", "node-1", "-1"), "-1"),
         (("explode", "node-1"), "explode"),
     ],
 )
@@ -198,6 +288,7 @@ def test_down_takes_hurt_nodes_along(tmp_path: Path) -> None:
     with local_cluster(tmp_path) as cluster:
         cluster.up("--nodes", "3", "--node-monitor-grace-period", "1s")
         cluster.deploy(3, probe=False)
+        cluster.nodeport("node", "delay", "node-2", "5")
         for order, node in (("pause", "node-1"), ("partition", "node-2"), ("stop", "node-3")):
             cluster.nodeport("node", order, node)
 

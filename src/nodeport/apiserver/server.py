@@ -54,7 +54,7 @@ from nodeport.apiserver.servicecidrs import DefaultServiceCidr, Ranges
 from nodeport.apiserver.storehealth import StoreHealth
 from nodeport.apiserver.strategies.addressing import IPAddressStrategy
 from nodeport.apiserver.strategies.kinds import all_strategies
-from nodeport.apiserver.strategies.pods import PodStrategy
+from nodeport.apiserver.strategies.pods import PodStrategy, Tolerated
 from nodeport.apiserver.strategies.serviceips import ServiceAddresses
 from nodeport.apiserver.strategies.serviceports import ServicePorts
 from nodeport.apiserver.strategies.services import ServiceStrategy
@@ -95,6 +95,7 @@ class ApiServerConfig:
     ``metrics``: further lines for /metrics, such as those of controllers in the same process.
     ``kubelet_client``: certificate and key for fetching logs from nodes. ``seed``: of random choices, for tests.
     ``cluster_dns``: whether the nodes answer for names, at kube-system/kube-dns.
+    ``tolerated``: how long pods that say nothing stay on a node that failed.
     """
 
     store: Store
@@ -112,6 +113,7 @@ class ApiServerConfig:
     seed: int | None = None
     metrics: Source | None = None
     cluster_dns: bool = False
+    tolerated: Tolerated = field(default_factory=Tolerated)
 
 
 class ApiServer:
@@ -211,7 +213,9 @@ class ApiServer:
         ports = NodePortAllocator(config.node_port_range, rng)
         families = [f"IPv{network.version}" for network in config.service_cidrs]
         services = ServiceStrategy(ServiceAddresses(addresses), ServicePorts(ports), families)
-        strategies = all_strategies(services, IPAddressStrategy(addresses), PodStrategy(rng))
+        strategies = all_strategies(
+            services, IPAddressStrategy(addresses), PodStrategy(rng, config.tolerated)
+        )
         index = RbacIndex()
         authorizer = NodeAuthorizer(config.store, RbacAuthorizer(index))
         admission = AdmissionGate(Escalation(index, authorizer), authorizer)

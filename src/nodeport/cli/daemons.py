@@ -66,17 +66,43 @@ class Ranges:
         return config
 
 
-async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None:
+@dataclass(frozen=True, slots=True)
+class NodeFailure:
+    """How failed nodes are dealt with in this run of the server, in seconds. None: as the cluster was made."""
+
+    grace: float | None = None
+    not_ready: int | None = None
+    unreachable: int | None = None
+
+    def applied_to(self, config: ClusterConfig) -> ClusterConfig:
+        """Raises LocalError when the cluster's nodes would seem to fail all the time."""
+        if self.grace is None:
+            return config
+        renewal = config.renew_every.total_seconds()
+        if self.grace <= renewal:
+            raise LocalError(
+                f"--node-monitor-grace-period {self.grace:g}s: must be more than the {renewal:g} s after which this"
+                " cluster's nodes renew their leases; `nodeport up` with the option makes them quicker"
+            )
+        return replace(config, node_grace=self.grace)
+
+    def tolerated(self) -> Mapping[str, int]:
+        given = {"not_ready": self.not_ready, "unreachable": self.unreachable}
+        return {field: seconds for field, seconds in given.items() if seconds is not None}
+
+
+async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int], failure: NodeFailure) -> None:
     """API server and controllers, until cancelled. ``limits``: fields of the API server's that are not the default."""
     from nodeport.apiserver.auth import User
     from nodeport.apiserver.limits import Limits
     from nodeport.apiserver.server import ApiServer, ApiServerConfig, TlsFiles
+    from nodeport.apiserver.strategies.pods import Tolerated
     from nodeport.client.config import ClientConfig
     from nodeport.client.rest import RestClient
     from nodeport.controllers.manager import ControllerManager
     from nodeport.store.sqlite import SqliteStore
 
-    config = ranges.applied_to(paths.name, await wait_until_prepared(paths))
+    config = failure.applied_to(ranges.applied_to(paths.name, await wait_until_prepared(paths)))
     plan = config.plan(paths.name)
     authority = paths.certificate("ca")
     port = config.api_port
@@ -100,6 +126,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int]) -> None
                 audit=audit_options(config),
                 limits=Limits(**limits),
                 cluster_dns=True,
+                tolerated=Tolerated(**failure.tolerated()),
                 metrics=lambda: [line for manager in managers for line in manager.metrics()],
             )
         )
@@ -193,7 +220,10 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str, int] | None = None) -> None:
+def run(
+    part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str, int] | None = None,
+    failure: NodeFailure = NodeFailure(),
+) -> None:  # fmt: skip
     """Run one part in this process until it is told to end."""
     from nodeport.kit.logs import configure
 
@@ -202,7 +232,7 @@ def run(part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str,
         import uvloop
 
         allow_many_files()
-        work: Callable[[], Awaitable[None]] = lambda: serve(paths, ranges, limits or {})  # noqa: E731
+        work: Callable[[], Awaitable[None]] = lambda: serve(paths, ranges, limits or {}, failure)  # noqa: E731
         uvloop.run(until_terminated(lambda: _with_small_log(paths.log(part), work)))
     else:
         asyncio.run(until_terminated(lambda: _with_small_log(paths.log(part), lambda: run_nodes(paths))))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
@@ -13,6 +15,7 @@ from nodeport.netlink.codec import NetlinkError
 from nodeport.node import loss, network
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.agent import NodeAgent
+from nodeport.node.delay import Delay, NodeLink
 from nodeport.node.dns.server import NameServer
 from nodeport.node.hurt import Hurt, Power
 from nodeport.node.runtime import Runtime
@@ -21,12 +24,15 @@ from nodeport.proxy.runner import ProxyRunner
 
 AgentParts = tuple[NodeAgent, Informer]
 _UNHURT = Hurt()
+_ALIVE = frozenset((Power.RUNNING, Power.PARTITIONED))
+"""When agent and proxy run."""
 _RETRY = 1.0
 _log = logging.getLogger(__name__)
 
 
 class LocalNode:
-    """``run`` until cancelled. ``new_agent`` opens a client of the node's own, with an agent and its pods.
+    """``run`` until cancelled. ``new_agent`` opens a client of the node's own, with an agent and its pods; ``lead``
+    cuts the node off the API server, or joins it again.
 
     ``want`` says how the node is to be; ``applied`` is how it was made last, None for a node that nobody ever hurt;
     ``told`` is called when that changes.
@@ -35,10 +41,15 @@ class LocalNode:
     def __init__(
         self, surroundings: NodeSurroundings, *, runtime: Runtime, proxy: ProxyRunner, names: NameServer,
         new_agent: Callable[[], AbstractAsyncContextManager[AgentParts]], told: Callable[[], None],
+        lead: Callable[[bool], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._surroundings, self._runtime = surroundings, runtime
         self._proxy, self._names = proxy, names
-        self._new_agent, self._told = new_agent, told
+        self._new_agent, self._told, self._lead = new_agent, told, lead
+        self._link = NodeLink(
+            surroundings.cluster, surroundings.name, surroundings.run_directory / "delay.pid"
+        )
+        self._watched = -1
         self._wanted = _UNHURT
         self._due, self._settled = asyncio.Event(), asyncio.Event()
         self.applied: Hurt | None = None
@@ -59,20 +70,26 @@ class LocalNode:
             await self._proxy.wait_until_programmed()
 
     async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._follow_wishes(group)
+        finally:
+            self._unwatch()
+
+    async def _follow_wishes(self, group: asyncio.TaskGroup) -> None:
         living: asyncio.Task[None] | None = None
-        async with asyncio.TaskGroup() as group:
-            while True:
-                wanted = self._wanted
-                if living is not None and wanted.power is not Power.RUNNING:
-                    living.cancel()
-                    await asyncio.wait([living])
-                    living = None
-                if self._due.is_set():
-                    self._due.clear()
-                    await self._become(wanted)
-                if living is None and wanted.power is Power.RUNNING:
-                    living = group.create_task(self._live())
-                await self._due.wait()
+        while True:
+            wanted = self._wanted
+            if living is not None and wanted.power not in _ALIVE:
+                living.cancel()
+                await asyncio.wait([living])
+                living = None
+            if self._due.is_set():
+                self._due.clear()
+                await self._become(wanted)
+            if living is None and wanted.power in _ALIVE:
+                living = group.create_task(self._live())
+            await self._due.wait()
 
     async def _live(self) -> None:
         async with self._new_agent() as (agent, pods), asyncio.TaskGroup() as group:
@@ -84,10 +101,12 @@ class LocalNode:
     async def _become(self, hurt: Hurt) -> None:
         """Neither agent nor proxy runs when they must not; then its pods and its link."""
         try:
+            await self._lead(hurt.power is Power.PARTITIONED)
             await self._hurt_pods(hurt.power)
             cut = hurt.power in (Power.STOPPED, Power.PARTITIONED)
             network.set_node_link(self._surroundings.cluster, self.name, up=not cut)
             loss.apply(self._surroundings.netns, hurt.loss)
+            self._set_delay(Delay(hurt.delay, hurt.jitter))
         except (OSError, NetlinkError) as error:
             _log.error("node %s cannot be made %s: %s", self.name, str(hurt) or "whole", error)
             asyncio.get_running_loop().call_later(_RETRY, self._due.set)
@@ -97,6 +116,27 @@ class LocalNode:
         if hurt.power is not Power.RUNNING:
             self._settled.set()
         self._told()
+
+    def _set_delay(self, delay: Delay) -> None:
+        self._unwatch()
+        running = self._link.ensure(delay)
+        if running is not None:
+            self._watched = os.pidfd_open(running.pid)
+            asyncio.get_running_loop().add_reader(self._watched, self._delay_ended)
+
+    def _unwatch(self) -> None:
+        if self._watched >= 0:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = -1
+
+    def _delay_ended(self) -> None:
+        """Somebody ended the program: the link is made whole at once, and the delay put back a little later."""
+        _log.warning("what delays the link of node %s has ended", self.name)
+        self._unwatch()
+        with contextlib.suppress(OSError, NetlinkError):
+            self._link.heal()
+        asyncio.get_running_loop().call_later(_RETRY, self._due.set)
 
     async def _hurt_pods(self, power: Power) -> None:
         found = sandboxes.found(self._surroundings)

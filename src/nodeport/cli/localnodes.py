@@ -11,6 +11,7 @@ from typing import Protocol
 
 from nodeport.api.clusterdns import service_address
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.cli.corridor import Corridor
 from nodeport.cli.localnode import AgentParts, LocalNode
 from nodeport.client.config import ClientConfig
 from nodeport.client.events import EventRecorder
@@ -71,20 +72,33 @@ class LocalNodes:
         self._machine = this_machine()
         zone = follow(self._services, self._slices, self._nodes, self._config.service_networks)
         self._resolver = Resolver(zone, Forwarder((self._dns,)))
-        self._members = [self._node(number) for number in range(1, self._plan.size + 1)]
+        self._corridors = {
+            number: Corridor(self._services, self._slices, self._nodes, config.service_networks)
+            for number in range(1, self._plan.size + 1)
+        }
+        self._members = [self._node(number) for number in self._corridors]
         self._read_hurts()
 
     def _node(self, number: int) -> LocalNode:
+        corridor, names = self._corridors[number], self._name_server(number)
+
+        async def lead(cut_off: bool) -> None:
+            if cut_off:
+                await corridor.cut()
+            else:
+                corridor.join()
+            corridor.lead(names, self._resolver)
+
         return LocalNode(
             local.surroundings(self._paths, self._plan, number), runtime=self._runtime, proxy=self._proxy(number),
-            names=self._name_server(number),
-            new_agent=lambda: self._agent(number), told=self._tell_hurts,
+            names=names, new_agent=lambda: self._agent(number), told=self._tell_hurts, lead=lead,
         )  # fmt: skip
 
     def _name_server(self, number: int) -> NameServer:
         """One for each node, out of the same memory."""
         place = local.surroundings(self._paths, self._plan, number)
-        caches = (self._services, self._slices, self._nodes)
+        corridor = self._corridors[number]
+        caches = (corridor.services, corridor.slices, corridor.nodes)
         return NameServer(self._resolver, caches, place.address, place.netns, self._clock)
 
     def _read_hurts(self) -> None:
@@ -118,12 +132,14 @@ class LocalNodes:
     async def _agent(self, number: int) -> AsyncIterator[AgentParts]:
         node = self._plan.node(number)
         stem = f"node-{node.name}"
+        corridor = self._corridors[number]
         async with self._client(stem) as client:
+            await corridor.enter(client)
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={node.name}", clock=self._clock)
             agent = NodeAgent(
                 facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
                 surroundings=local.surroundings(self._paths, self._plan, number),
-                client=client, pods=pods, nodes=self._nodes, services=self._services, runtime=self._runtime,
+                client=client, pods=pods, nodes=corridor.nodes, services=corridor.services, runtime=self._runtime,
                 images=self._images, clock=self._clock, cluster_dns=(self._dns,),
                 tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
                 renew_every=self._config.renew_every,
@@ -132,7 +148,10 @@ class LocalNodes:
                     parse_thresholds(self._config.eviction_hard),
                 ),
             )  # fmt: skip
-            yield agent, pods
+            try:
+                yield agent, pods
+            finally:
+                corridor.leave()
 
     def _proxy(self, number: int) -> ProxyRunner:
         options = ProxyOptions(
@@ -140,11 +159,12 @@ class LocalNodes:
             service_networks=self._config.service_networks,
         )
         netns, name = local.surroundings(self._paths, self._plan, number).netns, self._plan.node(number).name
+        seen = self._corridors[number]
         recorder = EventRecorder(self._shared, COMPONENT, name, clock=self._clock)
         self._recorders.append(recorder)
         return ProxyRunner(
-            node_name=name, services=self._services, slices=self._slices, nodes=self._nodes, netns=netns,
-            options=options, clock=self._clock, warn=ServiceWarnings(recorder, self._services),
+            node_name=name, services=seen.services, slices=seen.slices, nodes=seen.nodes, netns=netns,
+            options=options, clock=self._clock, warn=ServiceWarnings(recorder, seen.services),
         )  # fmt: skip
 
     async def wait_until_ready(self) -> None:

@@ -12,7 +12,7 @@ import click
 from nodeport.cli.cluster_options import about_cluster, must_be_root
 from nodeport.cli.errors import UserError
 from nodeport.node import hurt, local, processes
-from nodeport.node.hurt import Hurt, Power
+from nodeport.node.hurt import Hurt
 from nodeport.node.local import LocalError, Paths
 
 PATIENCE = 30.0
@@ -21,10 +21,11 @@ HELP = {
     "start": "Start a node that was stopped; its pods start anew.",
     "pause": "Freeze a node's processes: its agent and proxy halt, its pods stand still.",
     "resume": "Let a paused node go on.",
-    "partition": "Cut a node off the other nodes and the API server; its pods run on.",
+    "partition": "Cut a node off the other nodes and the API server; agent and pods live on.",
     "heal": "Join a partitioned node to the others again.",
 }
 PERCENT = click.FloatRange(0, 100)
+MILLISECONDS = click.FloatRange(0, 60_000)
 
 
 @click.group("node", short_help="Hurt a local cluster's nodes on purpose, and undo it.")
@@ -57,6 +58,27 @@ def lose(paths: Paths, node: str, percent: float) -> None:
     change(paths, node, lambda before: replace(before, loss=percent))
 
 
+@command.command("delay")
+@click.argument("node")
+@click.argument("milliseconds", metavar="MS", type=MILLISECONDS)
+@click.option(
+    "--jitter",
+    metavar="MS",
+    type=MILLISECONDS,
+    default=0.0,
+    help="Hold packets for up to so much more, or less.",
+)
+@about_cluster
+def delay(paths: Paths, node: str, milliseconds: float, jitter: float) -> None:
+    """Have a node's link to the others hold every packet for MS milliseconds, each way; 0 for not at all.
+
+    Packets keep their order.
+    """
+    if jitter > milliseconds:
+        raise UserError(f"--jitter {jitter:g}: must be at most the delay, {milliseconds:g} ms")
+    change(paths, node, lambda before: replace(before, delay=milliseconds, jitter=jitter))
+
+
 def change(paths: Paths, node: str, wish: Callable[[Hurt], Hurt]) -> None:
     """Have the process of the nodes make the node so, and say how it is. Raises LocalError, UserError."""
     must_be_root("node")
@@ -67,7 +89,7 @@ def change(paths: Paths, node: str, wish: Callable[[Hurt], Hurt]) -> None:
         hurt.save(hurt.wanted_file(paths), hurts)
         process.send(signal.SIGUSR1)
         _wait_until_applied(paths, node, wanted, process)
-    click.echo(f"{node} is {wanted if wanted.power is not Power.RUNNING or wanted.loss else 'running'}")
+    click.echo(f"{node} is {str(wanted) or 'running'}")
 
 
 def _process(paths: Paths, node: str) -> processes.ProcessId:

@@ -59,6 +59,19 @@ class ObjectCache:
         for key, obj in self._objects.items():
             _move(index, key, [], values_of(obj))
 
+    def has_index(self, name: str) -> bool:
+        return name in self._indexes
+
+    def copied(self) -> ObjectCache:
+        """The same objects under the same indexes, in a cache that goes its own way."""
+        made = ObjectCache()
+        made._objects = dict(self._objects)
+        for name, index in self._indexes.items():
+            made._indexes[name] = _Index(
+                index.values_of, {key: dict(found) for key, found in index.keys.items()}
+            )
+        return made
+
     def by_index(self, name: str, value: str) -> _Objects:
         return [self._objects[key] for key in self._indexes[name].keys.get(value, ())]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -34,6 +35,8 @@ class Connection:
         self._reload = reload
         self._session: aiohttp.ClientSession | None = None
         self._looked = 0.0
+        self._is_cut = False
+        self._responses: set[aiohttp.ClientResponse] = set()
 
     @property
     def is_open(self) -> bool:
@@ -49,6 +52,31 @@ class Connection:
             await self._session.close()
             self._session = None
 
+    @contextmanager
+    def reading(self, response: aiohttp.ClientResponse) -> Iterator[None]:
+        """What is read of the response in this block fails when its connection is ended from here."""
+        self._responses.add(response)
+        try:
+            yield
+        finally:
+            self._responses.discard(response)
+
+    async def cut(self) -> None:
+        """Let nothing through, and break off what is under way, until `join`."""
+        self._is_cut = True
+        if self._session is not None:
+            old, self._session = self._session, self._made(self.config)
+            await self._end(old)
+
+    async def _end(self, session: aiohttp.ClientSession) -> None:
+        """Closes its connections. The session alone would leave whoever reads a watch waiting for ever."""
+        for response in list(self._responses):
+            response.content.set_exception(aiohttp.ClientConnectionError("the connection was ended"))
+        await session.close()
+
+    def join(self) -> None:
+        self._is_cut = False
+
     def doubt(self) -> None:
         """The server did not take us for who we are: look at the files before the next request."""
         self._looked = float("-inf")
@@ -56,6 +84,8 @@ class Connection:
     async def session(self) -> aiohttp.ClientSession:
         """The session to send a request with, together with ``config.headers()``."""
         assert self._session is not None
+        if self._is_cut:
+            raise aiohttp.ClientConnectionError("cut off on purpose")
         now = asyncio.get_running_loop().time()
         if self._reload is not None and now - self._looked >= _LOOK_AGAIN.total_seconds():
             self._looked = now
@@ -75,7 +105,7 @@ class Connection:
             old, self._session = self._session, made
             _log.info("the credentials for %s have changed; connecting anew", found.server)
             if old is not None:
-                await old.close()
+                await self._end(old)
 
     def _made(self, config: ClientConfig) -> aiohttp.ClientSession:
         context = config.ssl_context()

@@ -113,6 +113,13 @@ class RestClient:
     ) -> None:
         await self._connection.close()
 
+    async def cut(self) -> None:
+        """Have every request fail with TransportError, those under way too, until `join`."""
+        await self._connection.cut()
+
+    def join(self) -> None:
+        self._connection.join()
+
     # --- reading
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> JsonObject:
@@ -360,7 +367,8 @@ class RestClient:
                     if response.status == 401:
                         self._connection.doubt()
                     raise await _refusal(response)
-                yield response
+                with self._connection.reading(response):
+                    yield response
         except _FAILURES as error:
             self._connection.doubt()
             if not answered:

@@ -170,6 +170,11 @@ def link_down(index: int) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, IFF_UP))
 
 
+def set_master(index: int, master: int) -> Request:
+    """Make the link a port of the bridge ``master``; 0: of none."""
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + codec.u32(_IFLA_MASTER, master))
+
+
 def link_delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), frozenset((errno.ENODEV,)))
 

@@ -27,14 +27,21 @@ class Power(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
-    """``loss``: the percentage of packets that its link to the other nodes loses, each way."""
+    """``loss``: the percentage of packets that its link to the other nodes loses; ``delay``: milliseconds that it holds
+    them, give or take up to ``jitter``; each way."""
 
     power: Power = Power.RUNNING
     loss: float = 0.0
+    delay: float = 0.0
+    jitter: float = 0.0
 
     def __str__(self) -> str:
         words = [self.power.value] if self.power is not Power.RUNNING else []
-        return ", ".join([*words, *([f"{self.loss:g}% loss"] if self.loss else [])])
+        if self.loss:
+            words.append(f"{self.loss:g}% loss")
+        if self.delay:
+            words.append(f"{self.delay:g} ms delay" + (f" ± {self.jitter:g} ms" if self.jitter else ""))
+        return ", ".join(words)
 
 
 ORDERS: Mapping[str, tuple[Power, Power]] = {
@@ -71,13 +78,17 @@ def load(path: Path) -> dict[str, Hurt]:
     """By node; none without a file. Raises LocalError for a broken one."""
     try:
         found = json.loads(path.read_text())
-        return {node: Hurt(Power(each["power"]), float(each["loss"])) for node, each in found.items()}
+        return {node: _hurt(**each) for node, each in found.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LocalError(
             f"{path} is broken ({error}): remove it and restart the nodes, and all run again"
         ) from error
+
+
+def _hurt(power: str, loss: float, delay: float = 0.0, jitter: float = 0.0) -> Hurt:
+    return Hurt(Power(power), float(loss), float(delay), float(jitter))
 
 
 def save(path: Path, hurts: Mapping[str, Hurt]) -> None:

@@ -14,7 +14,7 @@ from nodeport.apiserver.limits import Limits
 from nodeport.cli import daemons
 from nodeport.cli.cluster_options import LIMIT_OPTIONS
 from nodeport.cli.main import main as cli
-from nodeport.node.local import LocalError, Paths
+from nodeport.node.local import ClusterConfig, LocalError, Paths
 
 PROGRAM = """
 import resource, sys
@@ -59,3 +59,15 @@ def test_the_options_for_limits_say_what_the_limits_are() -> None:
     said = {field: default for _, field, default, _ in LIMIT_OPTIONS}
     defaults = {each.name: each.default for each in fields(Limits) if each.name != "patience"}
     assert said == defaults
+
+
+def test_a_server_cannot_be_quicker_to_give_nodes_up_than_they_are_to_tell_that_they_live() -> None:
+    config = ClusterConfig("172.30.0.0/22", "10.244.0.0/16", 3, 6443, "", node_grace=40)
+    assert daemons.NodeFailure().applied_to(config) == config
+    assert daemons.NodeFailure(grace=11).applied_to(config).node_grace == 11
+    with pytest.raises(LocalError, match="10s: must be more than the 10 s"):
+        daemons.NodeFailure(grace=10).applied_to(config)
+
+
+def test_only_what_was_given_differs_from_the_default_of_tolerations() -> None:
+    assert daemons.NodeFailure(not_ready=0).tolerated() == {"not_ready": 0}

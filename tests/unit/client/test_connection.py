@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -83,3 +84,16 @@ async def test_credentials_that_cannot_be_read_leave_the_old_ones_in_use(
     connection.doubt()
     assert await connection.session() is first
     assert connection.config is OLD
+
+
+async def test_what_is_cut_off_fails_until_it_is_joined_and_old_connections_are_gone(
+    connection: Connection,
+) -> None:
+    before = await connection.session()
+    await connection.cut()
+    await connection.cut()
+    assert before.closed
+    with pytest.raises(aiohttp.ClientConnectionError, match="cut off"):
+        await connection.session()
+    connection.join()
+    assert not (await connection.session()).closed

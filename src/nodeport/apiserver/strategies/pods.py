@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from nodeport.api import schema
 from nodeport.api.meta import JsonObject
@@ -32,12 +33,21 @@ _GATED: JsonObject = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Tolerated:
+    """How many seconds pods that say nothing stay on a node that failed, by the taint it gets."""
+
+    not_ready: int = EVICTION_SECONDS
+    unreachable: int = EVICTION_SECONDS
+
+
 class PodStrategy(Strategy):
     status_resets = ("metadata.deletionTimestamp", "metadata.ownerReferences")
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, tolerated: Tolerated = Tolerated()) -> None:
         super().__init__(PODS)
         self._rng = rng
+        self._tolerated = ((NOT_READY, tolerated.not_ready), (UNREACHABLE, tolerated.unreachable))
 
     def begin_create_defaults(self, obj: JsonObject) -> None:
         """What the admission plugins ServiceAccount and DefaultTolerationSeconds fill in."""
@@ -47,14 +57,10 @@ class PodStrategy(Strategy):
         )
         spec["serviceAccount"] = spec["serviceAccountName"]
         tolerations = spec.get("tolerations") or []
-        for taint in (NOT_READY, UNREACHABLE):
+        for taint, seconds in self._tolerated:
             if not any(_tolerates(each, taint) for each in tolerations):
-                tolerations.append(
-                    {
-                        "key": taint, "operator": "Exists", "effect": "NoExecute",
-                        "tolerationSeconds": EVICTION_SECONDS,
-                    }
-                )  # fmt: skip
+                added = {"key": taint, "operator": "Exists", "effect": "NoExecute"}
+                tolerations.append({**added, "tolerationSeconds": seconds})
         spec["tolerations"] = tolerations
 
     def complete(self, obj: JsonObject) -> None:

@@ -91,6 +91,10 @@ class NameServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
 
+    def use(self, resolver: Resolver) -> None:
+        """Answer by this one from now on."""
+        self._resolver = resolver
+
     async def run(self) -> None:
         for cache in self._caches:
             await cache.wait_until_synced()
