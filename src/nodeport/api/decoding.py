@@ -207,9 +207,12 @@ def decode_yaml(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats
     from nodeport.api.yamltext import YamlError, load
 
     try:
-        value, duplicates = load(body.decode("utf-8", "replace"))
+        value, duplicates = load(body.decode())
     except YamlError as error:
         raise BadRequest(f"error converting YAML to JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise BadRequest(f"error converting YAML to JSON: yaml: invalid UTF-8 in line {line}") from error
     if value is None:
         value = {}
     if not isinstance(value, dict):

@@ -1,9 +1,11 @@
-"""Resource quantities: ``500m``, ``1.5Gi``, ``2e3``. Kept as written; parsed only to be compared and added."""
+"""Resource quantities: ``500m``, ``1.5Gi``, ``2e3``. Exact; the API shows each in one form, its canonical one."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
+from typing import Final
 
 _SHAPE = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d{1,9}|)\Z", re.ASCII)
 _LOOSE = re.compile(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*\Z")
@@ -50,6 +52,71 @@ def parse_quantity(text: str | int | float) -> Fraction:
         exponent = max(-_LARGEST_EXPONENT, min(_LARGEST_EXPONENT, int(suffix[1:])))
         value *= Fraction(10) ** exponent
     return -value if sign == "-" else value
+
+
+@lru_cache(maxsize=4096)
+def canonical_quantity(text: str, *, amount: bool = False) -> str:
+    """The form in which the API keeps a quantity: the largest suffix that leaves no fraction.
+
+    What Kubernetes takes to be canonical already stays as it is written, such as ``+1`` and ``1E3``. An ``amount`` of
+    a resource is rounded up to thousandths, any other quantity to billionths. ``text`` must be a quantity.
+    """
+    found = _SHAPE.match(text)
+    assert found is not None
+    _, digits, suffix = found.groups()
+    whole, _, part = digits.partition(".")
+    whole = whole.lstrip("0") or "0"
+    if _is_canonical(whole, part, suffix, least=-3 if amount else _LEAST):
+        return text
+    value = parse_quantity(text)
+    if suffix.endswith("i"):
+        value = max(-_LARGEST_BINARY, min(_LARGEST_BINARY, value))
+        if value.denominator == 1 and abs(value) >= _BINARY_STEP:
+            return format_quantity(value, binary=True)
+    return _decimal_text(
+        value, least=-3 if amount else _LEAST, powers=suffix[:1] in ("e", "E") and suffix != "E"
+    )
+
+
+_LEAST: Final = -9
+_MOST_FAST_DIGITS: Final = 18
+_BINARY_STEP: Final = 1024
+_LARGEST_BINARY: Final = Fraction(2**63 - 1)
+_EXPONENTS: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIXES: Final = {exponent: suffix for suffix, exponent in _EXPONENTS.items()}
+_BINARY_EXPONENTS: Final = {f"{letter}i": 10 * power for power, letter in enumerate("KMGTPE", 1)}
+
+
+def _is_canonical(whole: str, part: str, suffix: str, *, least: int) -> bool:
+    """Whether Kubernetes keeps the text: by the look of its digits, which is nearly the same."""
+    if suffix in _BINARY_EXPONENTS:
+        exponent = _BINARY_EXPONENTS[suffix]
+        precision = 15 - len(whole) - exponent * 3 // 10 - 1
+        return not part and precision >= 0 and int(whole) % 8 != 0
+    exponent = _EXPONENTS[suffix] if suffix in _EXPONENTS else int(suffix[1:])
+    scale, shifted = exponent - len(part), whole + part
+    return (
+        len(shifted) <= _MOST_FAST_DIGITS
+        and scale >= least
+        and scale % 3 == 0
+        and shifted[0] != "0"
+        and not shifted.endswith("000")
+    )
+
+
+def _decimal_text(value: Fraction, *, least: int, powers: bool) -> str:
+    """``powers``: with an exponent, ``5e-3``, where others have a suffix."""
+    scaled = abs(value) * Fraction(10) ** -least
+    number, exponent = -(-scaled.numerator // scaled.denominator), least
+    if not number:
+        return "0"
+    most = _LARGEST_EXPONENT if powers else max(_SUFFIXES)
+    while number % 1000 == 0 and exponent < most:
+        number, exponent = number // 1000, exponent + 3
+    sign = "-" if value < 0 else ""
+    if not powers:
+        return f"{sign}{number}{_SUFFIXES[exponent]}"
+    return f"{sign}{number}e{exponent}" if exponent else f"{sign}{number}"
 
 
 def format_quantity(value: Fraction, *, binary: bool) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeport.api.quantity import is_quantity, quantity_error
+from nodeport.api.quantity import canonical_quantity, is_quantity, quantity_error
 from nodeport.api.timestamps import timestamp_error
 
 _REFERENCE = "#/components/schemas/"
@@ -205,8 +205,9 @@ class Compiler:
                     item_walker.report_at(item, f"{path}.{key}", place, findings)
 
         def prune(value: Any) -> Any:
+            prune_item = _amount_text if item_walker.prune is _quantity_text else item_walker.prune
             for key, item in value.items():
-                value[key] = item_walker.zero() if item is None else item_walker.prune(item)
+                value[key] = item_walker.zero() if item is None else prune_item(item)
             return value
 
         walker.fits, walker.report_at, walker.prune, walker.zero = fits, report, prune, dict
@@ -360,7 +361,7 @@ def _fill_int_or_string(walker: Walker) -> None:
 
 def _fill_quantity(walker: Walker) -> None:
     def fits(value: Any) -> bool:
-        return value.__class__ in (str, int, float) and is_quantity(str(value))
+        return value.__class__ in (str, int, float) and is_quantity(str(value).strip())
 
     def complain(value: Any, _place: _Place, findings: _Findings) -> None:
         findings.fault(quantity_error("" if isinstance(value, dict | list) else str(value)) or "", ends=True)
@@ -374,9 +375,18 @@ _EXACT = 1 << 53
 
 
 def _quantity_text(value: Any) -> Any:
-    """A number becomes text: 1e2 is read as 100.0, and is 100."""
+    """Canonical. A number becomes text: 1e2 is read as 100.0, and is 100."""
+    return canonical_quantity(_number_text(value))
+
+
+def _amount_text(value: Any) -> Any:
+    """Of a list of resources, ``{"cpu": "500m"}``."""
+    return canonical_quantity(_number_text(value), amount=True)
+
+
+def _number_text(value: Any) -> str:
     if value.__class__ is str:
-        return value
+        return str(value).strip()
     return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
 
 

@@ -1,4 +1,5 @@
-"""YAML to plain JSON values, as Kubernetes reads manifests: YAML 1.1 booleans, no dates, no sexagesimal numbers.
+"""YAML to plain JSON values, as Kubernetes reads manifests: YAML 1.1 booleans, no dates, no sexagesimal numbers; and
+plain JSON values to YAML that is read so.
 
 Values are made of the parser's events, in one pass: libyaml's composer recurses in C, and a deep enough text would end
 the process.
@@ -7,6 +8,7 @@ the process.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +17,9 @@ import yaml
 
 from nodeport.api.strictness import Repeats
 
-_TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"))
-_FALSE = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"))
+_TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
+_FALSE = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"))
+_NO_NUMBER = re.compile(r"([-+]?)\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
@@ -24,6 +27,7 @@ _STRING_TAG = "tag:yaml.org,2002:str"
 _MERGE = "<<"
 _DEEPEST = 200
 _MOST_NODES = 400_000
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -151,8 +155,22 @@ def scalar(text: str, *, quoted: bool) -> Any:
     if _INTEGER.match(text):
         return _integer(text)
     if _FLOAT.match(text):
-        return float(text)
+        return _number(text)
+    if found := _NO_NUMBER.match(text):
+        raise YamlError(f"json: unsupported value: {'NaN' if found[3] else (found[1] or '+') + 'Inf'}")
     return text
+
+
+_EXPONENT_FROM = 1e21
+"""Whole numbers below are JSON without a point or an exponent."""
+
+
+def _number(text: str) -> int | float | str:
+    """``1e3`` is 1000; what no float can hold is a text."""
+    value = float(text)
+    if math.isinf(value):
+        return text
+    return int(value) if value.is_integer() and abs(value) < _EXPONENT_FROM else value
 
 
 def _integer(text: str) -> int | str:
@@ -198,3 +216,30 @@ def load_all(text: str) -> Iterator[tuple[Any, Repeats]]:
         raise error if isinstance(error, YamlError) else YamlError(f"yaml: {error}") from error
     finally:
         loader.dispose()
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]  # libyaml's where there is one
+    """Quotes what would not be read back as the text that it is."""
+
+
+def _represent_text(dumper: Any, value: str) -> Any:
+    style = "|" if "\n" in value else None if _is_plain(value) else "'"
+    return dumper.represent_scalar(_STRING_TAG, value, style=style)
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        return isinstance(scalar(text, quoted=False), str)
+    except YamlError:
+        return False
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump(value: Any, *, sort_keys: bool = True, width: int = 80) -> str:
+    """Block style, lists not indented, texts of several lines as blocks: as Go's encoder writes it."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=sort_keys, width=width, allow_unicode=True, default_flow_style=False
+    )
+    return text

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-import yaml
 
+from nodeport.api import yamltext
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import Resource
 from nodeport.apiserver.encoding import Splicer, decode, encode
@@ -76,7 +76,7 @@ def present_list(splicer: Splicer, page: Page, wanted: Representation, include: 
 
 def _finish(body: bytes, wanted: Representation) -> bytes:
     if wanted.yaml:
-        return yaml.dump(decode(body), Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode()
+        return yamltext.dump(decode(body)).encode()
     if wanted.pretty:
         return msgspec.json.format(body, indent=2) + b"\n"
     return body if body.endswith(b"\n") else body + b"\n"

@@ -115,20 +115,9 @@ def rendered(obj: JsonObject, output: str) -> str:
 
 
 def _yaml(obj: JsonObject) -> str:
-    """In key order, lists not indented, texts of several lines as blocks: as Go's encoder writes it."""
-    import yaml
+    from nodeport.api.yamltext import dump
 
-    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's where there is one
-        pass
-
-    def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar(  # type: ignore[no-any-return]
-            "tag:yaml.org,2002:str", value, style="|" if "\n" in value else None
-        )
-
-    Dumper.add_representer(str, text)
-    dumped: str = yaml.dump(obj, Dumper=Dumper, default_flow_style=False, allow_unicode=True, width=1 << 20)
-    return dumped
+    return dump(obj, width=1 << 20)
 
 
 def without_managed_fields(obj: JsonObject) -> JsonObject:

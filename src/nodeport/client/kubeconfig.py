@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from nodeport.api import yamltext
 from nodeport.api.meta import JsonObject
 from nodeport.client.config import ClientConfig, with_scheme
 
@@ -253,7 +254,7 @@ def _replace(target: Path, config: JsonObject) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(descriptor, "w") as file:  # noqa: PTH123  # a descriptor, not a path
-            yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
+            file.write(yamltext.dump(config, sort_keys=False))
             file.flush()
             os.fsync(file.fileno())
         owner = target.stat() if target.exists() else target.parent.stat()

@@ -150,9 +150,72 @@ def test_yaml_is_read_as_kubernetes_reads_manifests() -> None:
     )  # fmt: skip
 
 
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\x85\u2028\u2029\ufeff")
+) | (
+    st.sampled_from(
+        [
+            "y",
+            "N",
+            "on",
+            "1e3",
+            "0o7",
+            "08",
+            ".inf",
+            "-.NAN",
+            "1_0",
+            "0x1",
+            "<<",
+            "~",
+            "a\nb\n",
+            "=",
+            "2001-01-01",
+        ]
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("y", True), ("N", False), ("'y'", "y"), ("!!str n", "n"), ("1e3", 1000), ("08", 8), ("1.", 1), ("1.50", 1.5),
+        ("1e400", "1e400"), ("1e21", 1e21), (".info", ".info"),
+    ],
+)  # fmt: skip
+def test_yaml_scalars_mean_what_they_mean_to_kubernetes(written: str, value: object) -> None:
+    found, _ = decode_yaml(f"a: {written}\n".encode())
+    assert repr(found["a"]) == repr(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS) | st.integers(-(2**53), 2**53) | st.booleans() | st.none())
+)
+def test_what_is_written_as_yaml_is_read_back_the_same(value: dict[str, object]) -> None:
+    assert decode_yaml(yamltext.dump(value).encode())[0] == value
+
+
+def test_a_yaml_key_is_read_as_any_scalar() -> None:
+    assert decode_yaml(b"y: 1\n1e3: 2\n")[0] == {"true": 1, "1000": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"a: .inf", "json: unsupported value: \\+Inf"),
+        (b"a: -.INF", "json: unsupported value: -Inf"),
+        (b"a: .NaN", "json: unsupported value: NaN"),
+        (b"a: \xe9\n", "yaml: invalid UTF-8"),
+    ],
+)
+def test_yaml_that_json_cannot_say_is_refused(body: bytes, told: str) -> None:
+    with pytest.raises(BadRequest, match=f"error converting YAML to JSON: {told}"):
+        decode_yaml(body)
+
+
 def test_yaml_anchors_merge_keys_and_duplicates() -> None:
-    obj, duplicates = decode_yaml(b"base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nspec: {p: 1, p: 2}\n")
-    assert obj == {"base": {"x": 1, "y": 2}, "use": {"x": 1, "y": 3}, "spec": {"p": 2}}
+    obj, duplicates = decode_yaml(b"base: &b {x: 1, z: 2}\nuse:\n  <<: *b\n  z: 3\nspec: {p: 1, p: 2}\n")
+    assert obj == {"base": {"x": 1, "z": 2}, "use": {"x": 1, "z": 3}, "spec": {"p": 2}}
     assert duplicates == ["spec.p"]
 
 

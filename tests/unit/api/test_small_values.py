@@ -14,7 +14,7 @@ from nodeport.api import names
 from nodeport.api.duration import go_duration, human_duration, parse_duration
 from nodeport.api.ip import cidr_complaints, family, ip_complaints
 from nodeport.api.pods import qos_class
-from nodeport.api.quantity import is_quantity, parse_quantity, quantity_error
+from nodeport.api.quantity import canonical_quantity, is_quantity, parse_quantity, quantity_error
 from nodeport.api.timestamps import timestamp_error
 
 
@@ -28,6 +28,31 @@ from nodeport.api.timestamps import timestamp_error
 )  # fmt: skip
 def test_quantities_have_exact_values(text: str, value: Fraction) -> None:
     assert parse_quantity(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "other"),
+    [
+        ("1000m", "1", "1"), ("0.5", "500m", "500m"), ("1.5", "1500m", "1500m"), ("1500m", "1500m", "1500m"),
+        ("1024Mi", "1Gi", "1Gi"), ("1024", "1024", "1024"), ("1000k", "1M", "1M"), ("1.5Gi", "1536Mi", "1536Mi"),
+        ("0.1Gi", "107374182400m", "107374182400m"), ("100u", "1m", "100u"), ("1000u", "1m", "1m"),
+        ("0.0000000001", "1m", "1n"), ("00", "0", "0"), ("007", "007", "007"), ("+1", "+1", "+1"), ("1E3", "1E3", "1E3"),
+        ("1e20", "100e18", "100e18"), ("5e-10", "1e-3", "1e-9"), ("1.2e3", "1200", "1200"), ("1.5Ki", "1536", "1536"),
+        ("0.5Ki", "512", "512"), ("8Ei", "9223372036854775807", "9223372036854775807"), ("10E", "10E", "10E"),
+        ("1.0000000001", "1001m", "1000000001n"), ("-1500k", "-1500k", "-1500k"), ("-0.5", "-500m", "-500m"),
+        ("9" * 5000, "10000000000000000000000E", "10000000000000000000000E"), ("1e-999999999", "1e-3", "1e-9"),
+    ],
+)  # fmt: skip
+def test_the_api_keeps_quantities_in_kubernetes_canonical_form(text: str, amount: str, other: str) -> None:
+    assert (canonical_quantity(text, amount=True), canonical_quantity(text)) == (amount, other)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.from_regex(r"[+-]?[0-9]{0,6}\.?[0-9]{1,6}([numkMG]|[KM]i|e[+-]?[0-9])?", fullmatch=True))
+def test_a_canonical_quantity_is_worth_the_same_and_stays_as_it_is(text: str) -> None:
+    made = canonical_quantity(text)
+    assert abs(parse_quantity(made) - parse_quantity(text)) < Fraction(1, 10**9)
+    assert canonical_quantity(made) == made
 
 
 @pytest.mark.parametrize("text", ["", "a", "1x", "1.2.3", "1 ", "1mm", "--1", "1K", "1ki", "e3", "١"])

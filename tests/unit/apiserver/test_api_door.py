@@ -120,6 +120,7 @@ async def test_health_version_and_metrics(raw: Any) -> None:
     assert b"[+]ping ok\n" in (await raw("GET", "/livez?verbose")).body
     found = await raw.get("/version")
     assert (found["major"], found["minor"], found["gitVersion"]) == ("1", "36", "v1.36.1+nodeport")
+    assert int(found["gitCommit"], 16) == 0
     assert (
         b'apiserver_request_total{verb="GET",resource="",code="200"}' in (await raw("GET", "/metrics")).body
     )

@@ -110,7 +110,7 @@ async def test_json_patches_are_counted(raw: Any, service: str) -> None:
 
 
 async def test_yaml_bodies_are_complained_about_by_line(raw: Any) -> None:
-    body = b"metadata: {name: y}\nspec:\n  zeta: 1\n  type: NodePort\n  type: ClusterIP\n  alpha: 1\n  ports: [{port: 80}]\n"
+    body = b"metadata: {name: yy}\nspec:\n  zeta: 1\n  type: NodePort\n  type: ClusterIP\n  alpha: 1\n  ports: [{port: 80}]\n"
     strict = await raw("POST", f"{SERVICES}?fieldValidation=Strict", body, Content_Type="application/yaml")
     assert strict.message == (
         'Service in version "v1" cannot be handled as a Service: strict decoding error: yaml: unmarshal errors:\n'

@@ -164,7 +164,7 @@ def test_values_are_refused_in_kube_proxys_words(body: str, sentence: str) -> No
 
 
 def test_several_problems_come_in_one_line() -> None:
-    assert problems("mode: x\nbindAddress: y\n").startswith("[KubeProxyConfiguration.Mode.ProxyMode: ")
+    assert problems("mode: x\nbindAddress: z\n").startswith("[KubeProxyConfiguration.Mode.ProxyMode: ")
 
 
 def test_what_is_written_is_read_back_the_same() -> None:
