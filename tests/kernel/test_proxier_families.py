@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable
 from nodeport.netlink.nftables.kernel import Nftables
 from nodeport.proxy.nftables import layout
+from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
+from nodeport.proxy.nftables.ruletext import rule_text
 
 OPTIONS = ForwardingOptions()
 RANGES = {
@@ -128,6 +131,38 @@ def test_the_real_nft_lists_everything_that_can_be_there(
         in listing
     )
     assert f"tcp . 301{scenario.index(Policy.LOCAL, Situation.BOTH):02} . {RANGES[family][2]}" in listing
+
+
+@pytest.mark.parametrize(
+    "options", [OPTIONS, ForwardingOptions(False), ForwardingOptions(masquerade_all=True)]
+)
+@pytest.mark.parametrize("interfaces", [(), ("cni0", "veth*")], ids=["networks", "interfaces"])
+@both_families
+def test_rules_are_told_as_the_real_nft_lists_them(
+    netns: Path, kernel: Nftables, family: Family, interfaces: tuple[str, ...], options: ForwardingOptions
+) -> None:
+    node = replace(scenario.facts(family=family.value), pod_interfaces=interfaces)
+    table = scenario.whole_table(node, options)
+    for role in Role:
+        proxier = NftablesProxier(kernel, options, family, role)
+        proxier.resync(table, node)
+        listed, _ = kernel.list_table(layout.table(family, role), elements=False)
+        assert listed is not None
+        told = {name: [rule_text(rule) for rule in chain.rules] for name, chain in listed.chains.items()}
+        assert told == printed_chains(nft(netns, "list", "table", NFT_FAMILIES[family], role.value))
+        proxier.remove()
+
+
+def printed_chains(listing: str) -> dict[str, list[str]]:
+    """The rules of each chain as nft prints them."""
+    found: dict[str, list[str]] = {}
+    rules: list[str] = []
+    for line in listing.splitlines():
+        if line.startswith("\tchain "):
+            rules = found[line.split()[1]] = []
+        elif line.startswith("\t\t") and not line.startswith("\t\ttype "):
+            rules.append(line.strip())
+    return found
 
 
 @both_families

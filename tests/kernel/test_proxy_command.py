@@ -394,6 +394,11 @@ async def test_verify_finds_what_is_missing_and_cleanup_leaves_nothing(site: Sit
     bad = await asyncio.to_thread(proxy.run, "verify")
     assert bad.returncode == 1
     assert "IPv4: " in bad.stdout, bad.stderr
+    await site.client.delete(NODE_RESOURCE, NODE)
+    unknown = await asyncio.to_thread(proxy.run, "verify")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.endswith("--hostname-override names another\n")
+    assert 'error: nodes "n1" not found: what the kernel should have depends on' in unknown.stderr
     assert "nodeport" in site.ruleset()
     cleaned = await asyncio.to_thread(proxy.run, "--cleanup")
     assert (cleaned.returncode, cleaned.stderr) == (0, "")

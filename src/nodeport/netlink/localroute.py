@@ -110,7 +110,7 @@ class LocalRoutes(RouteSocket):
     def local_routes(self, link: int, version: int) -> Iterator[LocalRoute]:
         """Our local routes over ``link``; ``version``: 4 or 6. The kernel picks them out, where it can (4.20)."""
         asked = _ROUTE.pack(_FAMILIES[version], 0, 0, 0, _TABLE_LOCAL, RTPROT_NODEPORT, 0, _TYPE_LOCAL, 0)
-        for answer in self._socket.dump(route.RTM_GETROUTE, asked + codec.u32(_RTA_OIF, link)):
+        for answer in self._listed(asked + codec.u32(_RTA_OIF, link)):
             family, prefix, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(answer.payload)
             found = codec.parse(answer.payload[_ROUTE.size :])
             over = struct.unpack("=I", found.get(_RTA_OIF, bytes(4)))[0]
@@ -122,6 +122,14 @@ class LocalRoutes(RouteSocket):
             yield LocalRoute(
                 ip_network((destination, prefix)), ip_address(source) if source is not None else None
             )
+
+    def _listed(self, asked: bytes) -> Iterator[codec.Message]:
+        """The table of local routes comes into being with the first of them: where lo was never up there is none."""
+        try:
+            yield from self._socket.dump(route.RTM_GETROUTE, asked)
+        except KernelRefused as refused:
+            if refused.errno != errno.ENOENT:
+                raise
 
     def own_addresses(self, version: int) -> list[IPAddress]:
         """The node's addresses of a family in the kernel's order, those of loopback left out, and of a single link."""

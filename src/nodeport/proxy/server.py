@@ -218,6 +218,13 @@ class ProxyServer:
             cidrs = await self._service_cidrs()
             followed = [self._nodes, self._services, self._slices, *([cidrs] if cidrs is not None else [])]
             running = [tasks.create_task(informer.run()) for informer in followed]
+            await self._nodes.wait_until_synced()
+            if self._nodes.get(self._key) is None:
+                raise ProxyError(
+                    f'nodes "{self._settings.node_name}" not found: what the kernel should have depends on its '
+                    "addresses and podCIDRs (a proxy that runs keeps those that it saw last); "
+                    "--hostname-override names another"
+                )
             found: dict[Family, list[Discrepancy]] = {}
             for _ in range(_VERIFY_TRIES):  # a change may be on its way to the kernel
                 found = await self._runner(cidrs).verify()

@@ -11,6 +11,7 @@ from typing import Final
 from nodeport.forwarding.table import IPAddress, Protocol
 from nodeport.netlink.nftables.expressions import Data, Expression, VerdictData
 from nodeport.netlink.nftables.objects import Chain, Rule, Set, SetFlag
+from nodeport.proxy.nftables.ruletext import Unspeakable, rule_text
 
 _ADDRESSES: Final = {7: 4, 8: 16}
 _PROTOCOL: Final = 12
@@ -111,11 +112,16 @@ def _hook_words(chain: Chain) -> str:
 
 def _rules_words(rules: Sequence[Rule], before: int) -> str:
     """``before``: how many rules of the chain are in front of these."""
-    told = (f"rule {number} {_rule_words(rule)}" for number, rule in enumerate(rules, before + 1))
+    told = (f"rule {number}: {_rule_words(rule)}" for number, rule in enumerate(rules, before + 1))
     return "; ".join(told) or "no rule"
 
 
 def _rule_words(rule: Rule) -> str:
+    """As nft lists it; what nobody of us says, in the kernel's words."""
+    try:
+        return rule_text(rule)
+    except Unspeakable:
+        pass
     comment = f'"{rule.comment}" ' if rule.comment else ""
     return comment + " ".join(map(_expression_words, rule.expressions))
 
