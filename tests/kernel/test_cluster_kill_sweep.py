@@ -1,0 +1,240 @@
+"""``kill -9`` to every process of a cluster, at rest and at odd moments of its work: nothing that was promised is lost.
+
+What is acknowledged is there afterwards, pods go on as they were but for containers that were killed themselves, node
+ports answer again, and nothing of the cluster is left when it is taken down (the fixture looks).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kernel.clusters import LocalCluster, call, wait_for
+from nodeport.api.meta import JsonObject
+from nodeport.api.resources import CONFIG_MAPS, PODS
+from nodeport.api.status import AlreadyExists
+from nodeport.cli.errors import Unreachable
+from nodeport.node import processes
+
+TIDY = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+SEED = 36
+ROUNDS = 4
+
+
+@pytest.fixture
+def cluster(new_cluster: Callable[[], LocalCluster]) -> LocalCluster:
+    made = new_cluster()
+    made.up("--nodes", "2")
+    return made
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not processes.start_time(pid), f"process {pid} to die")
+
+
+def command_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    return ""
+
+
+def kinds_of(cluster: LocalCluster) -> dict[str, list[int]]:
+    """The cluster's processes by what they are for."""
+    daemons = {cluster.pid(part): part for part in ("server", "nodes")}
+    found: dict[str, list[int]] = {}
+    for process in processes.of_cluster(cluster.paths.name):
+        command = command_of(process.pid)
+        kind = daemons.get(process.pid) or (
+            "launcher" if "launcher.py" in command else "pause" if "infinity" in command else ""
+        )
+        found.setdefault(kind or command, []).append(process.pid)
+    for file in cluster.paths.run.glob("nodes/*/pods/*/containers/*/*/running"):
+        if not file.with_name("exit").exists():
+            found.setdefault("program", []).append(int(file.read_text().split()[0]))
+    return found
+
+
+def runs(cluster: LocalCluster) -> dict[str, tuple[str, int]]:
+    """Which run of each container there is, and how often it was started again."""
+    return {
+        f"{pod['metadata']['name']}/{one['name']}": (one.get("containerID", ""), one["restartCount"])
+        for pod in cluster.items(PODS)
+        for one in pod["status"].get("containerStatuses") or ()
+    }
+
+
+def pair(cluster: LocalCluster) -> None:
+    """A pod whose containers share their processes, so that there is one that only holds the namespace."""
+    containers = [{"name": name, "image": "nodeport/echo", "command": TIDY} for name in ("one", "two")]
+    cluster.create(PODS, {
+        "metadata": {"name": "pair"}, "spec": {"containers": containers, "shareProcessNamespace": True},
+    })  # fmt: skip
+
+
+def answers(cluster: LocalCluster, port: int) -> None:
+    """Every node's port has an answer from every pod."""
+    pods = {pod["metadata"]["name"] for pod in cluster.ready_pods() if pod["metadata"].get("labels")}
+    for address in cluster.node_addresses().values():
+        wait_for(
+            lambda at=address: {call(at, port)["pod"] for _ in range(12)} >= pods,
+            f"all pods behind {address}",
+        )
+
+
+class Writer:
+    """Writes without end; ``kept``: what the API has acknowledged."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster, self._stop = cluster, threading.Event()
+        self.kept: list[str] = []
+
+    def run(self) -> None:
+        for number in range(100_000):
+            if self._stop.is_set():
+                return
+            name = f"kept-{number}"
+            with suppress(Unreachable, OSError, AlreadyExists):
+                self._cluster.create(CONFIG_MAPS, {"metadata": {"name": name}, "data": {"at": str(number)}})
+                self.kept.append(name)
+                continue
+            time.sleep(0.05)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(self.run)
+            try:
+                yield
+            finally:
+                self._stop.set()
+                done.result()
+
+
+class Traffic:
+    """Asks a node port without end; ``heard``: when there was an answer last."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self._where, self._stop = (address, port), threading.Event()
+        self.heard, self.count = 0.0, 0
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            with suppress(OSError):
+                call(*self._where)
+                self.heard, self.count = time.monotonic(), self.count + 1
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(self.run)
+            try:
+                yield
+            finally:
+                self._stop.set()
+                done.result()
+
+    def wait_until_heard_again(self) -> None:
+        now = time.monotonic()
+        wait_for(lambda: self.heard > now, "an answer of the node port")
+
+
+def settled(cluster: LocalCluster) -> JsonObject:
+    """All pods ready."""
+    return {pod["metadata"]["uid"]: pod for pod in cluster.wait_for_pods(3)}
+
+
+def test_every_process_may_be_killed_and_nothing_is_lost(cluster: LocalCluster) -> None:
+    port = cluster.deploy(2)
+    pair(cluster)
+    settled(cluster)
+    found = kinds_of(cluster)
+    assert set(found) == {"server", "nodes", "launcher", "pause", "program"}, (
+        "a process that nobody thought of"
+    )
+    writer, before = Writer(cluster), runs(cluster)
+    with writer.writing():
+        for part in ("server", "nodes"):
+            cluster.kill(part)
+            cluster.up()
+        assert runs(cluster) == before, "containers go on as they were"
+        for kind, victim, restarted in (
+            ("launcher", "web", 1), ("program", "web", 1), ("pause", "pair", 2)
+        ):  # fmt: skip
+            before = runs(cluster)
+            kill(pid_of(cluster, kind, victim))
+            wait_for(
+                lambda now=before, count=restarted: newer(cluster, now) >= count,
+                f"new runs after the {kind}'s end",
+            )
+            settled(cluster)
+            assert newer(cluster, before) == restarted, f"{kind}: only what was killed is started again"
+            answers(cluster, port)
+    assert_kept(cluster, writer)
+
+
+def pid_of(cluster: LocalCluster, kind: str, pod: str) -> int:
+    """A process of that kind that belongs to a pod whose name begins so, and was not started again yet."""
+    for one in cluster.items(PODS):
+        statuses = one["status"]["containerStatuses"]
+        if not one["metadata"]["name"].startswith(pod) or any(each["restartCount"] for each in statuses):
+            continue
+        (box,) = cluster.paths.run.glob(f"nodes/*/pods/{one['metadata']['uid']}")
+        if kind == "pause":
+            return int((box / "pids.pid").read_text().split()[0])
+        run = next(iter(box.glob("containers/*/0")))
+        return int((run / ("launcher" if kind == "launcher" else "running")).read_text().split()[0])
+    raise AssertionError(f"no pod {pod} that was never started again")
+
+
+def newer(cluster: LocalCluster, before: dict[str, tuple[str, int]]) -> int:
+    """How many containers have another run than before, which runs."""
+    return sum(before[name] != run for name, run in runs(cluster).items())
+
+
+def assert_kept(cluster: LocalCluster, writer: Writer) -> None:
+    there = {each["metadata"]["name"] for each in cluster.items(CONFIG_MAPS)}
+    assert len(writer.kept) > 10
+    assert [name for name in writer.kept if name not in there] == []
+
+
+def test_daemons_may_be_killed_at_any_moment_of_their_work(cluster: LocalCluster) -> None:
+    """Under writes, traffic and pods that come and go; the moments are drawn, always the same."""
+    port = cluster.deploy(2)
+    draw, writer = random.Random(SEED), Writer(cluster)
+    before = {pod["metadata"]["uid"] for pod in cluster.ready_pods()}
+    traffic = Traffic(next(iter(cluster.node_addresses().values())), port)
+    with writer.writing(), traffic.flowing():
+        for number in range(ROUNDS):
+            part = draw.choice(("server", "nodes"))
+            with suppress(Unreachable, OSError):
+                cluster.pod(f"passing-{number}", command=TIDY)
+                if number:
+                    cluster.delete(PODS, f"passing-{number - 1}")
+            time.sleep(draw.uniform(0, 0.4))  # the moment is what is tried here
+            cluster.kill(part)
+            cluster.up()
+            traffic.wait_until_heard_again()
+    wait_for(lambda: all_as_wanted(cluster), "the last pod to run and the others to be gone")
+    left = {pod["metadata"]["uid"]: pod for pod in cluster.ready_pods()}
+    assert before <= left.keys()
+    assert {count for _, count in runs(cluster).values()} == {0}
+    assert traffic.count > 50
+    assert_kept(cluster, writer)
+    answers(cluster, port)
+
+
+def all_as_wanted(cluster: LocalCluster) -> bool:
+    pods = cluster.items(PODS)
+    passing = {pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith("passing")}
+    return len(cluster.ready_pods()) == len(pods) == 2 + len(passing) and len(passing) <= 2
