@@ -70,14 +70,19 @@ def is_over(pod: JsonObject) -> bool:
     return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
-def events_of(cluster: LocalCluster, pod: str) -> list[tuple[str, str]]:
+def events_of(cluster: LocalCluster, pod: str, container: str = "") -> list[tuple[str, str]]:
+    """(reason, message) of what happened to a pod, or to one of its containers."""
+    wanted = f"spec.containers{{{container}}}" if container else ""
     found = [event for event in cluster.items(EVENTS) if event["involvedObject"]["name"] == pod]
-    return [(event["reason"], event["message"]) for event in found]
+    return [
+        (event["reason"], event["message"]) for event in found
+        if not wanted or event["involvedObject"].get("fieldPath") == wanted
+    ]  # fmt: skip
 
 
-def wait_for_event(cluster: LocalCluster, pod: str, reason: str, message: str) -> None:
+def wait_for_event(cluster: LocalCluster, pod: str, reason: str, message: str, container: str = "") -> None:
     def told() -> bool:
-        return any(kind == reason and message in said for kind, said in events_of(cluster, pod))
+        return any(kind == reason and message in said for kind, said in events_of(cluster, pod, container))
 
     try:
         wait_for(told, f"event {reason} {message!r}")
@@ -106,12 +111,12 @@ def test_a_post_start_hook_holds_the_container_back_until_it_is_done(cluster: Lo
     spec = {"containers": [main, second], "initContainers": [opener],
             "volumes": [{"name": "shared", "emptyDir": {}}]}  # fmt: skip
     cluster.create(PODS, {"metadata": {"name": "hooked"}, "spec": spec})
-    wait_for_event(cluster, "hooked", "Started", "Started container main")
+    wait_for_event(cluster, "hooked", "Started", "Container started", container="main")
     pod = cluster.get(PODS, "hooked")
     assert not is_ready(pod)
     if not container_of(pod)["state"].get("running"):
         assert container_of(pod)["state"]["waiting"]["reason"] in ("ContainerCreating", "PodInitializing")
-        assert ("Started", "Started container second") not in events_of(cluster, "hooked")
+        assert ("Started", "Container started") not in events_of(cluster, "hooked", container="second")
     cluster.wait_for_pod("hooked", is_ready, "ready")
     assert cluster.log_of("hooked", container="main").split() == ["hook"]
 
@@ -130,7 +135,7 @@ def test_a_failed_post_start_hook_ends_the_container_which_is_started_again(clus
 
 def test_a_post_start_hook_that_never_ends_does_not_outlive_its_pod(cluster: LocalCluster) -> None:
     cluster.pod("endless", command=TIDY, lifecycle={"postStart": {"exec": {"command": SLEEP}}})
-    wait_for_event(cluster, "endless", "Started", "Started container main")
+    wait_for_event(cluster, "endless", "Started", "Container started")
     cluster.delete(PODS, "endless")
     wait_for(
         lambda: "endless" not in {pod["metadata"]["name"] for pod in cluster.items(PODS)},

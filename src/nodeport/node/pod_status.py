@@ -147,14 +147,17 @@ def status(view: PodView, now: datetime) -> JsonObject:
     if view.pod_ip:
         found |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
     if view.init_containers:
-        found["initContainerStatuses"] = [container_status(one, view) for one in view.init_containers]
+        found["initContainerStatuses"] = [
+            container_status(one, view, initial=True) for one in view.init_containers
+        ]
     if view.failure and found["phase"] == "Failed":
         found["reason"], found["message"] = view.failure
     found["conditions"] = conditions(view, found["phase"], now)
     return {key: value for key, value in found.items() if value is not None}
 
 
-def container_status(one: ContainerView, view: PodView) -> JsonObject:
+def container_status(one: ContainerView, view: PodView, *, initial: bool = False) -> JsonObject:
+    """``initial``: an init container, which counts as ready once it has succeeded."""
     last = one.previous
     if one.waiting:
         state: JsonObject = {"waiting": _without_empty({"reason": one.waiting[0], "message": one.waiting[1]})}
@@ -171,7 +174,7 @@ def container_status(one: ContainerView, view: PodView) -> JsonObject:
         "name": one.spec["name"],
         "image": one.image or one.spec.get("image") or "",
         "imageID": one.image_id if one.current else "",
-        "ready": one.ready,
+        "ready": one.ready or (initial and one.exit_code == 0 and not is_restartable_init(one.spec)),
         "started": one.is_running and one.started and not one.hooking,
         "restartCount": one.current.attempt if one.current else 0,
         "state": state,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nodeport.node.grpchealth import Checked, HealthCall
 
 GRPC_READ = 65536
+PATIENT_SHARE = 0.9
+"""Of the first round's timeout: what is left is for telling that nobody listened."""
 
 
 @dataclass(slots=True)
@@ -35,11 +37,12 @@ class Prober:
         if isinstance(action, HttpGet | TcpSocket) and isinstance(action.port, str):
             return ProbeResult(Outcome.UNKNOWN, f'strconv.Atoi: parsing "{action.port}": invalid syntax')
         deadline = asyncio.get_running_loop().time() + probe.timeout.total_seconds()
+        patience = probe.timeout.total_seconds() * PATIENT_SHARE if first else 0.0
         try:
             if isinstance(action, Grpc):
-                return await self._ask_grpc(action, deadline, go_duration(probe.timeout), patient=first)
+                return await self._ask_grpc(action, deadline, go_duration(probe.timeout), patience=patience)
             async with asyncio.timeout_at(deadline):
-                return await self._ask(probe, patient=first)
+                return await self._ask(probe, patience=patience)
         except TimeoutError:
             return ProbeResult(Outcome.FAILURE, self._too_late(action, go_duration(probe.timeout)))
         except RequestFailed as error:
@@ -47,13 +50,13 @@ class Prober:
         except OSError as error:
             return ProbeResult(Outcome.UNKNOWN, str(error))
 
-    async def _ask(self, probe: Probe, *, patient: bool) -> ProbeResult:
+    async def _ask(self, probe: Probe, *, patience: float) -> ProbeResult:
         match probe.action:
             case HttpGet() as http:
-                return await self._ask_http(http, patient=patient)
+                return await self._ask_http(http, patience=patience)
             case TcpSocket(port, host):
                 sock = await self.reach.dialer.connect(
-                    host or str(self.reach.address), int(port), patient=patient
+                    host or str(self.reach.address), int(port), patience=patience
                 )
                 sock.close()
             case Exec(command):
@@ -63,23 +66,23 @@ class Prober:
                 await asyncio.sleep(seconds)
         return ProbeResult(Outcome.SUCCESS)
 
-    async def _ask_http(self, http: HttpGet, *, patient: bool) -> ProbeResult:
+    async def _ask_http(self, http: HttpGet, *, patience: float) -> ProbeResult:
         """Any status from 200 to 399 is a success; one that leads to another host is not followed."""
-        answer = await self.reach.dialer.get(http, http.host or str(self.reach.address), patient=patient)
+        answer = await self.reach.dialer.get(http, http.host or str(self.reach.address), patience=patience)
         if not 200 <= answer.status < 400:
             return ProbeResult(Outcome.FAILURE, f"HTTP probe failed with statuscode: {answer.status}")
         if answer.status >= 300:
             return ProbeResult(Outcome.WARNING, f"Probe terminated redirects, Response body: {answer.body}")
         return ProbeResult(Outcome.SUCCESS, answer.body)
 
-    async def _ask_grpc(self, grpc: Grpc, deadline: float, limit: str, *, patient: bool) -> ProbeResult:
+    async def _ask_grpc(self, grpc: Grpc, deadline: float, limit: str, *, patience: float) -> ProbeResult:
         """Raises TimeoutError while there is no connection yet."""
         from nodeport.node import grpchealth  # the protocol's library is for those only who use it
 
         authority = address_of(str(self.reach.address), grpc.port)
         try:
             async with asyncio.timeout_at(deadline):
-                sock = await self.reach.dialer.connect(str(self.reach.address), grpc.port, patient=patient)
+                sock = await self.reach.dialer.connect(str(self.reach.address), grpc.port, patience=patience)
         except RequestFailed as error:
             words = f'error: failed to connect service at "{authority}": connection error: {error}'
             return ProbeResult(Outcome.FAILURE, words)

@@ -162,6 +162,7 @@ class OciRuntime:
         told, tell = os.pipe()
         try:
             container.log.parent.mkdir(mode=0o700, exist_ok=True)
+            container.log.touch(mode=0o600)  # also what never starts has a log, an empty one
             launch = self._prepare(sandbox, container, order)
             launcher = self._spawn(sandbox.node.cluster, container, launch, tell)
         except BaseException:

@@ -52,7 +52,7 @@ class ContainerStarter:
             return self._pull_failed(keeper, error)
         except (ConfigError, ApiError, TransportError, OSError) as error:
             return self._not_created(keeper, error, "CreateContainerConfigError")
-        record.note("Created", f"Created container: {keeper.name}", keeper)
+        record.note("Created", "Container created", keeper)
         try:
             container = await node.runtime.start(sandbox, order, record.changed)
         except OSError as error:
@@ -62,7 +62,7 @@ class ContainerStarter:
         if container.pid == 0 and container.exit is not None:
             record.warn("Failed", f"Error: failed to start container: {container.exit.message}", keeper)
             return timedelta(0)
-        record.note("Started", f"Started container {keeper.name}", keeper)
+        record.note("Started", "Container started", keeper)
         await self._post_start(keeper, sandbox, container)
         return None
 
@@ -142,8 +142,9 @@ class ContainerStarter:
             )
             words = f'Successfully pulled image "{reference}" in {took} ({whole} including waiting).'
             record.note("Pulled", f"{words} Image size: {image.size} bytes.", keeper)
-        elif keeper.current is None:
-            record.note("Pulled", f'Container image "{reference}" already present on machine', keeper)
+        else:
+            words = f'Container image "{reference}" already present on machine and can be accessed by the pod'
+            record.note("Pulled", words, keeper)
         return image
 
     async def known_image(self, keeper: Keeper) -> Image | None:

@@ -63,16 +63,17 @@ class Dialer:
     netns: Path | None
     _tls: ssl.SSLContext | None = field(default=None)
 
-    async def connect(self, host: str, port: int, *, patient: bool = False) -> socket.socket:
-        """A connected socket. ``patient``: wait for somebody to listen. Raises RequestFailed."""
+    async def connect(self, host: str, port: int, *, patience: float = 0.0) -> socket.socket:
+        """A connected socket. ``patience``: seconds to wait for somebody to listen. Raises RequestFailed."""
         try:
-            return await self._connect(host, port, patient=patient)
+            return await self._connect(host, port, patience)
         except OSError as error:
             words = _WORDS.get(error.errno or 0, error.strerror or str(error))
             raise RequestFailed(f"dial tcp {address_of(host, port)}: {words}") from error
 
-    async def _connect(self, host: str, port: int, *, patient: bool) -> socket.socket:
+    async def _connect(self, host: str, port: int, patience: float) -> socket.socket:
         loop, family = asyncio.get_running_loop(), _family(host)
+        until = loop.time() + patience
         while True:
             sock = open_in(
                 self.netns, lambda: socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -83,18 +84,18 @@ class Dialer:
                 return sock
             except ConnectionRefusedError:
                 sock.close()
-                if not patient:
+                if loop.time() >= until:
                     raise
                 await asyncio.sleep(REFUSED_RETRY)
             except BaseException:
                 sock.close()
                 raise
 
-    async def get(self, request: HttpGet, host: str, *, patient: bool = False) -> Answer:
+    async def get(self, request: HttpGet, host: str, *, patience: float = 0.0) -> Answer:
         """The answer, after redirections that stay on the host. Raises RequestFailed."""
         url = url_of(request, host)
         headers: Mapping[str, str] = request_headers(request.headers)
-        answer = await self._fetch(url, headers, patient=patient)
+        answer = await self._fetch(url, headers, patience)
         for _ in range(MOST_REDIRECTS):
             target = urljoin(url, answer.location)
             if not answer.location or urlsplit(target).hostname != urlsplit(url).hostname:
@@ -105,12 +106,12 @@ class Dialer:
             raise RequestFailed(f'Get "{url}": stopped after {MOST_REDIRECTS} redirects')
         return answer
 
-    async def _fetch(self, url: str, headers: Mapping[str, str], *, patient: bool = False) -> Answer:
+    async def _fetch(self, url: str, headers: Mapping[str, str], patience: float = 0.0) -> Answer:
         parts = urlsplit(url)
         host, tls = parts.hostname or "", parts.scheme == "https"
         try:
             port = parts.port or (443 if tls else 80)
-            sock = await self.connect(host, port, patient=patient)
+            sock = await self.connect(host, port, patience=patience)
             return await self._exchange(sock, host if tls else "", _request(url, headers))
         except ssl.SSLError as error:
             words = NO_TLS if "WRONG_VERSION_NUMBER" in str(error) or "RECORD" in str(error) else str(error)

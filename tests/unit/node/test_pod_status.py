@@ -189,6 +189,13 @@ def test_a_pod_is_ready_when_its_sidecars_are_too() -> None:
     assert {one["type"]: one["status"] for one in ready}["Ready"] == "True"
 
 
+def test_an_init_container_that_succeeded_counts_as_ready() -> None:
+    sidecar = replace(ended(0), spec={"name": "s", "restartPolicy": "Always"})
+    found = status(view([ended(0)], init=[ended(0), ended(1), sidecar]), NOW)
+    assert [one["ready"] for one in found["initContainerStatuses"]] == [True, False, False]
+    assert found["containerStatuses"][0]["ready"] is False
+
+
 def test_a_sidecar_that_ended_after_the_others_leaves_the_pod_as_they_did() -> None:
     sidecar = replace(ended(0), spec={"name": "s", "restartPolicy": "Always"})
     assert phase(view([ended(0)], "Never", init=[sidecar], final=True)) == "Succeeded"

@@ -31,6 +31,9 @@ from nodeport.apiserver.streams.websockets import accept, agreed_protocol, asks_
 
 CHUNK_BYTES = 32 * 1024
 STREAMS = ("All", "Stderr", "Stdout")
+_WAITING = {
+    "ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image",
+}  # fmt: skip
 BINARY, BASE64 = ChannelProtocol("binary.k8s.io"), ChannelProtocol("base64.binary.k8s.io", is_text=True)
 """One stream alone over a WebSocket: messages are its bytes, without a channel."""
 
@@ -128,4 +131,6 @@ def check_started(pod: JsonObject, container: str) -> None:
         waiting = (each.get("state") or {}).get("waiting")
         if each.get("name") == container and waiting and not each.get("lastState"):
             reason = waiting.get("reason") or "ContainerCreating"
-            raise BadRequest(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
+            raise BadRequest(
+                f'container "{container}" in pod "{name}" is waiting to start: {_WAITING.get(reason, reason)}'
+            )
