@@ -260,6 +260,35 @@ def test_a_containers_own_rules_decide_on_its_restarts(cluster: LocalCluster) ->
     assert status["lastState"]["terminated"]["exitCode"] == 42
 
 
+def test_a_container_may_have_the_whole_pod_begin_anew(cluster: LocalCluster) -> None:
+    mounts = [{"name": "n", "mountPath": "/n"}]
+    count = "n=$(cat /n/{0} 2>/dev/null || echo 0); echo $((n + 1)) > /n/{0}; "
+
+    def container(name: str, script: str, **fields: object) -> JsonObject:
+        command = ["sh", "-c", count.format(name) + script]
+        return {"name": name, "image": "nodeport/echo", "command": command, "volumeMounts": mounts, **fields}
+
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
+    spec = {
+        "restartPolicy": "Never", "volumes": [{"name": "n", "emptyDir": {}}], "terminationGracePeriodSeconds": 600,
+        "initContainers": [container("first", "true")],
+        "containers": [
+            container("done", "true"), container("stubborn", "trap '' TERM; [ $n = 1 ] || exec sleep 1000"),
+            container("watch", "sleep 1; [ $n = 1 ] || exit 88", restartPolicy="Never", restartPolicyRules=[rule]),
+        ],
+    }  # fmt: skip
+    made = cluster.create(PODS, {"metadata": {"name": "anew"}, "spec": spec})
+    pod = cluster.wait_for_pod("anew", is_over, "over")
+    assert (pod["status"]["phase"], pod["metadata"]["uid"]) == ("Succeeded", made["metadata"]["uid"])
+    statuses = [*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"]]
+    assert {one["name"]: one["restartCount"] for one in statuses} == dict.fromkeys(
+        ("first", "done", "stubborn", "watch"), 1
+    )
+    assert {one["type"]: one["status"] for one in pod["status"]["conditions"]}[
+        "AllContainersRestarting"
+    ] == "False"
+
+
 def test_a_pod_with_a_sidecar_succeeds_when_its_work_is_done(cluster: LocalCluster) -> None:
     sidecar = {"name": "side", "image": "nodeport/echo", "command": TIDY, "restartPolicy": "Always"}
     cluster.pod("helped", command=["true"], spec_initContainers=[sidecar], spec_restartPolicy="Never")

@@ -45,9 +45,6 @@ def _refusals(spec: JsonObject) -> Iterator[Refusal]:
         for container in spec.get(field) or ():
             where = f"spec.{field}[{container['name']}]"
             yield from _profiles(container.get("securityContext") or {}, f"{where}.securityContext")
-            rules = container.get("restartPolicyRules") or ()
-            if any(rule.get("action") != "Restart" for rule in rules):
-                yield UNSUPPORTED, f"{where}.restartPolicyRules: this node restarts single containers only"
             if container.get("volumeDevices"):
                 yield UNSUPPORTED, f"{where}.volumeDevices: this node has no block volumes"
 

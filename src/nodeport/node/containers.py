@@ -12,7 +12,14 @@ from nodeport.kit.backoff import Backoff
 from nodeport.kit.clock import Clock
 from nodeport.node import probes
 from nodeport.node.images.base import Image
-from nodeport.node.pod_status import CRASH_LOOP_FORGET, ContainerView, Run, crash_delay, restarts
+from nodeport.node.pod_status import (
+    CRASH_LOOP_FORGET,
+    ContainerView,
+    Run,
+    crash_delay,
+    restarts,
+    restarts_all,
+)
 from nodeport.node.prober import Prober
 from nodeport.node.probes import Probe, ProbeKind, ProbeState
 from nodeport.node.runtime import Container
@@ -27,7 +34,8 @@ Tell = Callable[[str, str, str], None]
 @dataclass(slots=True)
 class Keeper:
     """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox;
-    ``initial``: an init container; ``hooking``: its postStart hook runs; ``stopping``: the run that is being ended."""
+    ``initial``: an init container; ``hooking``: its postStart hook runs; ``anew``: it runs again however it ended, as
+    the whole pod does; ``stopping``: the run that is being ended."""
 
     spec: dict[str, Any]
     first_attempt: int = 0
@@ -38,6 +46,7 @@ class Keeper:
     waiting: tuple[str, str] | None = None
     ready: bool = False
     hooking: bool = False
+    anew: bool = False
     stopping: Container | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     retry_at: float = 0.0
@@ -56,16 +65,22 @@ class Keeper:
     def view(self) -> ContainerView:
         return ContainerView(
             spec=self.spec, current=_run(self.current), previous=_run(self.previous), waiting=self.waiting,
-            started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking,
+            started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking, anew=self.anew,
             image=self.image.name if self.image else "", image_id=self.image.image_id if self.image else "",
         )  # fmt: skip
 
     def wants_start(self, policy: str) -> bool:
         """Whether the spec wants a (further) run, however soon."""
-        if self.current is None:
-            return True
+        if self.current is None or self.anew:
+            return not self.is_running
         ended = self.current.exit
         return ended is not None and restarts(self.spec, policy, ended.code, initial=self.initial)
+
+    @property
+    def asks_for_all(self) -> bool:
+        """Whether it ended so that the whole pod is to begin anew, and that has not been heard yet."""
+        ended = self.current.exit if self.current else None
+        return ended is not None and not self.anew and restarts_all(self.spec, ended.code)
 
     def start_due(self, clock: Clock) -> timedelta:
         """How long until the next run may start; zero: now."""
@@ -85,7 +100,7 @@ class Keeper:
         if self.current is not None:
             self.previous = self.current
             self.restart += 1
-        self.current, self.waiting = container, None
+        self.current, self.waiting, self.anew = container, None, False
         self.ready = False
         self.started.clear()
 

@@ -76,8 +76,8 @@ class PodRecord:
     """``pod``: the object as the API has it, None when it is gone; ``last_pod``: as it last was.
 
     ``failure``: (reason, message) why it can never run here, or no longer; ``most_grace``: what that leaves it.
-    ``disruption``: why the node had to end it for its own sake. ``settled``: it was over before we came, and the API
-    has all there is to say.
+    ``starting_over``: all containers are being ended to begin anew. ``disruption``: why the node had to end it for its
+    own sake. ``settled``: it was over before we came, and the API has all there is to say.
     ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
     look again, ``dirty`` the reporter.
     """
@@ -94,6 +94,7 @@ class PodRecord:
     final: bool = False
     failure: tuple[str, str] | None = None
     most_grace: timedelta | None = None
+    starting_over: bool = False
     disruption: str = ""
     settled: bool = False
     sent: JsonObject = field(default_factory=dict)
@@ -202,6 +203,7 @@ class PodRecord:
             final=self.final,
             failure=self.failure,
             disruption=self.disruption,
+            starting_over=self.starting_over,
         )
 
     def warn(self, reason: str, message: str, keeper: Keeper | None = None) -> None:

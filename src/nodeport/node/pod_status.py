@@ -32,7 +32,8 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class ContainerView:
     """All that is known of one container. ``waiting``: (reason, message) of why there is no new run yet;
-    ``hooking``: its postStart hook runs, until then it counts as being created."""
+    ``hooking``: its postStart hook runs, until then it counts as being created; ``anew``: it has another run to come,
+    however the last one ended, since the whole pod begins anew."""
 
     spec: Mapping[str, Any]
     current: Run | None = None
@@ -41,6 +42,7 @@ class ContainerView:
     started: bool = False
     ready: bool = False
     hooking: bool = False
+    anew: bool = False
     image: str = ""
     image_id: str = ""
 
@@ -65,6 +67,7 @@ class PodView:
     containers: Sequence[ContainerView]
     init_containers: Sequence[ContainerView] = ()
     sandboxed: bool = True
+    starting_over: bool = False
     final: bool = False
     failure: tuple[str, str] | None = field(default=None)
     disruption: str = ""
@@ -75,12 +78,22 @@ def restarts(container: Mapping[str, Any], pod_policy: str, exit_code: int, *, i
 
     ``initial``: an init container. One that succeeded is done whatever the pod's policy, unless it is a sidecar.
     """
-    for rule in container.get("restartPolicyRules") or ():
-        if rule.get("action") == "Restart" and _matches(rule.get("exitCodes") or {}, exit_code):
-            return True
+    if _action(container, exit_code):
+        return True
     own = container.get("restartPolicy")
     policy = own or ("OnFailure" if initial and pod_policy == "Always" else pod_policy)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def restarts_all(container: Mapping[str, Any], exit_code: int) -> bool:
+    """Whether a container that ended so has the whole pod begin anew, by its own rules."""
+    return _action(container, exit_code) == "RestartAllContainers"
+
+
+def _action(container: Mapping[str, Any], exit_code: int) -> str:
+    """Of the first of the container's rules that matches; empty when none does."""
+    rules = container.get("restartPolicyRules") or ()
+    return next((rule["action"] for rule in rules if _matches(rule.get("exitCodes") or {}, exit_code)), "")
 
 
 def _matches(codes: Mapping[str, Any], exit_code: int) -> bool:
@@ -103,10 +116,11 @@ def is_restartable_init(container: Mapping[str, Any]) -> bool:
 
 def initialized(view: PodView) -> bool:
     """Once a container of the pod has run its init containers are done, whatever becomes of its sidecars."""
-    if any(one.current is not None for one in view.containers):
+    if any(one.current is not None and not one.anew for one in view.containers):
         return True
     return all(
-        one.started if is_restartable_init(one.spec) else one.exit_code == 0 for one in view.init_containers
+        one.started if is_restartable_init(one.spec) else one.exit_code == 0 and not one.anew
+        for one in view.init_containers
     )  # fmt: skip
 
 
@@ -117,18 +131,22 @@ def phase(view: PodView) -> str:
     policy = view.pod["spec"].get("restartPolicy") or "Always"
     if not initialized(view):
         failed = any(
-            (one.exit_code or 0) != 0 and not restarts(one.spec, policy, one.exit_code or 0, initial=True)
+            (one.exit_code or 0) != 0 and not one.anew
+            and not restarts(one.spec, policy, one.exit_code or 0, initial=True)
             for one in view.init_containers
-        )
-        return "Failed" if failed else ("Failed" if view.final and view.init_containers else "Pending")
+        )  # fmt: skip
+        if failed or (view.final and view.init_containers):
+            return "Failed"
+        return "Running" if any(one.anew for one in view.containers) else "Pending"
     never_ran = [one for one in view.containers if one.current is None]
     if never_ran and not view.final:
         return "Pending"
     if any(one.is_running for one in view.containers):
         return "Running"
     again = (
-        one.exit_code is not None and restarts(one.spec, policy, one.exit_code) for one in view.containers
-    )
+        one.anew or (one.exit_code is not None and restarts(one.spec, policy, one.exit_code))
+        for one in view.containers
+    )  # fmt: skip
     if not view.final and any(again):
         return "Running"
     return "Succeeded" if all(one.exit_code == 0 for one in view.containers) else "Failed"
@@ -220,6 +238,11 @@ def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]
     before = {item["type"]: item for item in (view.pod.get("status") or {}).get("conditions") or ()}
     generation = view.pod["metadata"].get("generation")
     found = [_condition(kind, holds, why, before.get(kind), now, generation) for kind, holds, why in wanted]
+    if view.starting_over or "AllContainersRestarting" in before:
+        known = before.get("AllContainersRestarting")
+        found.append(
+            _condition("AllContainersRestarting", view.starting_over, ("", ""), known, now, generation)
+        )
     if view.disruption:
         disrupted = _condition(
             "DisruptionTarget", True, ("", ""), before.get("DisruptionTarget"), now, generation

@@ -133,6 +133,9 @@ class PodWorker:
             for keeper in record.all_keepers():
                 if keeper.current is not None and keeper.current.exit is not None:
                     keeper.ended()
+            if any(keeper.asks_for_all for keeper in record.all_keepers()):
+                await self._start_over()
+                continue
             due = await self._advance(group)
             if not self._over:
                 with contextlib.suppress(TimeoutError):
@@ -157,6 +160,19 @@ class PodWorker:
             return min((due for due in dues if due is not None), default=None)
         finally:
             record.dirty.set()
+
+    async def _start_over(self) -> None:
+        """A container asks for all to be restarted: they are killed, without hooks or grace, and run again in the same
+        surroundings, init containers first, however they ended."""
+        record = self._record
+        record.starting_over = True
+        record.dirty.set()
+        await self._stopper.kill_all()
+        for keeper in record.all_keepers():
+            keeper.ended()
+            keeper.anew = keeper.current is not None
+        record.starting_over = False
+        record.changed()
 
     def _admit(self) -> None:
         refused = admission.refusal(self._record.last_pod)
@@ -185,10 +201,11 @@ class PodWorker:
         """Init containers one after another, then all others; until when each has to be waited for."""
         record = self._record
         policy = record.last_pod["spec"].get("restartPolicy") or "Always"
-        under_way = any(keeper.current is not None for keeper in record.keepers)
+        under_way = any(keeper.current is not None and not keeper.anew for keeper in record.keepers)
         for keeper in record.init_keepers:
             sidecar = is_restartable_init(keeper.spec)
-            if not sidecar and (under_way or keeper.view().exit_code == 0):
+            done = keeper.view().exit_code == 0 and not keeper.anew
+            if not sidecar and (under_way or done):
                 continue
             due = await self._keep(group, keeper, policy)
             if not under_way and not (sidecar and keeper.started.is_set()):

@@ -32,8 +32,6 @@ def pod(**spec: object) -> JsonObject:
             "UnsupportedByNode", r"spec.containers\[c\].securityContext.seccompProfile Localhost",
         ),
         ({"containers": [{"name": "c", "volumeDevices": [{}]}]}, "UnsupportedByNode", "volumeDevices"),
-        ({"containers": [{"name": "c", "restartPolicyRules": [{"action": "RestartAllContainers"}]}]},
-         "UnsupportedByNode", "restartPolicyRules"),
     ],
 )  # fmt: skip
 def test_what_can_never_run_is_refused_with_its_field(spec: JsonObject, reason: str, message: str) -> None:

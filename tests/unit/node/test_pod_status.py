@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nodeport.api.meta import JsonObject
-from nodeport.node.pod_status import ContainerView, PodView, Run, crash_delay, phase, restarts, status
+from nodeport.node.pod_status import (
+    ContainerView,
+    PodView,
+    Run,
+    crash_delay,
+    phase,
+    restarts,
+    restarts_all,
+    status,
+)
 from nodeport.node.runtime import ContainerExit
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -158,6 +167,21 @@ def test_a_containers_own_rules_and_policy_come_before_the_pods(
     container: JsonObject, policy: str, code: int, again: bool
 ) -> None:
     assert restarts(container, policy, code) is again
+
+
+def test_the_first_rule_that_matches_counts() -> None:
+    every = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
+    container: JsonObject = {"restartPolicy": "Never", "restartPolicyRules": [RULE, every]}
+    assert [restarts_all(container, code) for code in (42, 43, 0)] == [False, True, False]
+    assert [restarts(container, "Never", code) for code in (42, 43, 0)] == [True, True, False]
+
+
+def test_a_pod_that_begins_anew_runs_however_its_containers_ended() -> None:
+    init, main = replace(ended(0), anew=True), replace(ended(0), anew=True)
+    assert phase(view([main], "Never", init=[init])) == "Running"
+    assert phase(view([main, running()], "Never", init=[ended(0)])) == "Running"
+    told = status(replace(view([main], "Never"), starting_over=True), NOW)["conditions"]
+    assert {one["type"]: one["status"] for one in told}["AllContainersRestarting"] == "True"
 
 
 def test_an_init_container_that_succeeded_is_done_unless_it_is_a_sidecar() -> None:
