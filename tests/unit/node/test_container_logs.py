@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -160,6 +162,24 @@ def test_long_lines_are_kept_in_parts_and_come_back_whole(tmp_path: Path) -> Non
     log.write("stderr", b"no line break")
     log.close_stream("stderr")
     assert b"".join(existing(tmp_path / "0.log", LogOptions())) == long + b"\nno line break\n"
+
+
+def test_where_there_is_no_more_room_whole_lines_are_lost(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: a write is cut short, further ones fail."""
+    path = tmp_path / "0.log"
+    program = (
+        "import resource, sys\n"
+        "from nodeport.node.containerlog import ContainerLog\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "log = ContainerLog(sys.argv[1])\n"
+        "for number in range(100): log.write('stdout', f'line {number}\\n'.encode())\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    text = path.read_text()
+    assert 900 < len(text) <= 1000
+    assert text.endswith("\n")
+    shown = [int(one.split()[1]) for one in existing(path, LogOptions())]
+    assert shown == list(range(len(shown)))
 
 
 def test_since_seconds_may_reach_beyond_all_dates() -> None:
