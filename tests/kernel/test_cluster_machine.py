@@ -61,7 +61,7 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
     assert made.stdout.strip() in bootstrap.read_text()
     command = [
         str(Path(sys.executable).with_name("nodeport")), "agent", "--node-name", "machine",
-        "--data-root", str(tmp_path / "agent-data"), "--run-root", str(tmp_path / "agent-run"),
+        "--data-root", str(tmp_path / "agent-data"), "--run-root", str(tmp_path / "agent-run"), "--eviction-hard", "",
     ]  # fmt: skip
     options = [
         "--bootstrap-kubeconfig",

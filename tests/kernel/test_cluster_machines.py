@@ -52,7 +52,7 @@ class Agents:
         root = self.root / machine.name
         return [
             PROGRAM, "agent", "--node-name", self.name(machine), "--data-root", str(root / "data"),
-            "--run-root", str(root / "run"),
+            "--run-root", str(root / "run"), "--eviction-hard", "",  # the disk is everybody's
         ]  # fmt: skip
 
     def start(self, machine: Machine) -> None:
