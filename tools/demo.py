@@ -194,8 +194,8 @@ def wait_for_pods(cluster: Cluster, count: int, seconds: float = 60) -> Counter[
 def node_addresses(cluster: Cluster) -> dict[str, str]:
     found = {}
     for node in cluster.get("nodes")["items"]:  # type: ignore[attr-defined]
-        addresses = {a["type"]: a["address"] for a in node["status"]["addresses"]}
-        found[node["metadata"]["name"]] = addresses["InternalIP"]
+        internal = (a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+        found[node["metadata"]["name"]] = next(internal)
     return found
 
 

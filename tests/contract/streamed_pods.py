@@ -69,7 +69,7 @@ class World:
         sandbox = Sandbox(
             self.context.surroundings,
             PodIdentity(uid, "default", name, name),
-            IPv4Address(LOOPBACK),
+            (IPv4Address(LOOPBACK),),
             host_network=True,
         )
         record = PodRecord(self.context, uid, made, datetime.now(UTC), last_pod=made, sandbox=sandbox)
@@ -92,7 +92,9 @@ async def world(directory: Path) -> AsyncIterator[World]:
 @asynccontextmanager
 async def node_server(found: World, tls: ssl.SSLContext, directory: Path) -> AsyncIterator[None]:
     clock = SystemClock()
-    node = NodeSurroundings("test", NODE, None, IPv4Address(LOOPBACK), directory / "run", directory / "logs")
+    node = NodeSurroundings(
+        "test", NODE, None, (IPv4Address(LOOPBACK),), directory / "run", directory / "logs"
+    )
     runtime = OciRuntime(clock, Runc.found())
     found.context = cast(NodeContext, _Context(node, runtime))
     port = free_port()

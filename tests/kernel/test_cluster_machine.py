@@ -30,14 +30,14 @@ def machine(cluster: LocalCluster) -> Iterator[tuple[Path, IPv4Address]]:
     assert config is not None
     plan = config.plan(cluster.paths.name)
     path = network.NETNS_ROOT / f"tm{cluster.paths.name}"
-    address = plan.fabric[99]
+    address = IPv4Network(plan.fabrics[0])[99]
     namespaces.create([NamespaceFile("net", path)], lambda: None)
     with network.open_namespace(path) as target, RouteSocket(network.fabric_netns(plan.name)) as fabric:
         port = VethEnd("machine", b"\x0a\x5a\0\0\0\1", index=1000, master=network.UPLINK_INDEX)
         fabric.apply([route.veth(port, VethEnd("eth0", b"\x0a\x5a\0\0\0\2", index=2, netns=target), 1500)])
     with RouteSocket(path) as inside:
         inside.apply([
-            route.link_up(1), route.link_up(2), route.address(2, IPv4Interface((address, plan.fabric.prefixlen))),
+            route.link_up(1), route.link_up(2), route.address(2, IPv4Interface((address, plan.fabrics[0].prefixlen))),
             route.route(IPv4Network("0.0.0.0/0"), gateway=plan.host),
         ])  # fmt: skip
     yield path, address

@@ -137,7 +137,7 @@ async def site(netns: Path, resolv_conf: Path) -> AsyncIterator[Site]:
     cluster = Cluster(*OBJECTS)
     cluster.zone.set_places([ip_network("127.0.0.0/24")])
     resolver = Resolver(cluster.zone, Forwarder(("10.96.0.10",), resolv_conf, port))
-    server = NameServer(resolver, [Synced()], IPv4Address(ADDRESS), netns, SystemClock())  # type: ignore[list-item]
+    server = NameServer(resolver, [Synced()], [IPv4Address(ADDRESS)], netns, SystemClock())  # type: ignore[list-item]
     serving = asyncio.create_task(server.run())
     found = Site(netns, machine, cluster)
     try:

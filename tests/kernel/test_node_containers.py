@@ -32,18 +32,19 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
     name = f"t{secrets.token_hex(4)}"
     with local.locked():
         taken = network.taken_networks()
-        plan = ClusterPlan(name, free_fabric(taken), free_pod_network(taken), 1)
+        plan = ClusterPlan(name, (free_fabric(taken),), (free_pod_network(taken),), 1)
         network.ensure_cluster(plan)
     node = plan.node(1)
     surroundings = NodeSurroundings(
         name,
         node.name,
         network.node_netns(name, node.name),
-        node.address,
+        node.addresses,
         tmp_path / "run",
         tmp_path / "logs",
     )
-    made = Sandbox(surroundings, PodIdentity(secrets.token_hex(8), "default", "pod", "pod"), node.pod_cidr[2])
+    identity = PodIdentity(secrets.token_hex(8), "default", "pod", "pod")
+    made = Sandbox(surroundings, identity, (node.pod_cidrs[0][2],))
     sandbox.ensure(made, {"hosts": "127.0.0.1 localhost\n", "hostname": "pod\n", "resolv.conf": ""})
     yield made
     for process in processes.of_cluster(name):

@@ -16,9 +16,8 @@ PROVIDER = "nodeport://"
 _PLACE = 10
 
 
-def service_address(
+def service_addresses(
     networks: Sequence[IPv4Network | IPv6Network],
-) -> IPv4Address | IPv6Address:
-    """The conventional address: the tenth of the range. Nodes have IPv4 addresses, so that range goes first."""
-    chosen = next((each for each in networks if each.version == 4), networks[0])
-    return chosen[_PLACE]
+) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The conventional addresses: the tenth of each range, that of the primary family first."""
+    return tuple(network[_PLACE] for network in networks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
@@ -37,7 +38,7 @@ class Advertised:
     """Where clients inside the cluster reach this server. Nobody reaches a loopback address: then the Service has
     no endpoints."""
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     port: int
 
 
@@ -51,7 +52,7 @@ def system_priority(name: str, value: int) -> JsonObject:
     }
 
 
-def name_service(address: IPv4Address | IPv6Address) -> JsonObject:
+def name_service(addresses: Sequence[IPv4Address | IPv6Address]) -> JsonObject:
     """What pods ask for names. It selects no pods: a controller keeps the nodes that answer as its endpoints."""
     ports = [
         {"name": name, "protocol": protocol, "port": clusterdns.PORT, "targetPort": clusterdns.NODE_PORT}
@@ -63,9 +64,10 @@ def name_service(address: IPv4Address | IPv6Address) -> JsonObject:
             "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"},
         },
         "spec": {
-            "type": "ClusterIP", "clusterIP": str(address), "clusterIPs": [str(address)],
-            "ipFamilies": [f"IPv{address.version}"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
-            "ports": ports,
+            "type": "ClusterIP", "clusterIP": str(addresses[0]), "clusterIPs": list(map(str, addresses)),
+            "ipFamilies": [f"IPv{address.version}" for address in addresses],
+            "ipFamilyPolicy": "SingleStack" if len(addresses) == 1 else "RequireDualStack",
+            "sessionAffinity": "None", "ports": ports,
         },
     }  # fmt: skip
 
@@ -73,12 +75,12 @@ def name_service(address: IPv4Address | IPv6Address) -> JsonObject:
 class Bootstrap:
     """Creates what is missing, at once and then every ten seconds; edits nobody's changes away.
 
-    ``dns``: the ClusterIP of the cluster's name servers; None: it has none of its own.
+    ``dns``: the ClusterIPs of the cluster's name servers; none: it has no name servers of its own.
     """
 
     def __init__(
         self, registry: Registry, writer: Writer, default_cidr: DefaultServiceCidr, service_network: Network,
-        advertised: Advertised, dns: IPv4Address | IPv6Address | None,
+        advertised: Advertised, dns: Sequence[IPv4Address | IPv6Address],
     ) -> None:  # fmt: skip
         self._registry = registry
         self._writer = writer
@@ -95,7 +97,7 @@ class Bootstrap:
             await self._create(PRIORITY_CLASSES, "", system_priority(name, value))
         await self._default_cidr.ensure()
         await self._create(SERVICES, "default", self._service())
-        if self._dns is not None:
+        if self._dns:
             await self._create(SERVICES, clusterdns.NAMESPACE, name_service(self._dns))
         if self._advertised.address.is_loopback:
             return
@@ -181,7 +183,7 @@ class Bootstrap:
                 "name": "kubernetes", "namespace": "default",
                 "labels": {"kubernetes.io/service-name": "kubernetes"},
             },
-            "addressType": "IPv4",
+            "addressType": f"IPv{self._advertised.address.version}",
             "endpoints": [{"addresses": [str(self._advertised.address)], "conditions": {"ready": True}}],
             "ports": [{"name": "https", "port": self._advertised.port, "protocol": "TCP"}],
         }  # fmt: skip

@@ -7,7 +7,7 @@ import random
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
 from aiohttp import web
@@ -192,18 +192,18 @@ class ApiServer:
 
     def _discovery(self, tokens: ServiceAccountTokens) -> JsonObject:
         host, port = self._advertised()
-        return tokens.discovery(f"https://{host}:{port}")
+        return tokens.discovery(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
     def _bootstrap(self, parts: _Parts) -> Bootstrap:
         host, port = self._advertised()
-        address = IPv4Address("127.0.0.1") if host in ("localhost", "0.0.0.0") else IPv4Address(host)
+        address = ip_address("127.0.0.1" if host in ("localhost", "0.0.0.0", "::") else host)
         return Bootstrap(
             parts.registry,
             parts.writer,
             parts.default_cidr,
             self._config.service_cidrs[0],
             Advertised(address, port),
-            clusterdns.service_address(self._config.service_cidrs) if self._config.cluster_dns else None,
+            clusterdns.service_addresses(self._config.service_cidrs) if self._config.cluster_dns else (),
         )
 
     def _build(self) -> _Parts:

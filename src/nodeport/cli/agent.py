@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -20,6 +21,7 @@ from nodeport.cli.cluster_options import (
 from nodeport.cli.errors import UserError, sentence
 from nodeport.cli.podnetwork_options import pod_network_options
 from nodeport.node import hostports, network, teardown
+from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.eviction import parse_thresholds
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths, parse_log_size
@@ -42,8 +44,16 @@ EVICTION_HARD = "nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%
     help="How to ask for the node's certificate while there is no --kubeconfig; that file is written then.",
 )  # fmt: skip
 @click.option("--node-name", default="", help="The node's name.  [default: the host name]")
-@click.option("--node-ip", default="", help="The address by which other nodes and clients reach this one.")
-@click.option("--pod-cidr", default="", help="The addresses of this node's pods, such as 10.244.7.0/24.")
+@click.option(
+    "--node-ip",
+    default="",
+    help="The address by which other nodes and clients reach this one; one of each family parted by a comma.",
+)
+@click.option(
+    "--pod-cidr",
+    default="",
+    help="The addresses of this node's pods, such as 10.244.7.0/24; one of each family parted by a comma.",
+)
 @click.option(
     "--cluster-dns", metavar="IP", multiple=True,
     help="A name server of the cluster for its pods; may be repeated.  [default: the machine's own]",
@@ -92,10 +102,14 @@ def command(
         return
     if not (kubeconfig and node_ip and pod_cidr):
         raise UserError("--kubeconfig, --node-ip and --pod-cidr are needed to run a node")
-    try:
-        address, cidr = IPv4Address(node_ip), IPv4Network(pod_cidr)
-    except (AddressValueError, ValueError) as error:
-        raise UserError(f"--node-ip must be an IPv4 address and --pod-cidr an IPv4 CIDR: {error}") from error
+    addresses, cidrs = (
+        _families("--node-ip", node_ip, ip_address),
+        _families("--pod-cidr", pod_cidr, ip_network),
+    )
+    if [each.version for each in addresses] != [each.version for each in cidrs]:
+        raise UserError(
+            f"--pod-cidr {pod_cidr}: must be of the same families as --node-ip {node_ip}, in the same order"
+        )
     must_have_runtime()
     checked = tuple(checked_image(text) for text in images)
     try:
@@ -115,9 +129,23 @@ def command(
     limits = parse_log_size(log_size) if log_size else MOST_BYTES, log_files or MOST_FILES
     thresholds = parse_thresholds(EVICTION_HARD if eviction_hard is None else eviction_hard)
     node = MachineNode(
-        kubeconfig, name, address, cidr, paths, checked, registries, dns, way, limits, thresholds
+        kubeconfig, name, addresses, cidrs, paths, checked, registries, dns, way, limits, thresholds
     )
     _run(node, bootstrap_kubeconfig)
+
+
+Numbered = TypeVar("Numbered", IPAddress, IPNetwork)
+
+
+def _families(option: str, text: str, parse: Callable[[str], Numbered]) -> tuple[Numbered, ...]:
+    """One of each family at most, parted by commas. Raises UserError."""
+    try:
+        found = tuple(parse(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: {error}") from error
+    if len({each.version for each in found}) != len(found):
+        raise UserError(f"{option} {text!r}: must be one of each family at most, parted by commas")
+    return found
 
 
 def _run(node: MachineNode, bootstrap: Path | None) -> None:

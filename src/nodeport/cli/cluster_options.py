@@ -70,7 +70,7 @@ def service_ranges(function: Callable[..., Any]) -> Callable[..., Any]:
         "--service-cluster-ip-range",
         default=None,
         help="Addresses of Services: a CIDR, or one of each family parted by a comma, the primary family first."
-        "  [default: 10.96.0.0/16]",
+        "  [default: 10.96.0.0/16,fd00:10:96::/112, or that of the --ip-family]",
     )
     ports = click.option(
         "--service-node-port-range",

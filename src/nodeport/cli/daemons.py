@@ -115,7 +115,7 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int], failure
         server = ApiServer(
             ApiServerConfig(
                 store=store,
-                listen=(("127.0.0.1", port), (str(plan.host), port)),
+                listen=(("127.0.0.1", port), *((str(host), port) for host in plan.hosts)),
                 tls=tls("server"),
                 tokens={paths.token.read_text().strip(): User("kubernetes-admin", ("system:masters",))},
                 service_cidrs=config.service_networks,

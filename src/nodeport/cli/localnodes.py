@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from nodeport.api.clusterdns import service_address
+from nodeport.api.clusterdns import service_addresses
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.cli.corridor import Corridor
 from nodeport.cli.localnode import AgentParts, LocalNode
@@ -63,7 +63,7 @@ class LocalNodes:
             Informer(self._shared, row, clock=self._clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
         )
         self._services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
-        self._dns = str(service_address(config.service_networks))
+        self._dns = tuple(map(str, service_addresses(config.service_networks)))
         self._informers = [self._nodes, self._services, self._slices]
         self._recorders: list[EventRecorder] = []
         self._runtime = OciRuntime(self._clock, Runc.found(), config.log_limits)
@@ -71,7 +71,7 @@ class LocalNodes:
         self._images = node_images(paths.images, config.images, registries)
         self._machine = this_machine()
         zone = follow(self._services, self._slices, self._nodes, self._config.service_networks)
-        self._resolver = Resolver(zone, Forwarder((self._dns,)))
+        self._resolver = Resolver(zone, Forwarder(self._dns))
         self._corridors = {
             number: Corridor(self._services, self._slices, self._nodes, config.service_networks)
             for number in range(1, self._plan.size + 1)
@@ -99,7 +99,7 @@ class LocalNodes:
         place = local.surroundings(self._paths, self._plan, number)
         corridor = self._corridors[number]
         caches = (corridor.services, corridor.slices, corridor.nodes)
-        return NameServer(self._resolver, caches, place.address, place.netns, self._clock)
+        return NameServer(self._resolver, caches, place.addresses, place.netns, self._clock)
 
     def _read_hurts(self) -> None:
         """What is broken is said, and changes nothing."""
@@ -137,10 +137,10 @@ class LocalNodes:
             await corridor.enter(client)
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={node.name}", clock=self._clock)
             agent = NodeAgent(
-                facts=NodeFacts(node.name, node.address, self._machine, node.pod_cidr),
+                facts=NodeFacts(node.name, node.addresses, self._machine, node.pod_cidrs),
                 surroundings=local.surroundings(self._paths, self._plan, number),
                 client=client, pods=pods, nodes=corridor.nodes, services=corridor.services, runtime=self._runtime,
-                images=self._images, clock=self._clock, cluster_dns=(self._dns,),
+                images=self._images, clock=self._clock, cluster_dns=self._dns[:1],
                 tls=server_tls(self._paths.certificate(stem), self._paths.key(stem), self._authority),
                 renew_every=self._config.renew_every,
                 disk=NodeDisk(

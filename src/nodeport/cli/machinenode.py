@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
@@ -15,6 +14,7 @@ from nodeport.client.kubeconfig import load
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
 from nodeport.node import namespaces, network, servicevariables
+from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.agent import NodeAgent
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.dns.follow import follow
@@ -42,8 +42,8 @@ class MachineNode:
 
     kubeconfig: Path
     name: str
-    address: IPv4Address
-    pod_cidr: IPv4Network
+    addresses: tuple[IPAddress, ...]
+    pod_cidrs: tuple[IPNetwork, ...]
     paths: Paths
     images: tuple[str, ...] = ()
     registries: Registries = field(default_factory=Registries)
@@ -56,7 +56,7 @@ class MachineNode:
         """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
         self.paths.make()
         namespaces.prepare_netns_root()
-        network.allow_forwarding()
+        network.allow_forwarding({address.version for address in self.addresses})
         clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
         credentials = partial(load, self.kubeconfig)
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
@@ -66,7 +66,7 @@ class MachineNode:
             )
             services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
             agent = NodeAgent(
-                facts=NodeFacts(self.name, self.address, this_machine(), self.pod_cidr, log_port=0),
+                facts=NodeFacts(self.name, self.addresses, this_machine(), self.pod_cidrs, log_port=0),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
                 runtime=OciRuntime(clock, Runc.found(), self.log_limits), images=images, clock=clock,
                 cluster_dns=self.cluster_dns, way=self.way,
@@ -78,7 +78,7 @@ class MachineNode:
                 options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
             )  # fmt: skip
             resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
-            names = NameServer(resolver, (services, slices, nodes), self.address, None, clock)
+            names = NameServer(resolver, (services, slices, nodes), self.addresses, None, clock)
             async with asyncio.TaskGroup() as group:
                 for informer in (pods, nodes, services, slices):
                     group.create_task(informer.run())
@@ -89,10 +89,10 @@ class MachineNode:
 
     def _surroundings(self) -> NodeSurroundings:
         return NodeSurroundings(
-            cluster=self.paths.name, name=self.name, netns=None, address=self.address,
+            cluster=self.paths.name, name=self.name, netns=None, addresses=self.addresses,
             run_directory=self.paths.run, log_directory=self.paths.data / "logs", mtu=self._pod_mtu(),
         )  # fmt: skip
 
     def _pod_mtu(self) -> int:
         """Raises AddressMissing."""
-        return pod_mtu(Setup(None, self.address, (self.pod_cidr,), self.way))
+        return pod_mtu(Setup(None, self.addresses[0], self.pod_cidrs, self.way))

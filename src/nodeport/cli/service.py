@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import click
 
+from nodeport.api.ip import family
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from nodeport.cli.errors import UserError
@@ -86,7 +87,8 @@ def doors_of(service: JsonObject, nodes: Sequence[JsonObject], local: Collection
     reachable = [node for node in ready if local is None or node["metadata"]["name"] in local]
     if not reachable:
         raise UserError(f"service {name!r} has externalTrafficPolicy Local and no ready endpoint on any node")
-    return [
+    kind = (spec.get("ipFamilies") or ["IPv4"])[0]
+    doors = [
         Door(
             node["metadata"]["name"],
             port.get("name") or str(port["port"]),
@@ -95,9 +97,12 @@ def doors_of(service: JsonObject, nodes: Sequence[JsonObject], local: Collection
             port["nodePort"],
         )
         for node in reachable
-        for host in _internal_ips(node)
+        for host in _internal_ips(node, kind)
         for port in ports
     ]
+    if not doors:
+        raise UserError(f"service {name!r} has an {kind} address, and no ready node has one")
+    return doors
 
 
 def _is_ready(node: JsonObject) -> bool:
@@ -105,10 +110,11 @@ def _is_ready(node: JsonObject) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-def _internal_ips(node: JsonObject) -> list[str]:
-    """The first one: a node that has two families is still one node."""
+def _internal_ips(node: JsonObject, kind: str) -> list[str]:
+    """The first one of the Service's primary family: a node that has two families is still one node."""
     addresses = (node.get("status") or {}).get("addresses") or []
-    return [address["address"] for address in addresses if address["type"] == "InternalIP"][:1]
+    internal = (each["address"] for each in addresses if each["type"] == "InternalIP")
+    return [address for address in internal if family(address) == kind][:1]
 
 
 def _scheme(port: JsonObject) -> str:

@@ -126,7 +126,7 @@ def _state(node: JsonObject) -> str:
 
 def _address(node: JsonObject) -> str:
     addresses = (node.get("status") or {}).get("addresses") or ()
-    return next((item["address"] for item in addresses if item["type"] == "InternalIP"), "-")
+    return ", ".join(item["address"] for item in addresses if item["type"] == "InternalIP") or "-"
 
 
 def show(paths: Paths, config: ClusterConfig, health: Health) -> None:

@@ -40,6 +40,10 @@ LOG_TAIL = 12
     default=None,
     help="The API server's port on 127.0.0.1.  [default: 6443 or any free]",
 )
+@click.option(
+    "--ip-family", type=click.Choice(list(local.IP_FAMILIES)), default=None,
+    help="Addresses of nodes, pods and Services.  [default: dual, IPv4 first; ipv4 on a machine without IPv6]",
+)  # fmt: skip
 @service_ranges
 @click.option(
     "--nodeport-addresses", default=None,
@@ -72,6 +76,7 @@ def command(
     nodes: int | None,
     kubeconfig: Path | None,
     api_port: int | None,
+    ip_family: str | None,
     service_cluster_ip_range: str | None,
     service_node_port_range: str | None,
     nodeport_addresses: str | None,
@@ -100,7 +105,7 @@ def command(
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
         max_endpoints_per_slice, audit, images, default_registry, insecure_registries, node_grace, log_size, log_files,
-        eviction_hard,
+        eviction_hard, ip_family,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -137,7 +142,7 @@ class Wishes:
         node_ports: str | None, nodeport_addresses: str | None, endpoints_per_slice: int | None = None,
         audit: AuditWishes | None = None, images: tuple[str, ...] = (), default_registry: str | None = None,
         insecure_registries: tuple[str, ...] = (), node_grace: str | None = None, log_size: str | None = None,
-        log_files: int | None = None, eviction_hard: str | None = None,
+        log_files: int | None = None, eviction_hard: str | None = None, ip_family: str | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit or AuditWishes()
         self.node_grace = None if node_grace is None else local.parse_node_grace(node_grace)
@@ -149,6 +154,7 @@ class Wishes:
         if api_port is not None and not 1 <= api_port <= 65535:
             raise LocalError(f"--api-port {api_port}: must be from 1 to 65535")
         self.nodes, self.kubeconfig, self.api_port = nodes, kubeconfig, api_port
+        self.ip_family = ip_family
         cidrs = local.parse_service_cidrs(service_cidr) if service_cidr else ()
         self.service_cidr = local.shown_cidrs(cidrs) or None
         if node_ports:
@@ -246,6 +252,8 @@ def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) ->
         )
         if wishes.nodeport_addresses is not None:
             config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
+        if wishes.ip_family:
+            local.check_same_ip_family(paths.name, wishes.ip_family, before)
         if config.nodes < before.nodes:
             raise LocalError(
                 f"--nodes {config.nodes}: cluster {paths.name!r} has {before.nodes} nodes and can only grow"
@@ -261,16 +269,23 @@ def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
         fabric="", pods="", nodes=wishes.nodes or DEFAULT_NODES,
         api_port=wishes.api_port or local.choose_port(), kubeconfig=kubeconfig,
     )  # fmt: skip
-    if wishes.service_cidr:
-        config = replace(config, service_cidr=wishes.service_cidr)
+    asked = local.parse_service_cidrs(wishes.service_cidr) if wishes.service_cidr else ()
+    versions = local.choose_versions(wishes.ip_family, asked, has_ipv6=network.has_ipv6())
+    if not asked and not wishes.ip_family and 6 not in versions:
+        click.echo(
+            f"nodes, pods and Services get IPv4 addresses only: this machine has no IPv6: {local.NO_IPV6}",
+            err=True,
+        )
+    ranges = wishes.service_cidr or ",".join(local.DEFAULT_SERVICE_CIDRS[version] for version in versions)
+    config = replace(config, service_cidr=ranges)
     if wishes.node_ports:
         config = replace(config, node_ports=wishes.node_ports)
     if wishes.endpoints_per_slice:
         config = replace(config, max_endpoints_per_slice=wishes.endpoints_per_slice)
     if wishes.nodeport_addresses is not None:
         config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
-    fabric, pods = local.choose_networks(paths, config.service_networks_v4)
-    return replace(config, fabric=str(fabric), pods=str(pods))
+    fabrics, pods = local.choose_networks(paths, config.service_networks, versions)
+    return replace(config, fabric=local.shown_cidrs(fabrics), pods=local.shown_cidrs(pods))
 
 
 def default_kubeconfig() -> str:
@@ -310,9 +325,8 @@ def prepare(paths: Paths, config: ClusterConfig) -> None:
     network.ensure_cluster(plan)
     from nodeport.apiserver.pki import ClusterPki
 
-    addresses = [plan.fabric[1]]
-    pki = ClusterPki.ensure(paths.pki, addresses=addresses, service_address=config.service_networks[0][1])
-    pki.nodes({node.name: (node.address,) for node in plan.nodes})
+    pki = ClusterPki.ensure(paths.pki, addresses=plan.hosts, service_address=config.service_networks[0][1])
+    pki.nodes({node.name: node.addresses for node in plan.nodes})
     pki.keep_nodes(node.name for node in plan.nodes)
     local.ensure_token(paths)
     local.write_private(paths.prepared, "")
@@ -371,13 +385,9 @@ def tell(paths: Paths, result: Result, seconds: float) -> None:
             f"cluster {paths.name!r} {what}: {count(config.nodes)} ready in {seconds:.2f} s, {config.url}"
         )
     plan = config.plan(paths.name)
-    first, last = plan.nodes[0], plan.nodes[-1]
-    shown = (
-        f"{first.name} {first.address}"
-        if first == last
-        else f"{first.name} {first.address} … {last.name} {last.address}"
-    )
-    click.echo(f"  nodes       {shown}")
+    ends = dict.fromkeys((plan.nodes[0], plan.nodes[-1]))
+    shown = [f"{node.name} {', '.join(map(str, node.addresses))}" for node in ends]
+    click.echo(f"  nodes       {' … '.join(shown)}")
     click.echo(f"  kubeconfig  {config.kubeconfig} (context {paths.name!r} is current)")
     if sys.stdout.isatty():
         click.echo(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +41,14 @@ def open_in(netns: Path | None, factory: Callable[[], T]) -> T:
             _return_to(own)
     finally:
         os.close(own)
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """What kind of socket reaches ``host``, an address or a name: of names only IPv4 addresses are looked for."""
+    try:
+        return socket.AF_INET6 if isinstance(ip_address(host), IPv6Address) else socket.AF_INET
+    except ValueError:
+        return socket.AF_INET
 
 
 def _return_to(own: int) -> None:

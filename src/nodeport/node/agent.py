@@ -11,7 +11,7 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import LEASES, NODES
@@ -63,7 +63,7 @@ class NodeAgent:
         tls: ssl.SSLContext | None = None, cluster_dns: tuple[str, ...] = (),
         renew_every: timedelta = RENEW_EVERY, way: Way = PLAIN_ROUTES, disk: NodeDisk | None = None,
     ) -> None:  # fmt: skip
-        if facts.pod_cidr is None:
+        if not facts.pod_cidrs:
             raise ValueError(f"node {facts.name} needs a pod CIDR")
         self._facts, self._surroundings, self._client = facts, surroundings, client
         self._pods, self._nodes, self._clock, self._tls = pods, nodes, clock, tls
@@ -73,9 +73,9 @@ class NodeAgent:
             surroundings=surroundings, client=client, runtime=runtime, images=images, machine=this_machine(),
             settings=Settings(client, clock), services=services, capacity=node_status.amounts(facts),
             naming=naming.of_machine(facts.name, cluster_dns), host_ports=HostPorts(surroundings.netns),
-            addresses=PodAddresses(facts.pod_cidr), recorder=self._recorder, clock=clock, pressure=Pressure(CALM),
+            addresses=PodAddresses(facts.pod_cidrs), recorder=self._recorder, clock=clock, pressure=Pressure(CALM),
         )  # fmt: skip
-        setup = Setup(surroundings.netns, facts.address, (facts.pod_cidr,), way)
+        setup = Setup(surroundings.netns, facts.addresses[0], facts.pod_cidrs, way)
         self._network = PodNetwork(facts.name, setup, nodes, self._recorder, clock)
         folder = surroundings.log_directory.parent
         self._storage = StorageWatch(
@@ -146,7 +146,7 @@ class NodeAgent:
         except AlreadyExists:
             made = await self._client.get(NODES, self._facts.name)
             patch: JsonObject = {"metadata": {"labels": wanted["metadata"]["labels"]}}
-            if not made.get("spec", {}).get("podCIDR"):
+            if not made.get("spec", {}).get("podCIDRs"):
                 patch["spec"] = wanted["spec"]
             await self._client.patch(NODES, self._facts.name, patch, content_type=STRATEGIC_MERGE_PATCH)
             status = self._new_status(made.get("status") or {})
@@ -165,7 +165,7 @@ class NodeAgent:
         await self._client.patch(
             NODES,
             self._facts.name,
-            {"status": status},
+            {"status": node_status.patch_of(status)},
             content_type=STRATEGIC_MERGE_PATCH,
             subresource="status",
         )
@@ -219,16 +219,17 @@ class NodeAgent:
         await self._context.services.wait_until_synced()
         for sandbox in sandboxes.found(self._surroundings):
             if not sandbox.host_network and not self._context.addresses.adopt(
-                sandbox.address, sandbox.pod.uid
+                sandbox.addresses, sandbox.pod.uid
             ):
-                _log.warning("two pods have address %s; %s is ended", sandbox.address, sandbox.pod.name)
+                taken = ", ".join(map(str, sandbox.addresses))
+                _log.warning("two pods have address %s; %s is ended", taken, sandbox.pod.name)
                 sandboxes.remove(sandbox)
                 continue
             pod = self._pods.get(NamespacedName(sandbox.pod.namespace, sandbox.pod.name))
             if pod is not None and pod["metadata"]["uid"] != sandbox.pod.uid:
                 pod = None
             if pod is not None:
-                wanted = hostports.wanted_by(pod, [sandbox.address])
+                wanted = hostports.wanted_by(pod, sandbox.addresses)
                 self._context.host_ports.note(sandbox.pod.uid, wanted)
             self._begin(group, sandbox.pod.uid, pod, sandbox)
         self._apply_host_ports()
@@ -247,10 +248,11 @@ class NodeAgent:
     def _keep_known_addresses(self) -> None:
         """After a reboot each pod gets back the address that slices still name: no other pod may answer there."""
         for pod in self._pods.list():
-            address = (pod.get("status") or {}).get("podIP")
+            known = (pod.get("status") or {}).get("podIPs") or ()
             mine = pod["spec"].get("nodeName") == self._facts.name and not pod["spec"].get("hostNetwork")
-            if address and mine and not _is_over(pod):
-                self._context.addresses.adopt(IPv4Address(address), pod["metadata"]["uid"])
+            if known and mine and not _is_over(pod):
+                addresses = [ip_address(each["ip"]) for each in known]
+                self._context.addresses.adopt(addresses, pod["metadata"]["uid"])
 
     def _pod_changed(self, group: asyncio.TaskGroup, change: Change) -> None:
         if change.object["spec"].get("nodeName") != self._facts.name or self._stopping:
@@ -283,7 +285,7 @@ class NodeAgent:
             left = {box.pod.uid: box for box in sandboxes.found(self._surroundings)}
             self._workers[uid] = worker = PodWorker(self._context, uid, worker.pod, left.get(uid))
         del self._workers[uid]
-        self._context.addresses.release_all(uid)
+        self._context.addresses.release(uid)
         if worker.pod is not None:  # deleted by us; the informer has yet to say so
             self._finished.add(uid)
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from nodeport.api.channels import ChannelMessage
 from nodeport.kit.clock import Clock
-from nodeport.netlink.namespace import open_in
+from nodeport.netlink.namespace import family_of, open_in
 from nodeport.node import remote
 
 DATA, ERROR = 0, 1
@@ -69,9 +69,8 @@ async def serve(peer: web.WebSocketResponse, where: Destination, clock: Clock) -
 
 async def connect(where: Destination) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Raises OSError."""
-    sock = open_in(
-        where.netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    )
+    kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+    sock = open_in(where.netns, lambda: socket.socket(family_of(where.host), kind))
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (where.host, where.port))
@@ -83,13 +82,18 @@ async def connect(where: Destination) -> tuple[asyncio.StreamReader, asyncio.Str
 
 
 def reason(where: Destination, error: BaseException) -> str:
+    dial = (
+        f"dial tcp6 [{where.host}]:{where.port}"
+        if ":" in where.host
+        else f"dial tcp4 {where.host}:{where.port}"
+    )
     if isinstance(error, TimeoutError):
-        return f"dial tcp4 {where.host}:{where.port}: i/o timeout"
+        return f"{dial}: i/o timeout"
     if isinstance(error, ssl.SSLError):
         return _NO_TLS if error.reason in _NOT_A_RECORD else f"tls: {error.reason or error}".lower()
     number = getattr(error, "errno", None)
     words = os.strerror(number) if number else str(error)
-    return f"dial tcp4 {where.host}:{where.port}: connect: {words.lower()}"
+    return f"{dial}: connect: {words.lower()}"
 
 
 async def _send(peer: web.WebSocketResponse, reader: asyncio.StreamReader) -> None:

@@ -28,12 +28,13 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What the downward API can tell beside the pod object itself. ``capacity``: the node's; ``services``: the
+    """What the downward API can tell beside the pod object itself. ``pod_ips``, ``host_ips``: the primary one first.
+    ``capacity``: the node's; ``services``: the
     variables that tell of Services."""
 
     pod: JsonObject
-    pod_ip: str
-    host_ip: str
+    pod_ips: Sequence[str]
+    host_ips: Sequence[str]
     hostname: str
     settings: Mapping[SettingKey, Mapping[str, str] | None] = field(default_factory=dict)
     capacity: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +98,7 @@ def _echo_defaults(container: Mapping[str, Any], facts: PodFacts) -> dict[str, s
     return {
         "POD_NAME": metadata["name"],
         "POD_NAMESPACE": metadata["namespace"],
-        "POD_IP": facts.pod_ip,
+        "POD_IP": facts.pod_ips[0],
         "NODE_NAME": spec.get("nodeName") or "",
         "PORT": ",".join(ports) or "8080",
     }
@@ -164,10 +165,10 @@ def field_value(path: str, facts: PodFacts) -> str:
         "metadata.uid": metadata.get("uid") or "",
         "spec.nodeName": spec.get("nodeName") or "",
         "spec.serviceAccountName": spec.get("serviceAccountName") or "",
-        "status.hostIP": facts.host_ip,
-        "status.hostIPs": facts.host_ip,
-        "status.podIP": facts.pod_ip,
-        "status.podIPs": facts.pod_ip,
+        "status.hostIP": facts.host_ips[0],
+        "status.hostIPs": ",".join(facts.host_ips),
+        "status.podIP": facts.pod_ips[0],
+        "status.podIPs": ",".join(facts.pod_ips),
     }
     if path in known:
         return str(known[path])

@@ -16,19 +16,27 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 from nodeport.api.duration import parse_duration
 from nodeport.node import network
-from nodeport.node.addresses import ClusterPlan, free_fabric, free_pod_network, most_nodes
+from nodeport.node.addresses import (
+    ClusterPlan,
+    IPNetwork,
+    free_fabric,
+    free_pod_network,
+    most_nodes,
+    overlap,
+)
 from nodeport.node.sandbox import NodeSurroundings
 
 DATA_ROOT = Path("/var/lib/nodeport")
 RUN_ROOT = Path("/run/nodeport")
+NO_IPV6 = "its kernel does not know it, or net.ipv6.conf.all.disable_ipv6 is 1"
 DEFAULT_NAME = "nodeport"
 DEFAULT_NODES = 3
 MOST_ENDPOINTS_PER_SLICE = 1000
@@ -39,7 +47,10 @@ NAME_LENGTH = 40
 PARTS = ("server", "nodes")
 LOCK = "\0nodeport-local-clusters"
 LOCK_POLL = 0.01
-Network = IPv4Network | IPv6Network
+Network = IPNetwork
+IP_FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
+"""IP versions by the words of --ip-family, the primary one first."""
+DEFAULT_SERVICE_CIDRS = {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -115,18 +126,19 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What ``cluster.json`` keeps. Networks are CIDRs; ``service_cidr`` may be one of each family parted by a comma;
-    ``node_ports`` is as ``parse_port_range`` takes it. ``audit_log``: a path, empty for none; set aside when it has
-    ``audit_megabytes``; ``audit_backups`` 0 keeps all. ``images``: NAME=PATH, programs and folders of this machine.
-    Registries are HOST[:PORT]. ``node_grace``: seconds that a node may be silent. ``log_size``: a quantity, of one of
-    the ``log_files`` files of a container's log. ``eviction_hard``: as a kubelet's option."""
+    """What ``cluster.json`` keeps. Networks are CIDRs, one of each IP family parted by a comma: ``fabric`` and ``pods``
+    of the same families, ``service_cidr`` of these or one more; ``node_ports`` is as ``parse_port_range`` takes it.
+    ``audit_log``: a path, empty for none; set aside when it has ``audit_megabytes``; ``audit_backups`` 0 keeps all.
+    ``images``: NAME=PATH, programs and folders of this machine. Registries are HOST[:PORT]. ``node_grace``: seconds
+    that a node may be silent. ``log_size``: a quantity, of one of the ``log_files`` files of a container's log.
+    ``eviction_hard``: as a kubelet's option."""
 
     fabric: str
     pods: str
     nodes: int
     api_port: int
     kubeconfig: str
-    service_cidr: str = "10.96.0.0/16"
+    service_cidr: str = DEFAULT_SERVICE_CIDRS[4]
     node_ports: str = "30000-32767"
     nodeport_addresses: tuple[str, ...] = ("primary",)
     max_endpoints_per_slice: int = 100
@@ -142,7 +154,7 @@ class ClusterConfig:
     eviction_hard: str = ""
 
     def plan(self, name: str) -> ClusterPlan:
-        return ClusterPlan(name, IPv4Network(self.fabric), IPv4Network(self.pods), self.nodes)
+        return ClusterPlan(name, networks_of(self.fabric), networks_of(self.pods), self.nodes)
 
     @property
     def node_port_range(self) -> range:
@@ -154,9 +166,9 @@ class ClusterConfig:
         return parse_service_cidrs(self.service_cidr)
 
     @property
-    def service_networks_v4(self) -> tuple[IPv4Network, ...]:
-        """What the fabric and the pods must keep clear of; empty when Services have IPv6 addresses only."""
-        return tuple(each for each in self.service_networks if isinstance(each, IPv4Network))
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions of nodes and pods, the primary one first."""
+        return tuple(network.version for network in networks_of(self.fabric))
 
     @property
     def renew_every(self) -> timedelta:
@@ -268,6 +280,41 @@ def shown_cidrs(networks: Iterable[Network]) -> str:
     return ",".join(map(str, networks))
 
 
+def networks_of(text: str) -> tuple[Network, ...]:
+    """CIDRs parted by commas, of our own making. Raises ValueError."""
+    return tuple(map(ip_network, text.split(",")))
+
+
+def choose_versions(ip_family: str | None, services: Sequence[Network], *, has_ipv6: bool) -> tuple[int, ...]:
+    """The IP versions of a new cluster, the primary one first: as told, else as its Services', else both when the
+    machine has both. ``services``: the ranges that were asked for, if any. Raises LocalError."""
+    asked = tuple(network.version for network in services)
+    versions = asked or (IP_FAMILIES[ip_family] if ip_family else (4, 6) if has_ipv6 else (4,))
+    if ip_family and set(versions) != set(IP_FAMILIES[ip_family]):
+        raise LocalError(
+            f"--ip-family {ip_family}: --service-cluster-ip-range {shown_cidrs(services)} is not of the same families"
+        )
+    if 6 in versions and not has_ipv6:
+        option = (
+            f"--ip-family {ip_family}" if ip_family else f"--service-cluster-ip-range {shown_cidrs(services)}"
+        )
+        raise LocalError(f"{option}: this machine has no IPv6: {NO_IPV6}")
+    return versions
+
+
+def ip_family_of(versions: Collection[int]) -> str:
+    """The word of --ip-family."""
+    return next(word for word, known in IP_FAMILIES.items() if set(known) == set(versions))
+
+
+def check_same_ip_family(name: str, wanted: str, config: ClusterConfig) -> None:
+    """A cluster keeps its families. Raises LocalError."""
+    if (known := ip_family_of(config.versions)) != wanted:
+        raise LocalError(
+            f"--ip-family {wanted}: the nodes of cluster {name!r} are {known}, which cannot be changed"
+        )
+
+
 def check_same_service_cidrs(name: str, wanted: tuple[Network, ...], before: tuple[Network, ...]) -> None:
     """A cluster keeps its ranges; a second family may join the first. Raises LocalError."""
     if wanted[: len(before)] != before:
@@ -284,7 +331,7 @@ def parse_nodeport_addresses(text: str) -> tuple[str, ...]:
         if word == "primary" and len(found) == 1:
             continue
         try:
-            IPv4Network(word)
+            ip_network(word)
         except ValueError as error:
             raise LocalError(
                 f"--nodeport-addresses {word!r}: must be 'primary' or CIDRs parted by commas"
@@ -333,26 +380,34 @@ def ensure_token(paths: Paths) -> None:
         write_private(paths.token, f"{secrets.token_urlsafe(32)}\n")
 
 
-def choose_networks(paths: Paths, service_networks: Iterable[IPv4Network]) -> tuple[IPv4Network, IPv4Network]:
-    """A fabric and a pod network that overlap nothing of this host and no other cluster, running or not."""
-    taken = [*network.taken_networks(), *service_networks]
+def choose_networks(
+    paths: Paths, services: Iterable[Network], versions: Iterable[int]
+) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
+    """Fabrics and pod networks that overlap nothing of this host and no other cluster, running or not."""
+    taken = [*network.taken_networks(), *services]
     for file in paths.data_root.glob("*/cluster.json"):
         if file.parent != paths.data:
             with contextlib.suppress(ValueError, KeyError, OSError):
                 other = json.loads(file.read_text())
-                taken += [IPv4Network(other["fabric"]), IPv4Network(other["pods"])]
-    return free_fabric(taken), free_pod_network(taken)
+                taken += [*networks_of(other["fabric"]), *networks_of(other["pods"])]
+    wanted = tuple(versions)
+    return (
+        tuple(free_fabric(taken, version) for version in wanted),
+        tuple(free_pod_network(taken, version) for version in wanted),
+    )
 
 
 def with_free_fabric(paths: Paths, config: ClusterConfig) -> ClusterConfig:
-    """The same cluster, moved to another subnet when the host came to use its own while it was down."""
+    """The same cluster, moved to other subnets when the host came to use its own while it was down."""
     name = network.host_link(paths.name)
     if network.host_has_link(name):
         return config
-    fabric = IPv4Network(config.fabric)
-    if not any(taken.prefixlen and taken.overlaps(fabric) for taken in network.taken_networks()):
+    fabrics = networks_of(config.fabric)
+    taken = [each for each in network.taken_networks() if each.prefixlen]
+    if not any(overlap(fabric, each) for fabric in fabrics for each in taken):
         return config
-    return replace(config, fabric=str(choose_networks(paths, config.service_networks_v4)[0]))
+    chosen, _ = choose_networks(paths, config.service_networks, config.versions)
+    return replace(config, fabric=shown_cidrs(chosen))
 
 
 def port_is_free(port: int) -> bool:
@@ -400,7 +455,7 @@ def surroundings(paths: Paths, plan: ClusterPlan, number: int) -> NodeSurroundin
         cluster=plan.name,
         name=node.name,
         netns=network.node_netns(plan.name, node.name),
-        address=node.address,
+        addresses=node.addresses,
         run_directory=paths.run / "nodes" / node.name,
         log_directory=paths.data / "nodes" / node.name / "logs",
     )

@@ -5,9 +5,12 @@
     host ── np-NAME ──┐
                       ├ fabric0 (bridge, in np.NAME.fabric)
     node-1 ── eth0 ───┤
-      │               │        pods: eth0 (a /32) ── veth in the node's namespace, no bridge:
-      └ p<id> ─ pod   │        every packet of a pod passes its node's netfilter, replies too
+      │               │        pods: eth0 (a /32, a /128) ── veth in the node's namespace, no
+      └ p<id> ─ pod   │        bridge: every packet of a pod passes its node's netfilter, replies too
     node-2 ── eth0 ───┘
+
+Each end has an address of each of the cluster's IP families. Nobody asks whether an IPv6 address is taken (duplicate
+address detection would take a second), nor for routers.
 
 Everything is level-based: ``ensure_*`` compares and mends, ``remove_cluster`` finds what is there by its names, also
 when every file is lost. All calls are synchronous and take milliseconds.
@@ -20,16 +23,17 @@ import errno
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from pathlib import Path
+from typing import Final
 
 from nodeport.netlink import route
 from nodeport.netlink.namespace import open_in
-from nodeport.netlink.route import RouteSocket, VethEnd
+from nodeport.netlink.route import Request, RouteSocket, VethEnd
 from nodeport.netlink.socket import KernelRefused
-from nodeport.node import namespaces
-from nodeport.node.addresses import ClusterPlan, NodePlan
+from nodeport.node import namespaces, sources
+from nodeport.node.addresses import ClusterPlan, IPAddress, IPNetwork, NodePlan
 from nodeport.node.namespaces import NETNS_ROOT, NamespaceFile
 
 PREFIX = "np."
@@ -41,24 +45,33 @@ UPLINK_INDEX = 1_000_000
 ``ipip`` or ``ip_gre`` every fresh namespace has links of theirs, from 2 on.
 """
 FIRST_PORT_INDEX = UPLINK_INDEX + 16
-GATEWAY = IPv4Address("169.254.1.1")
-"""What a pod's default route names; nobody has it, a permanent neighbour entry stands in."""
+GATEWAYS: Final[dict[int, IPAddress]] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::1")}
+"""What a pod's default routes name, by IP version; nobody has it, a permanent neighbour entry stands in."""
 GATEWAY_MAC = bytes.fromhex("0a5800000001")
 LINK_NAME_LENGTH = 15
-ANYWHERE = IPv4Network("0.0.0.0/0")
+ANYWHERE: Final[dict[int, IPNetwork]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""The destination of a default route, by IP version."""
+LINK_LOCAL_PREFIX = 64
 
 NODE_SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "1",  # a pod can send from its own address only
-    "net/ipv6/conf/default/disable_ipv6": "1",
 }
 POD_SETTINGS = {
     "net/ipv4/ip_unprivileged_port_start": "0",
     "net/ipv4/ping_group_range": "0 2147483647",
-    "net/ipv6/conf/default/disable_ipv6": "1",
 }
-FABRIC_SETTINGS = {"net/ipv6/conf/default/disable_ipv6": "1"}
+WITHOUT_IPV6 = {"net/ipv6/conf/default/disable_ipv6": "1"}
+WITH_IPV6 = {
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/disable_ipv6": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv6/conf/default/router_solicitations": "0",
+}
+"""Before the links are made, which get the settings ``default``."""
+FORWARDS_IPV6 = {"net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/default/forwarding": "1"}
 
 
 def digest(text: str, length: int) -> str:
@@ -92,19 +105,34 @@ def pod_link(pod_id: str) -> str:
     return f"p{pod_id}"[:LINK_NAME_LENGTH]
 
 
-def mac_of(address: IPv4Address) -> bytes:
-    """A locally administered MAC that says the address, so that neighbours are known beforehand."""
-    return b"\x0a\x58" + address.packed
+def mac_of(address: IPAddress) -> bytes:
+    """A locally administered MAC that says the end of the address, so that neighbours are known beforehand."""
+    return b"\x0a\x58" + address.packed[-4:]
+
+
+def link_local_of(mac: bytes) -> IPv6Address:
+    """The address that the kernel too derives from a link's MAC (RFC 4291, appendix A), but only when it comes to it:
+    a link without one asks for no neighbours."""
+    identifier = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+
+
+def has_ipv6(root: Path = Path("/proc/sys")) -> bool:
+    """Whether this machine's kernel has IPv6, and nobody has switched it off."""
+    try:
+        return (root / "net/ipv6/conf/all/disable_ipv6").read_text().strip() != "1"
+    except OSError:
+        return False
 
 
 def ensure_cluster(plan: ClusterPlan) -> None:
     """Fabric, host link, and the namespaces of all planned nodes, as wanted."""
     namespaces.prepare_netns_root()
     fabric = fabric_netns(plan.name)
-    _ensure_namespace(fabric, FABRIC_SETTINGS)
+    _ensure_namespace(fabric, WITHOUT_IPV6)
     with RouteSocket(fabric) as fabric_socket:
         if BRIDGE not in fabric_socket.links():
-            mac = b"\x0a\x58" + plan.fabric.network_address.packed
+            mac = mac_of(plan.fabrics[0].network_address)
             fabric_socket.apply([route.bridge(BRIDGE, UPLINK_INDEX, mac, MTU), route.link_up(1)])
         ports = fabric_socket.links()
         _ensure_host(plan, fabric_socket, has_port="host" in ports)
@@ -113,7 +141,7 @@ def ensure_cluster(plan: ClusterPlan) -> None:
 
 
 def _ensure_host(plan: ClusterPlan, fabric: RouteSocket, *, has_port: bool) -> None:
-    """The host's veth, its address .1, and its routes to the nodes' pods."""
+    """The host's veth, its addresses (…1), and its routes to the nodes' pods."""
     name = host_link(plan.name)
     with RouteSocket() as host, open_namespace(None) as here:
         if host.link(name) is None or not has_port:
@@ -123,30 +151,63 @@ def _ensure_host(plan: ClusterPlan, fabric: RouteSocket, *, has_port: bool) -> N
         link = host.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the host's link vanished while it was set up", name)
-        _write_settings({f"net/ipv4/conf/{name}/rp_filter": "0", f"net/ipv6/conf/{name}/disable_ipv6": "1"})
-        address = IPv4Interface((plan.host, plan.fabric.prefixlen))
-        pods = [route.route(node.pod_cidr, gateway=node.address, source=plan.host) for node in plan.nodes]
-        host.apply([route.link_up(link.index), route.address(link.index, address), *pods])
+        _write_settings(_host_settings(name, ipv6=6 in plan.versions))
+        pods = [
+            route.route(cidr, gateway=gateway, source=source)
+            for node in plan.nodes
+            for cidr, gateway, source in zip(node.pod_cidrs, node.addresses, plan.hosts, strict=True)
+        ]  # fmt: skip
+        addresses = _addresses(link.index, plan.hosts, plan.fabrics, mac_of(plan.host))
+        host.apply([route.link_up(link.index), *addresses, *pods])
+
+
+def _host_settings(name: str, *, ipv6: bool) -> dict[str, str]:
+    off = {f"net/ipv4/conf/{name}/rp_filter": "0", f"net/ipv6/conf/{name}/disable_ipv6": "0" if ipv6 else "1"}
+    quiet = {
+        f"net/ipv6/conf/{name}/{setting}": "0"
+        for setting in ("accept_dad", "accept_ra", "router_solicitations")
+    }
+    return {**(quiet if ipv6 else {}), **off}
+
+
+def _addresses(
+    index: int, addresses: Iterable[IPAddress], fabrics: Iterable[IPNetwork], mac: bytes
+) -> Iterator[Request]:
+    """A link's addresses on the fabrics; with an IPv6 one that which neighbours are asked from."""
+    for address, fabric in zip(addresses, fabrics, strict=True):
+        yield route.address(index, ip_interface((address, fabric.prefixlen)))
+        if address.version == 6:
+            yield route.address(index, ip_interface((link_local_of(mac), LINK_LOCAL_PREFIX)))
 
 
 def _ensure_node(plan: ClusterPlan, node: NodePlan, fabric: RouteSocket, *, has_port: bool) -> None:
     path = node_netns(plan.name, node.name)
-    _ensure_namespace(path, NODE_SETTINGS)
+    _ensure_namespace(path, {**NODE_SETTINGS, **ipv6_settings(plan.versions, forwards=True)})
+    mac = mac_of(node.address)
     with RouteSocket(path) as inside, open_namespace(path) as target:
         if inside.link(UPLINK) is None:
             if has_port and (stale := fabric.link(node.name)):
                 fabric.apply([route.link_delete(stale.index)])
-            number = int(node.address) - int(plan.fabric.network_address)
+            number = int(node.address) - int(plan.fabrics[0].network_address)
             port = _port(node.name, number)
-            end = VethEnd(UPLINK, mac_of(node.address), index=UPLINK_INDEX, netns=target)
+            end = VethEnd(UPLINK, mac, index=UPLINK_INDEX, netns=target)
             fabric.apply([route.veth(port, end, MTU)])
         inside.apply([
             route.link_up(1),
             route.link_up(UPLINK_INDEX),
-            route.address(UPLINK_INDEX, IPv4Interface((node.address, plan.fabric.prefixlen))),
-            route.route(ANYWHERE, gateway=plan.host),
-            route.unreachable(node.pod_cidr),
+            *_addresses(UPLINK_INDEX, node.addresses, plan.fabrics, mac),
+            *(route.route(ANYWHERE[host.version], gateway=host) for host in plan.hosts),
+            *map(route.unreachable, node.pod_cidrs),
         ])  # fmt: skip
+    if 6 in plan.versions:
+        sources.ensure(path, UPLINK_INDEX)
+
+
+def ipv6_settings(versions: Sequence[int], *, forwards: bool = False) -> dict[str, str]:
+    """Sysctls of a new network namespace of a node or pod that has addresses of these IP versions."""
+    if 6 not in versions:
+        return WITHOUT_IPV6
+    return {**(FORWARDS_IPV6 if forwards else {}), **WITH_IPV6}
 
 
 def _port(name: str, number: int) -> VethEnd:
@@ -156,36 +217,45 @@ def _port(name: str, number: int) -> VethEnd:
 
 
 def ensure_pod(
-    netns: Path | None, pod: Path, pod_id: str, address: IPv4Address, node: IPv4Address, *, mtu: int = MTU
-) -> None:
-    """The pod's link to its node, both sides; the pod's namespace must exist.
+    netns: Path | None, pod: Path, pod_id: str, addresses: Sequence[IPAddress], node: Iterable[IPAddress], *,
+    mtu: int = MTU,
+) -> None:  # fmt: skip
+    """The pod's link to its node, both sides; the pod's namespace must exist. ``node``: the node's addresses.
 
-    The pod has a /32 and reaches everything through its gateway; both sides know each other's MAC.
+    The pod has a /32, a /128, and reaches everything through its gateway; both sides know each other's MAC.
     """
-    name = pod_link(pod_id)
+    name, mac = pod_link(pod_id), mac_of(addresses[0])
     with RouteSocket(netns) as outside, RouteSocket(pod) as inside, open_namespace(pod) as target:
         link = outside.link(name)
         if link is None or inside.link(UPLINK) is None:
             if link is not None:
                 outside.apply([route.link_delete(link.index)])
-            end = VethEnd(UPLINK, mac_of(address), index=UPLINK_INDEX, netns=target)
+            end = VethEnd(UPLINK, mac, index=UPLINK_INDEX, netns=target)
             outside.apply([route.veth(end, VethEnd(name, GATEWAY_MAC), mtu)])
             link = outside.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the pod's link vanished while it was set up", name)
-        inside.apply([
-            route.link_up(1),
-            route.link_up(UPLINK_INDEX, mtu),
-            route.address(UPLINK_INDEX, IPv4Interface(address)),
-            route.route(IPv4Network(GATEWAY), link=UPLINK_INDEX),
-            route.route(ANYWHERE, gateway=GATEWAY),
-            route.neighbour(UPLINK_INDEX, GATEWAY, GATEWAY_MAC),
-        ])  # fmt: skip
-        outside.apply([
-            route.link_up(link.index, mtu),
-            route.route(IPv4Network(address), link=link.index, source=node),
-            route.neighbour(link.index, address, mac_of(address)),
-        ])  # fmt: skip
+        sources: dict[int, IPAddress] = {address.version: address for address in node}
+        inside.apply([route.link_up(1), route.link_up(UPLINK_INDEX, mtu), *_in_pod(addresses)])
+        outside.apply([route.link_up(link.index, mtu), *_to_pod(link.index, addresses, sources, mac)])
+
+
+def _in_pod(addresses: Iterable[IPAddress]) -> Iterator[Request]:
+    for address in addresses:
+        gateway = GATEWAYS[address.version]
+        yield route.address(UPLINK_INDEX, ip_interface(address))
+        if address.version == 4:  # in IPv6 a link-local gateway is on its link
+            yield route.route(ip_network(gateway), link=UPLINK_INDEX)
+        yield route.route(ANYWHERE[address.version], gateway=gateway, link=UPLINK_INDEX)
+        yield route.neighbour(UPLINK_INDEX, gateway, GATEWAY_MAC)
+
+
+def _to_pod(
+    index: int, addresses: Iterable[IPAddress], sources: Mapping[int, IPAddress], mac: bytes
+) -> Iterator[Request]:
+    for address in addresses:
+        yield route.route(ip_network(address), link=index, source=sources.get(address.version))
+        yield route.neighbour(index, address, mac)
 
 
 def let_loopback_in(netns: Path | None, pod_id: str) -> None:
@@ -194,11 +264,14 @@ def let_loopback_in(netns: Path | None, pod_id: str) -> None:
     open_in(netns, lambda: _write_settings(setting))
 
 
-def create_pod_namespaces(files: Mapping[str, Path], hostname: str | None) -> None:
-    """New network, UTS and IPC namespaces of a pod at the paths given by kind. ``hostname`` needs a UTS namespace."""
+def create_pod_namespaces(
+    files: Mapping[str, Path], hostname: str | None, versions: Sequence[int] = (4,)
+) -> None:
+    """New network, UTS and IPC namespaces of a pod at the paths given by kind. ``hostname`` needs a UTS namespace;
+    ``versions``: the IP versions of its addresses."""
 
     def set_up() -> None:
-        _write_settings(POD_SETTINGS)
+        _write_settings({**POD_SETTINGS, **ipv6_settings(versions)})
         if hostname is not None:
             socket.sethostname(hostname)
 
@@ -206,11 +279,11 @@ def create_pod_namespaces(files: Mapping[str, Path], hostname: str | None) -> No
     namespaces.create(wanted, set_up)
 
 
-def remove_pod(netns: Path | None, pod: Path, address: IPv4Address | None) -> None:
-    """Ends the pod's network: the route now, the link with the namespace (the kernel does that on its own time)."""
-    if address is not None:
+def remove_pod(netns: Path | None, pod: Path, addresses: Iterable[IPAddress]) -> None:
+    """Ends the pod's network: the routes now, the link with the namespace (the kernel does that on its own time)."""
+    if gone := [route.route_delete(ip_network(address)) for address in addresses]:
         with contextlib.suppress(OSError, KernelRefused), RouteSocket(netns) as outside:
-            outside.apply([route.route_delete(IPv4Network(address))])
+            outside.apply(gone)
     namespaces.remove(pod)
 
 
@@ -243,9 +316,19 @@ def _remove_host_link(host: RouteSocket, name: str) -> bool:
     return link is not None
 
 
-def allow_forwarding() -> None:
-    """Let this machine forward, as a node must: ours to switch on for a node that is a machine."""
-    _write_settings({"net/ipv4/ip_forward": "1"})
+def allow_forwarding(versions: Collection[int] = (4,)) -> None:
+    """Let this machine forward, as a node must: ours to switch on for a node that is a machine.
+
+    A router heeds no router's advertisements: links that do so now are told to go on (accept_ra 2), since they may
+    have their addresses and routes from there.
+    """
+    if 4 in versions:
+        _write_settings({"net/ipv4/ip_forward": "1"})
+    if 6 in versions:
+        for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+            if path.read_text().strip() == "1":
+                path.write_text("2")
+        _write_settings(FORWARDS_IPV6)
 
 
 def host_has_link(name: str) -> bool:
@@ -253,12 +336,11 @@ def host_has_link(name: str) -> bool:
         return host.link(name) is not None
 
 
-def taken_networks() -> list[IPv4Network]:
+def taken_networks() -> list[IPNetwork]:
     """What the host already routes to or is part of."""
     with RouteSocket() as host:
-        routed = [found.destination for found in host.routes()]
-        own = [found.network for found in host.addresses()]
-        return [each for each in routed if isinstance(each, IPv4Network)] + own
+        routed = [found.destination for version in ANYWHERE for found in host.routes(version)]
+        return routed + [found.network for version in ANYWHERE for found in host.interfaces(version)]
 
 
 def _ensure_namespace(path: Path, settings: Mapping[str, str]) -> None:

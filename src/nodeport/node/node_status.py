@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.clusterdns import PROVIDER
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import rfc3339
+from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.images.base import Image
 
 MOST_PODS = 110
@@ -64,12 +64,13 @@ def this_machine(root: Path = Path("/")) -> Machine:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node. ``pod_cidr`` None: somebody else allocates it."""
+    """One node. ``addresses``: one of each of its IP families, the primary one first. ``pod_cidrs`` empty: somebody
+    else allocates them."""
 
     name: str
-    address: IPv4Address
+    addresses: tuple[IPAddress, ...]
     machine: Machine
-    pod_cidr: IPv4Network | None = None
+    pod_cidrs: tuple[IPNetwork, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     log_port: int = LOG_PORT
 
@@ -83,8 +84,8 @@ def node_object(facts: NodeFacts, now: datetime, images: Sequence[Image] = ()) -
         "kubernetes.io/hostname": facts.name, **facts.labels,
     }  # fmt: skip
     spec: JsonObject = {"providerID": f"{PROVIDER}{facts.name}"}
-    if facts.pod_cidr:
-        spec |= {"podCIDR": str(facts.pod_cidr), "podCIDRs": [str(facts.pod_cidr)]}
+    if facts.pod_cidrs:
+        spec |= {"podCIDR": str(facts.pod_cidrs[0]), "podCIDRs": list(map(str, facts.pod_cidrs))}
     return {
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": facts.name, "labels": labels}, "spec": spec,
         "status": node_status(facts, {}, now, images),
@@ -114,7 +115,7 @@ def node_status(
     capacity = amounts(facts)
     return {
         "addresses": [
-            {"type": "InternalIP", "address": str(facts.address)},
+            *({"type": "InternalIP", "address": str(address)} for address in facts.addresses),
             {"type": "Hostname", "address": facts.name},
         ],
         "capacity": capacity,
@@ -127,6 +128,12 @@ def node_status(
         "images": image_list(images),
         "nodeInfo": _node_info(facts),
     }  # fmt: skip
+
+
+def patch_of(status: JsonObject) -> JsonObject:
+    """The status as a strategic merge patch. Addresses are merged by type: without the directive the second of two
+    internal ones would take the first one's place."""
+    return {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}
 
 
 def amounts(facts: NodeFacts) -> dict[str, str]:

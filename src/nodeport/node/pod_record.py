@@ -191,11 +191,13 @@ class PodRecord:
             merged = {item["type"]: item for item in status.get("conditions") or ()}
             merged |= {item["type"]: item for item in self.sent["conditions"]}
             pod = {**pod, "status": {**status, "conditions": list(merged.values())}}
-        known_ip = (pod.get("status") or {}).get("podIP") or ""
+        known = (pod.get("status") or {}).get("podIPs") or ()
         return PodView(
             pod=pod,
-            host_ip=str(self.node.surroundings.address),
-            pod_ip=str(self.sandbox.address) if self.sandbox else known_ip,
+            host_ips=list(map(str, self.node.surroundings.addresses)),
+            pod_ips=list(map(str, self.sandbox.addresses))
+            if self.sandbox
+            else [each["ip"] for each in known],
             started_at=self.started_at,
             containers=[keeper.view() for keeper in self.keepers],
             init_containers=[keeper.view() for keeper in self.init_keepers],

@@ -58,11 +58,12 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """``sandboxed``: the pod's namespaces exist. ``final``: nothing will be started again (the pod is going)."""
+    """``host_ips``, ``pod_ips``: the primary one first; the latter are empty until there is a sandbox.
+    ``sandboxed``: the pod's namespaces exist. ``final``: nothing will be started again (the pod is going)."""
 
     pod: JsonObject
-    host_ip: str
-    pod_ip: str
+    host_ips: Sequence[str]
+    pod_ips: Sequence[str]
     started_at: datetime
     containers: Sequence[ContainerView]
     init_containers: Sequence[ContainerView] = ()
@@ -156,14 +157,14 @@ def status(view: PodView, now: datetime) -> JsonObject:
     """The node's part of the pod's status, as a strategic merge patch of ``status``."""
     found: JsonObject = {
         "phase": phase(view),
-        "hostIP": view.host_ip,
-        "hostIPs": [{"ip": view.host_ip}],
+        "hostIP": view.host_ips[0],
+        "hostIPs": [{"ip": each} for each in view.host_ips],
         "startTime": rfc3339(view.started_at),
         "observedGeneration": view.pod["metadata"].get("generation"),
         "containerStatuses": [container_status(one, view) for one in view.containers],
     }
-    if view.pod_ip:
-        found |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
+    if view.pod_ips:
+        found |= {"podIP": view.pod_ips[0], "podIPs": [{"ip": each} for each in view.pod_ips]}
     if view.init_containers:
         found["initContainerStatuses"] = [
             container_status(one, view, initial=True) for one in view.init_containers

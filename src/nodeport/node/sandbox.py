@@ -12,10 +12,11 @@ import logging
 import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 from nodeport.node import namespaces, network, sharedpids
+from nodeport.node.addresses import IPAddress
 
 REMOVAL_TRIES = 5
 _log = logging.getLogger(__name__)
@@ -42,15 +43,20 @@ class PodIdentity:
 
 @dataclass(frozen=True, slots=True)
 class NodeSurroundings:
-    """Where a node's pods live. ``netns`` None: the node is this machine itself. ``mtu``: of its pods' links."""
+    """Where a node's pods live. ``netns`` None: the node is this machine itself. ``addresses``: the node's, one of each
+    IP family that its pods have, the primary one first. ``mtu``: of its pods' links."""
 
     cluster: str
     name: str
     netns: Path | None
-    address: IPv4Address
+    addresses: tuple[IPAddress, ...]
     run_directory: Path
     log_directory: Path
     mtu: int = network.MTU
+
+    @property
+    def address(self) -> IPAddress:
+        return self.addresses[0]
 
     @property
     def storage_directory(self) -> Path:
@@ -63,14 +69,19 @@ class NodeSurroundings:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A pod's surroundings as they are. ``pids``: what processes its containers see."""
+    """A pod's surroundings as they are. ``addresses``: the primary one first; on the host's network the node's.
+    ``pids``: what processes its containers see."""
 
     node: NodeSurroundings
     pod: PodIdentity
-    address: IPv4Address
+    addresses: tuple[IPAddress, ...]
     host_network: bool = False
     host_ipc: bool = False
     pids: str = PRIVATE_PIDS
+
+    @property
+    def address(self) -> IPAddress:
+        return self.addresses[0]
 
     @property
     def directory(self) -> Path:
@@ -116,11 +127,12 @@ def ensure(sandbox: Sandbox, files: Mapping[str, str]) -> None:
     missing = {kind: path for kind, path in sandbox.namespace_files.items() if not namespaces.exists(path)}
     if missing:
         hostname = sandbox.pod.hostname if "uts" in missing else None
-        network.create_pod_namespaces(missing, hostname)
+        versions = [address.version for address in sandbox.addresses]
+        network.create_pod_namespaces(missing, hostname, versions)
     if not sandbox.host_network:
         node = sandbox.node
         pod_id = sandbox.pod.pod_id
-        network.ensure_pod(node.netns, sandbox.netns, pod_id, sandbox.address, node.address, mtu=node.mtu)
+        network.ensure_pod(node.netns, sandbox.netns, pod_id, sandbox.addresses, node.addresses, mtu=node.mtu)
     if sandbox.pids == SHARED_PIDS:
         sharedpids.ensure(directory, sandbox.node.cluster)
     for name, text in files.items():
@@ -145,8 +157,8 @@ def _write_record(sandbox: Sandbox) -> None:
     pod = sandbox.pod
     record = {
         "uid": pod.uid, "namespace": pod.namespace, "name": pod.name, "hostname": pod.hostname,
-        "address": str(sandbox.address), "hostNetwork": sandbox.host_network, "hostIPC": sandbox.host_ipc,
-        "pids": sandbox.pids,
+        "addresses": list(map(str, sandbox.addresses)), "hostNetwork": sandbox.host_network,
+        "hostIPC": sandbox.host_ipc, "pids": sandbox.pids,
     }  # fmt: skip
     path = sandbox.directory / "sandbox.json"
     fresh = path.with_suffix(".new")
@@ -162,20 +174,21 @@ def found(node: NodeSurroundings) -> list[Sandbox]:
         try:
             record = json.loads((directory / "sandbox.json").read_text())
             pod = PodIdentity(record["uid"], record["namespace"], record["name"], record["hostname"])
-            address = IPv4Address(record["address"])
+            addresses = tuple(map(ip_address, record.get("addresses") or [record["address"]]))
         except (OSError, ValueError, KeyError):
             identity = PodIdentity(directory.name, "", "", "")
-            remove(Sandbox(node, identity, node.address))
+            remove(Sandbox(node, identity, node.addresses))
             continue
         host_network, host_ipc = bool(record.get("hostNetwork")), bool(record.get("hostIPC"))
-        result.append(Sandbox(node, pod, address, host_network, host_ipc, record.get("pids") or PRIVATE_PIDS))
+        pids = record.get("pids") or PRIVATE_PIDS
+        result.append(Sandbox(node, pod, addresses, host_network, host_ipc, pids))
     return result
 
 
 def remove(sandbox: Sandbox) -> None:
     """Ends namespaces and network, and deletes the files; the logs stay until `remove_logs`."""
-    address = None if sandbox.host_network or not sandbox.pod.name else sandbox.address
-    network.remove_pod(sandbox.node.netns, sandbox.netns, address)
+    addresses = () if sandbox.host_network or not sandbox.pod.name else sandbox.addresses
+    network.remove_pod(sandbox.node.netns, sandbox.netns, addresses)
     sharedpids.remove(sandbox.directory)
     for pattern in MOUNTS:
         for path in sandbox.directory.glob(pattern):

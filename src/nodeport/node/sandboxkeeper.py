@@ -52,16 +52,16 @@ class SandboxKeeper:
         if sandbox is not None:
             sandboxes.remove(sandbox)
             if not sandbox.host_network:
-                node.addresses.release(sandbox.address, record.uid)
+                node.addresses.release(record.uid)
 
     def _new(self, pod: JsonObject) -> Sandbox:
         metadata, spec, node, uid = pod["metadata"], pod["spec"], self._record.node, self._record.uid
         host_network = bool(spec.get("hostNetwork"))
         hostname = podfiles.hostname(pod, node.naming.name)
         identity = PodIdentity(uid, metadata["namespace"], metadata["name"], hostname)
-        address = node.surroundings.address if host_network else node.addresses.take(uid)
+        addresses = node.surroundings.addresses if host_network else node.addresses.take(uid)
         made = Sandbox(
-            node.surroundings, identity, address, host_network, bool(spec.get("hostIPC")), _pids(spec)
+            node.surroundings, identity, addresses, host_network, bool(spec.get("hostIPC")), _pids(spec)
         )
         try:
             sandboxes.ensure(made, self._files(pod, made))
@@ -69,18 +69,18 @@ class SandboxKeeper:
         except BaseException:
             sandboxes.remove(made)
             if not host_network:
-                node.addresses.release(address, uid)
+                node.addresses.release(uid)
             raise
         return made
 
     def _hold_host_ports(self, pod: JsonObject, sandbox: Sandbox) -> None:
-        node, wanted = self._record.node, hostports.wanted_by(pod, [sandbox.address])
+        node, wanted = self._record.node, hostports.wanted_by(pod, sandbox.addresses)
         node.host_ports.hold(self._record.uid, wanted)
         if wanted:
             network.let_loopback_in(node.surroundings.netns, sandbox.pod.pod_id)
 
     def _files(self, pod: JsonObject, sandbox: Sandbox) -> dict[str, str]:
-        return podfiles.files(pod, [str(sandbox.address)], self._record.node.naming)
+        return podfiles.files(pod, list(map(str, sandbox.addresses)), self._record.node.naming)
 
 
 def _pids(spec: JsonObject) -> str:

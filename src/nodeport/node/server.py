@@ -30,7 +30,7 @@ from aiohttp import web
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
-from nodeport.netlink.namespace import open_in
+from nodeport.netlink.namespace import family_of, open_in
 from nodeport.node import dialing, logs, remote
 from nodeport.node.containers import Keeper
 from nodeport.node.logfiles import LogFiles
@@ -101,10 +101,11 @@ class NodeServer:
             sock.close()
 
     def _listen(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        address = str(self._node.address)
+        sock = socket.socket(family_of(address), socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((str(self._node.address), self._port))
+            sock.bind((address, self._port))
             sock.listen(128)
             sock.setblocking(False)
         except BaseException:

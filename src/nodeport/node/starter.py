@@ -208,7 +208,8 @@ class ContainerStarter:
         namespace = pod["metadata"]["namespace"]
         settings = {key: await node.settings.get(key[0], namespace, key[1]) for key in set(keys)}
         return PodFacts(
-            pod=pod, pod_ip=str(sandbox.address), host_ip=str(node.surroundings.address),
+            pod=pod, pod_ips=list(map(str, sandbox.addresses)),
+            host_ips=list(map(str, node.surroundings.addresses)),
             hostname=sandbox.pod.hostname, settings=settings, capacity=node.capacity,
         )  # fmt: skip
 

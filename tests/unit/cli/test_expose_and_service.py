@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -104,13 +105,24 @@ NODES = [
 ]
 
 
-def node_port_service(*ports: JsonObject) -> JsonObject:
-    return {"metadata": {"name": "web"}, "spec": {"type": "NodePort", "ports": list(ports)}}
+def node_port_service(*ports: JsonObject, families: Sequence[str] = ("IPv4",)) -> JsonObject:
+    spec = {"type": "NodePort", "ports": list(ports), "ipFamilies": list(families)}
+    return {"metadata": {"name": "web"}, "spec": spec}
 
 
-def test_there_is_one_url_for_each_ready_node() -> None:
-    doors = doors_of(node_port_service({"port": 80, "nodePort": 30007}), NODES, None)
-    assert [door.url for door in doors] == ["http://10.0.0.1:30007", "http://[fd00::3]:30007"]
+@pytest.mark.parametrize(
+    ("families", "urls"),
+    [
+        (["IPv4"], ["http://10.0.0.1:30007", "http://10.0.0.3:30007"]),
+        (["IPv4", "IPv6"], ["http://10.0.0.1:30007", "http://10.0.0.3:30007"]),
+        (["IPv6"], ["http://[fd00::3]:30007"]),
+    ],
+)
+def test_there_is_one_url_for_each_ready_node_of_the_services_first_family(
+    families: list[str], urls: list[str]
+) -> None:
+    service = node_port_service({"port": 80, "nodePort": 30007}, families=families)
+    assert [door.url for door in doors_of(service, NODES, None)] == urls
 
 
 def test_a_local_service_answers_only_where_it_has_endpoints() -> None:
@@ -139,6 +151,12 @@ def test_the_scheme_follows_the_port(port: JsonObject, scheme: str) -> None:
         ),
         (node_port_service({"port": 80, "nodePort": 30001}), NODES[1:2], None, "no node is ready"),
         (node_port_service({"port": 80, "nodePort": 30001}), NODES, set(), "no ready endpoint"),
+        (
+            node_port_service({"port": 80, "nodePort": 30001}, families=["IPv6"]),
+            NODES[:1],
+            None,
+            "has an IPv6 address, and no ready node has one",
+        ),
     ],
 )
 def test_a_service_that_answers_nowhere_says_why(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject
-from nodeport.controllers.clusterdns.reconcile import MOST_ENDPOINTS, is_as_wanted, wanted_slice
+from nodeport.controllers.clusterdns.reconcile import MOST_ENDPOINTS, is_as_wanted, wanted_slices
 
 SERVICE: JsonObject = {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": {}}
 
@@ -26,9 +26,7 @@ def node(
 
 
 def endpoints(*nodes: JsonObject) -> list[Any]:
-    wanted = wanted_slice(SERVICE, nodes)
-    assert wanted is not None
-    return list(wanted["endpoints"])
+    return list(wanted_slices(SERVICE, nodes)["kube-dns"]["endpoints"])
 
 
 def test_each_ready_node_answers_its_own_pods() -> None:
@@ -64,12 +62,26 @@ def test_a_slice_is_never_larger_than_the_api_allows() -> None:
     ],
 )
 def test_there_is_no_slice_for_a_service_that_is_gone_or_leads_to_pods(service: JsonObject | None) -> None:
-    assert wanted_slice(service, [node("a")]) is None
+    assert wanted_slices(service, [node("a")]) == {}
+
+
+def test_each_family_of_the_service_has_a_slice_of_its_own() -> None:
+    both = node("a")
+    both["status"]["addresses"].append({"type": "InternalIP", "address": "fd00::11"})
+    service = {**SERVICE, "spec": {"ipFamilies": ["IPv6", "IPv4"]}}
+    found = wanted_slices(service, [both, node("b", "172.30.0.12")])
+    places = {
+        name: (item["addressType"], [each["addresses"] for each in item["endpoints"]])
+        for name, item in found.items()
+    }
+    assert places == {
+        "kube-dns": ("IPv4", [["172.30.0.11"], ["172.30.0.12"]]),
+        "kube-dns-ipv6": ("IPv6", [["fd00::11"]]),
+    }
 
 
 def test_only_a_slice_that_says_something_else_is_written() -> None:
-    wanted = wanted_slice(SERVICE, [node("a")])
-    assert wanted is not None
+    wanted = wanted_slices(SERVICE, [node("a")])["kube-dns"]
     metadata = {
         **wanted["metadata"],
         "resourceVersion": "7",

@@ -32,7 +32,7 @@ def facts(settings: JsonObject | None = None, **spec: object) -> PodFacts:
         "metadata": {"name": "p", "namespace": "d", "uid": "u", "labels": {"app": "web"}},
         "spec": {"nodeName": "node-1", **spec},
     }
-    return PodFacts(pod, "10.244.1.2", "172.30.0.11", "p", settings or {})
+    return PodFacts(pod, ["10.244.1.2"], ["172.30.0.11"], "p", settings or {})
 
 
 @pytest.mark.parametrize(

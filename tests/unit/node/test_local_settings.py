@@ -103,11 +103,48 @@ def test_a_cluster_keeps_its_ranges_but_may_get_a_second_family() -> None:
             local.check_same_service_cidrs("x", wanted, before)
 
 
-def test_only_the_ipv4_range_reaches_the_nodes() -> None:
-    config = replace(CONFIG, service_cidr="fd00::/112,10.96.0.0/16")
-    assert list(map(str, config.service_networks_v4)) == ["10.96.0.0/16"]
-    assert str(config.service_networks[0][1]) == "fd00::1"
-    assert replace(CONFIG, service_cidr="fd00::/112").service_networks_v4 == ()
+V4, V6 = local.parse_service_cidrs("10.96.0.0/16,fd00::/112")
+
+
+@pytest.mark.parametrize(
+    ("word", "services", "has_ipv6", "versions"),
+    [
+        (None, (), True, (4, 6)), (None, (), False, (4,)), ("ipv4", (), False, (4,)), ("ipv6", (), True, (6,)),
+        ("dual", (), True, (4, 6)), (None, (V4,), True, (4,)), (None, (V6,), True, (6,)),
+        (None, (V6, V4), True, (6, 4)), ("dual", (V6, V4), True, (6, 4)), ("ipv6", (V6,), True, (6,)),
+    ],
+)  # fmt: skip
+def test_a_clusters_families_are_those_asked_for_or_all_that_the_machine_has(
+    word: str | None, services: tuple[local.Network, ...], has_ipv6: bool, versions: tuple[int, ...]
+) -> None:
+    assert local.choose_versions(word, services, has_ipv6=has_ipv6) == versions
+
+
+@pytest.mark.parametrize(
+    ("word", "services", "has_ipv6", "why"),
+    [
+        ("ipv4", (V6,), True, "--ip-family ipv4: --service-cluster-ip-range fd00::/112 is not of the same families"),
+        ("dual", (V4,), True, "is not of the same families"), ("ipv6", (V4, V6), True, "is not of the same families"),
+        ("dual", (), False, "--ip-family dual: this machine has no IPv6"),
+        (None, (V6,), False, "--service-cluster-ip-range fd00::/112: this machine has no IPv6"),
+    ],
+)  # fmt: skip
+def test_families_that_cannot_be_are_refused_in_words(
+    word: str | None, services: tuple[local.Network, ...], has_ipv6: bool, why: str
+) -> None:
+    with pytest.raises(LocalError, match=why):
+        local.choose_versions(word, services, has_ipv6=has_ipv6)
+
+
+def test_a_cluster_keeps_the_families_of_its_nodes() -> None:
+    local.check_same_ip_family("x", "ipv4", CONFIG)
+    both = replace(CONFIG, fabric="fd00:172:30::/64,172.30.0.0/22", pods="fd00:10:244::/56,10.244.0.0/16")
+    local.check_same_ip_family("x", "dual", both)
+    assert both.plan("x").versions == (6, 4)
+    with pytest.raises(
+        LocalError, match="--ip-family ipv6: the nodes of cluster 'x' are dual, which cannot be"
+    ):
+        local.check_same_ip_family("x", "ipv6", both)
 
 
 def test_a_configuration_is_kept_whole_and_private(tmp_path: Path) -> None:

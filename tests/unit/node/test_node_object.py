@@ -9,7 +9,9 @@ from nodeport.node.node_status import Machine, NodeFacts, node_object, node_stat
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MACHINE = Machine(4, 1024, 2048, "6.18", "Debian", "amd64", "m", "b")
-FACTS = NodeFacts("node-1", IPv4Address("172.30.0.11"), MACHINE, IPv4Network("10.244.1.0/24"), {"zone": "a"})
+FACTS = NodeFacts(
+    "node-1", (IPv4Address("172.30.0.11"),), MACHINE, (IPv4Network("10.244.1.0/24"),), {"zone": "a"}
+)
 
 
 def test_a_registered_node_has_all_that_kubectl_shows() -> None:
@@ -46,7 +48,7 @@ def test_a_heartbeat_keeps_transition_times_of_what_still_holds() -> None:
 
 
 def test_nodes_of_one_machine_have_ids_of_their_own() -> None:
-    other = NodeFacts("node-2", IPv4Address("172.30.0.12"), MACHINE)
+    other = NodeFacts("node-2", (IPv4Address("172.30.0.12"),), MACHINE)
     infos = [node_object(facts, NOW)["status"]["nodeInfo"] for facts in (FACTS, other)]
     assert infos[0]["systemUUID"] != infos[1]["systemUUID"]
     assert "podCIDR" not in node_object(other, NOW)["spec"]

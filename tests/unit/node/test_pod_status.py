@@ -32,7 +32,7 @@ def view(
 ) -> PodView:
     init = fields.pop("init", [])
     assert isinstance(init, list)
-    return PodView(pod(policy, **fields), "172.30.0.11", "10.244.1.2", NOW, containers, init, final=final)
+    return PodView(pod(policy, **fields), ["172.30.0.11"], ["10.244.1.2"], NOW, containers, init, final=final)
 
 
 def running(**fields: object) -> ContainerView:

@@ -18,7 +18,7 @@ SETTINGS = {("configmaps", "m"): {"a": "1", "b": "2"}, ("secrets", "s"): {"k": "
 def facts(settings: JsonObject | None = None, **spec: object) -> PodFacts:
     metadata = {"name": "p", "namespace": "d", "uid": "u", "labels": {"app": "web", "a": 'say "x"\n'}}
     pod = {"metadata": metadata, "spec": {"containers": [{"name": "main"}], **spec}}
-    return PodFacts(pod, "10.244.1.2", "172.30.0.11", "p", SETTINGS if settings is None else settings)
+    return PodFacts(pod, ["10.244.1.2"], ["172.30.0.11"], "p", SETTINGS if settings is None else settings)
 
 
 def files(volume: JsonObject, known: PodFacts | None = None, **tokens: str) -> Payload:

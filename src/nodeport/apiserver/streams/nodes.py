@@ -97,11 +97,13 @@ class NodeConnections:
         kv = await self._registry.find(NODES, "", node)
         status = self._registry.entry(NODES).splicer.read(kv).get("status") or {}
         endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-        addresses = {each["type"]: each["address"] for each in status.get("addresses") or []}
-        port, host = endpoint.get("Port"), addresses.get("InternalIP")
+        addresses = (
+            each["address"] for each in status.get("addresses") or [] if each["type"] == "InternalIP"
+        )
+        port, host = endpoint.get("Port"), next(addresses, None)
         if not port or not host or self._tls is None:
             raise ServiceUnavailable(f"node {node} has no server that can be asked")
-        return f"https://{host}:{port}"
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
     def session(self) -> aiohttp.ClientSession:
         """For one request; whoever asks closes it."""

@@ -1,14 +1,16 @@
-"""Watches nodes, the Service and its slice, and writes what the plan says."""
+"""Watches nodes, the Service and its slices, and writes what the plan says."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from nodeport.api import clusterdns
-from nodeport.api.meta import NamespacedName
+from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import ENDPOINT_SLICES
 from nodeport.client.cache import Change, uid
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
-from nodeport.controllers.clusterdns.reconcile import MANAGER, is_as_wanted, wanted_slice
+from nodeport.controllers.clusterdns.reconcile import MANAGER, SLICES, is_as_wanted, wanted_slices
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.kit.clock import Clock
 
@@ -17,7 +19,7 @@ _MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
 
 class ClusterDnsController:
-    """There is one key: the Service's name, which is the slice's as well."""
+    """There is one key: the Service's name."""
 
     def __init__(
         self, client: RestClient, *, services: Informer, slices: Informer, nodes: Informer, clock: Clock
@@ -27,20 +29,25 @@ class ClusterDnsController:
         self.loop: ReconcileLoop[NamespacedName] = ReconcileLoop(
             "cluster-dns", self.reconcile, clock=clock, informers=(services, slices, nodes), workers=1
         )
-        services.subscribe(self._own_changed)
-        slices.subscribe(self._own_changed)
+        services.subscribe(lambda change: self._changed(change, (KEY.name,)))
+        slices.subscribe(lambda change: self._changed(change, SLICES.values()))
         nodes.subscribe(lambda change: self.loop.queue.add(KEY))
 
     async def run(self) -> None:
         await self.loop.run()
 
-    def _own_changed(self, change: Change) -> None:
-        if NamespacedName.of(change.object) == KEY:
+    def _changed(self, change: Change, names: Collection[str]) -> None:
+        changed = NamespacedName.of(change.object)
+        if changed.namespace == KEY.namespace and changed.name in names:
             self.loop.queue.add(KEY)
 
     async def reconcile(self, key: NamespacedName) -> None:
         """What a stale cache makes it write is refused as a conflict, and tried again."""
-        wanted = wanted_slice(self._services.get(key), self._nodes.list())
+        wanted = wanted_slices(self._services.get(key), self._nodes.list())
+        for name in SLICES.values():
+            await self._make(NamespacedName(key.namespace, name), wanted.get(name))
+
+    async def _make(self, key: NamespacedName, wanted: JsonObject | None) -> None:
         found = self._slices.get(key)
         if wanted is None:
             if found is not None and (found["metadata"].get("labels") or {}).get(_MANAGED_BY) == MANAGER:

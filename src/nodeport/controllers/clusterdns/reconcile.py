@@ -1,4 +1,4 @@
-"""Which nodes answer for names, as an EndpointSlice. Pure."""
+"""Which nodes answer for names, as an EndpointSlice of each of the Service's families. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from nodeport.api.ip import family
 from nodeport.api.meta import JsonObject, is_being_deleted
 
 MANAGER = "cluster-dns.nodeport"
+SLICES = {"IPv4": clusterdns.SERVICE, "IPv6": f"{clusterdns.SERVICE}-ipv6"}
+"""What the slice of a family is called."""
 MOST_ENDPOINTS = 1000
 """What one slice holds; a node beyond them asks the others."""
 
 
-def wanted_slice(service: JsonObject | None, nodes: Iterable[JsonObject]) -> JsonObject | None:
-    """None when the Service is not there, or leads to pods that somebody selected."""
+def wanted_slices(service: JsonObject | None, nodes: Iterable[JsonObject]) -> dict[str, JsonObject]:
+    """By name; none when the Service is not there, or leads to pods that somebody selected."""
     if service is None or is_being_deleted(service) or service["spec"].get("selector"):
-        return None
+        return {}
     ordered = sorted(nodes, key=lambda node: str(node["metadata"]["name"]))
-    endpoints = [found for node in ordered if (found := _endpoint(node))]
+    families = service["spec"].get("ipFamilies") or ["IPv4"]
+    return {SLICES[kind]: _slice(kind, ordered) for kind in families}
+
+
+def _slice(kind: str, nodes: Iterable[JsonObject]) -> JsonObject:
+    endpoints = [found for node in nodes if (found := _endpoint(node, kind))]
     return {
         "metadata": {
-            "name": clusterdns.SERVICE, "namespace": clusterdns.NAMESPACE,
+            "name": SLICES[kind], "namespace": clusterdns.NAMESPACE,
             "labels": {
                 "kubernetes.io/service-name": clusterdns.SERVICE,
                 "endpointslice.kubernetes.io/managed-by": MANAGER,
             },
         },
-        "addressType": "IPv4",
+        "addressType": kind,
         "endpoints": endpoints[:MOST_ENDPOINTS],
         "ports": [
             {"name": name, "protocol": protocol, "port": clusterdns.NODE_PORT}
@@ -43,7 +50,7 @@ def is_as_wanted(found: JsonObject, wanted: JsonObject) -> bool:
     )
 
 
-def _endpoint(node: JsonObject) -> JsonObject | None:
+def _endpoint(node: JsonObject, kind: str) -> JsonObject | None:
     """A node's pods ask their own node, as long as it is ready."""
     if not str((node.get("spec") or {}).get("providerID") or "").startswith(clusterdns.PROVIDER):
         return None
@@ -52,7 +59,7 @@ def _endpoint(node: JsonObject) -> JsonObject | None:
         (
             each["address"]
             for each in status.get("addresses") or ()
-            if each["type"] == "InternalIP" and family(each["address"]) == "IPv4"
+            if each["type"] == "InternalIP" and family(each["address"]) == kind
         ),
         None,
     )

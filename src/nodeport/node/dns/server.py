@@ -1,4 +1,4 @@
-"""The sockets of a node's name server: UDP and TCP on the node's own address, for the cluster's pods and nodes only."""
+"""The sockets of a node's name server: UDP and TCP on the node's own addresses, for pods and nodes only."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
 from nodeport.api.clusterdns import NODE_PORT
 from nodeport.client.informer import Informer
 from nodeport.kit.clock import Clock
-from nodeport.netlink.namespace import open_in
+from nodeport.netlink.namespace import family_of, open_in
+from nodeport.node.addresses import IPAddress
 from nodeport.node.dns import message
 from nodeport.node.dns.forwarder import Forwarder
 from nodeport.node.dns.message import LARGEST_TCP, Answer, Code, MalformedMessage, Query, UnusableQuery
@@ -84,10 +85,11 @@ class NameServer:
     """
 
     def __init__(
-        self, resolver: Resolver, caches: Sequence[Informer], address: IPv4Address, netns: Path | None, clock: Clock,
+        self, resolver: Resolver, caches: Sequence[Informer], addresses: Sequence[IPAddress], netns: Path | None,
+        clock: Clock,
     ) -> None:  # fmt: skip
         self._resolver, self._caches = resolver, caches
-        self._address, self._netns, self._clock = address, netns, clock
+        self._addresses, self._netns, self._clock = addresses, netns, clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
 
@@ -104,36 +106,45 @@ class NameServer:
                 sockets = open_in(self._netns, self._listen)
             except OSError as error:
                 if not told:
-                    _log.error("no name server on %s:%d: %s", self._address, NODE_PORT, error)
+                    where = ", ".join(map(str, self._addresses))
+                    _log.error("no name server on %s, port %d: %s", where, NODE_PORT, error)
                 told = True
                 await self._clock.sleep(RETRY)
             else:
-                await self._serve(*sockets)
+                await self._serve(sockets)
 
-    def _listen(self) -> tuple[socket.socket, socket.socket]:
+    def _listen(self) -> list[socket.socket]:
+        """A socket of each kind on each address."""
         flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags)
-        streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM | flags)
+        made: list[socket.socket] = []
         try:
-            streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            for sock in (datagrams, streams):
-                sock.bind((str(self._address), NODE_PORT))
-            streams.listen(128)
+            for host in map(str, self._addresses):
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    made.append(socket.socket(family_of(host), kind | flags))
+                    if kind == socket.SOCK_STREAM:
+                        made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    made[-1].bind((host, NODE_PORT))
+                made[-1].listen(128)
         except BaseException:
-            datagrams.close()
-            streams.close()
+            for sock in made:
+                sock.close()
             raise
-        return datagrams, streams
+        return made
 
-    async def _serve(self, datagrams: socket.socket, streams: socket.socket) -> None:
+    async def _serve(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=datagrams)
-        server = await asyncio.start_server(self._connected, sock=streams)
+        closing: list[Callable[[], None]] = []
+        for sock in sockets:
+            if sock.type == socket.SOCK_DGRAM:
+                transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
+                closing.append(transport.close)
+            else:
+                closing.append((await asyncio.start_server(self._connected, sock=sock)).close)
         try:
             await loop.create_future()
         finally:
-            server.close()
-            transport.close()
+            for close in closing:
+                close()
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
