@@ -182,7 +182,8 @@ def local_cluster(root: Path) -> Iterator[LocalCluster]:
 
 def call(address: str, port: int, path: str = "/?format=json") -> JsonObject:
     """What the echo program answers; OSError when nobody does."""
-    with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=3) as answer:
+    host = f"[{address}]" if ":" in address else address
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=3) as answer:
         found: JsonObject = json.loads(answer.read())
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,7 +26,7 @@ from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.eviction import parse_thresholds
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths, parse_log_size
 from nodeport.node.podnetwork import kernel as podnetwork
-from nodeport.node.podnetwork.plan import Way
+from nodeport.node.podnetwork.plan import Mode, Way
 
 if TYPE_CHECKING:
     from nodeport.cli.machinenode import MachineNode
@@ -106,10 +106,7 @@ def command(
         _families("--node-ip", node_ip, ip_address),
         _families("--pod-cidr", pod_cidr, ip_network),
     )
-    if [each.version for each in addresses] != [each.version for each in cidrs]:
-        raise UserError(
-            f"--pod-cidr {pod_cidr}: must be of the same families as --node-ip {node_ip}, in the same order"
-        )
+    _check_families(addresses, cidrs, way)
     must_have_runtime()
     checked = tuple(checked_image(text) for text in images)
     try:
@@ -146,6 +143,17 @@ def _families(option: str, text: str, parse: Callable[[str], Numbered]) -> tuple
     if len({each.version for each in found}) != len(found):
         raise UserError(f"{option} {text!r}: must be one of each family at most, parted by commas")
     return found
+
+
+def _check_families(addresses: Iterable[IPAddress], cidrs: Iterable[IPNetwork], way: Way) -> None:
+    """Raises UserError for pods that plain routes cannot lead to."""
+    known = {address.version for address in addresses}
+    for cidr in cidrs:
+        if way.mode is Mode.ROUTES and cidr.version not in known:
+            raise UserError(
+                f"--pod-cidr {cidr}: --node-ip has no IPv{cidr.version} address to route it by; name one, or use"
+                " --pod-network=vxlan"
+            )
 
 
 def _run(node: MachineNode, bootstrap: Path | None) -> None:
