@@ -347,9 +347,8 @@ def _ingress_class(obj: JsonObject) -> None:
 
 
 def _role_binding(obj: JsonObject) -> None:
-    role = obj.get("roleRef")
-    if isinstance(role, dict):
-        _default(role, "apiGroup", rbac.GROUP)
+    role = obj["roleRef"] = obj.get("roleRef") or {}
+    _default(role, "apiGroup", rbac.GROUP)
     for subject in _each(obj, "subjects"):
         if subject.get("kind") in (rbac.USER, rbac.GROUP_KIND):
             _default(subject, "apiGroup", rbac.GROUP)

@@ -304,8 +304,12 @@ def not_found(resource: Resource, name: str) -> NotFound:
     return NotFound(f'{resource.qualified_name} "{name}" not found', details=_about(resource, name))
 
 
-def already_exists(resource: Resource, name: str) -> AlreadyExists:
-    return AlreadyExists(f'{resource.qualified_name} "{name}" already exists', details=_about(resource, name))
+def already_exists(resource: Resource, name: str, *, ending: bool = False) -> AlreadyExists:
+    """``ending``: the object that has the name is about to go."""
+    why = "object is being deleted: " if ending else ""
+    return AlreadyExists(
+        f'{why}{resource.qualified_name} "{name}" already exists', details=_about(resource, name)
+    )
 
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"

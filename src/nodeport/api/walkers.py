@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeport.api.quantity import canonical_quantity, is_quantity, quantity_error
-from nodeport.api.timestamps import timestamp_error
+from nodeport.api.timestamps import micro_timestamp_error, timestamp_error
 
 _REFERENCE = "#/components/schemas/"
 _INT_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+_MICRO_TIME = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
 _OPAQUE = ("io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1")
 
 Fits = Callable[[Any], bool]
@@ -165,6 +166,8 @@ class Compiler:
             self.fill_map(walker, schema)
         elif kind == "array":
             self.fill_list(walker, schema)
+        elif name == _MICRO_TIME:
+            _fill_timestamp(walker, micro_timestamp_error)
         elif form in _FORMATS:
             _FORMATS[form](walker)
         elif kind == "integer":
@@ -390,13 +393,13 @@ def _number_text(value: Any) -> str:
     return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
 
 
-def _fill_timestamp(walker: Walker) -> None:
+def _fill_timestamp(walker: Walker, error_of: Callable[[str], str | None] = timestamp_error) -> None:
     def fits(value: Any) -> bool:
-        return value.__class__ is str and timestamp_error(value) is None
+        return value.__class__ is str and error_of(value) is None
 
     def complain(value: Any, place: _Place, findings: _Findings) -> None:
         if isinstance(value, str):
-            findings.fault(timestamp_error(value) or "", ends=True)
+            findings.fault(error_of(value) or "", ends=True)
         else:
             findings.wrong_within(value, place, "string")
 

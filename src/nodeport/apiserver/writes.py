@@ -154,7 +154,7 @@ class Writer:
                     raise PlainError("resourceVersion should not be set on objects to be created")
                 if options.dry_run:
                     if await self._registry.store.get(key) is not None:
-                        raise already_exists(resource, name)
+                        raise await self._already_there(entry, key, name)
                     return Written(
                         entry.splicer.serve_without_revision(stored), created=True, warnings=warned
                     )
@@ -163,8 +163,14 @@ class Writer:
                 except PreconditionFailed as error:
                     if error.key != key:
                         raise
-                    raise already_exists(resource, name) from error
+                    raise await self._already_there(entry, key, name) from error
             return Written(entry.splicer.serve(stored, revision), created=True, warnings=warned)
+
+    async def _already_there(self, entry: Entry, key: str, name: str) -> AlreadyExists:
+        """Whoever waits for the name learns that it will be free."""
+        found = await self._registry.store.get(key)
+        ending = found is not None and "deletionTimestamp" in entry.splicer.read(found)["metadata"]
+        return already_exists(entry.resource, name, ending=ending)
 
     async def update(self, target: Target, obj: JsonObject, options: WriteOptions) -> Written:
         """PUT of the object or of its status."""

@@ -344,6 +344,13 @@ def test_owners_and_finalizers() -> None:
     )
 
 
+def test_a_config_map_that_is_too_large_is_blamed_as_a_whole() -> None:
+    assert errors(kinds.CONFIG_MAPS, data={"a": "x" * 2**20}) == []
+    assert errors(kinds.CONFIG_MAPS, data={"a": "x" * 2**20}, binaryData={"b": "YQ=="}) == [
+        "[]: Too long: may not be more than 1048576 bytes"
+    ]
+
+
 def drawn(schema: JsonObject, rng: random.Random, depth: int = 0) -> Any:
     """Any value that fits ``schema``, often an odd one."""
     if "$ref" in schema:
@@ -355,7 +362,8 @@ def drawn(schema: JsonObject, rng: random.Random, depth: int = 0) -> Any:
         case _, "quantity":
             return rng.choice(["1", "500m", "-1Gi", "1e3", 5])
         case _, "date-time":
-            return rng.choice([None, "2026-01-01T00:00:00Z"])
+            fraction = ".000000" if schema.get("$name", "").endswith(".MicroTime") else ""
+            return rng.choice([None, f"2026-01-01T00:00:00{fraction}Z"])
         case _, "byte":
             return rng.choice(["", "YQ==", None])
         case "integer", _:

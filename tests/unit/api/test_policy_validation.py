@@ -14,6 +14,13 @@ from nodeport.api.validation import validate_create, validate_update
 Json = dict[str, Any]
 
 
+NAME_PART = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
 def whole(resource: Resource, content: Json, name: str = "x") -> Json:
     metadata = {"name": name} | ({"namespace": "default"} if resource.namespaced else {})
     return {"metadata": metadata, **content}
@@ -38,10 +45,27 @@ def whole(resource: Resource, content: Json, name: str = "x") -> Json:
         (rows.RESOURCE_QUOTAS, {"spec": {"scopes": ["Best"]}}, ['spec.scopes: Invalid value: ["Best"]: unsupported scope']),
         (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}]}}, []),
         (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}, "min": {"cpu": "2"}}, {"type": "Pod"}]}}, [
-            'spec.limits[0].min[cpu]: Invalid value: "2": minimum value 2 is greater than max value 1',
+            'spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1',
             'spec.limits[1].type: Duplicate value: "Pod"']),
         (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "default": {"cpu": "1"}}]}}, [
             "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"]),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "x"}, {"type": "example.com/x"}, {"type": "a b"}]}}, [
+            'spec.limits[0].type: Invalid value: "x": must be a standard limit type or fully qualified',
+            f'spec.limits[2].type: Invalid value: "a b": {NAME_PART}']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}]}}, [
+            'spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1',
+            'spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1',
+            'spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "2"}}]}}, [
+            'spec.limits[0].defaultRequest[cpu]: Invalid value: "2": default request value 2 is greater than max value 1',
+            'spec.limits[0].defaultRequest[cpu]: Invalid value: "2": default request value 2 is greater than default limit value 1']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "default": {"cpu": "2"}, "defaultRequest": {"cpu": "2"}}]}}, [
+            'spec.limits[0].defaultRequest[cpu]: Invalid value: "2": default request value 2 is greater than max value 1',
+            'spec.limits[0].default[cpu]: Invalid value: "1": default value 2 is greater than max value 1']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "maxLimitRequestRatio": {"cpu": "500m"}}]}}, [
+            'spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1']),
+        (rows.LIMIT_RANGES, {"spec": {"limits": [{"type": "Pod", "maxLimitRequestRatio": {"cpu": "5"}, "max": {"cpu": "4"}, "min": {"cpu": "1"}}]}}, [
+            'spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "5": ratio 5 is greater than max/min = 4.000000']),
         (rows.POD_DISRUPTION_BUDGETS, {"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}, []),
         (rows.POD_DISRUPTION_BUDGETS, {"spec": {"minAvailable": 1, "maxUnavailable": "101%"}}, [
             'spec: Invalid value: {"minAvailable":1,"maxUnavailable":"101%"}: minAvailable and maxUnavailable cannot be both set',

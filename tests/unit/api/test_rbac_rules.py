@@ -144,6 +144,10 @@ ROLE_REF = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "nam
         (ROLE_BINDINGS, {"roleRef": ROLE_REF, "subjects": [
             {"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "default"},
         ]}, []),
+        (ROLE_BINDINGS, {}, [
+            'roleRef.kind: Unsupported value: "": supported values: "Role", "ClusterRole"',
+            "roleRef.name: Required value",
+        ]),
         (ROLE_BINDINGS, {"roleRef": {"kind": "Pod", "name": "a/b", "apiGroup": "apps"}}, [
             'roleRef.apiGroup: Unsupported value: "apps": supported values: "rbac.authorization.k8s.io"',
             'roleRef.kind: Unsupported value: "Pod": supported values: "Role", "ClusterRole"',

@@ -15,7 +15,7 @@ from nodeport.api.duration import go_duration, human_duration, parse_duration
 from nodeport.api.ip import cidr_complaints, family, ip_complaints
 from nodeport.api.pods import qos_class
 from nodeport.api.quantity import canonical_quantity, is_quantity, parse_quantity, quantity_error
-from nodeport.api.timestamps import timestamp_error
+from nodeport.api.timestamps import micro_timestamp_error, timestamp_error
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,24 @@ def test_names() -> None:
 )  # fmt: skip
 def test_timestamps_are_rfc_3339(text: str, wrong: str | None) -> None:
     assert timestamp_error(text) == wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("2026-02-28T23:59:59.000001Z", ""), ("2024-02-29T00:00:00.123456+02:00", ""),
+        ("2026-01-01T00:00:00Z", 'cannot parse "Z" as ".000000"'), ("2026-01-01T00:00:00.5Z", 'cannot parse ".5Z" as ".000000"'),
+        ("2026-01-01T00:00:00.1234567Z", 'cannot parse "7Z" as "Z07:00"'), ("bad", 'cannot parse "bad" as "2006"'),
+    ],
+)  # fmt: skip
+def test_some_timestamps_have_six_digits_after_the_second(text: str, wrong: str) -> None:
+    told = f'parsing time "{text}" as "2006-01-02T15:04:05.000000Z07:00": {wrong}' if wrong else None
+    assert micro_timestamp_error(text) == told
+
+
+def test_a_timestamp_with_six_digits_must_be_a_moment_too() -> None:
+    text = "2026-02-29T00:00:00.000000Z"
+    assert micro_timestamp_error(text) == f'parsing time "{text}": day out of range'
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,15 @@ async def test_a_dry_run_deletes_nothing(raw: Any) -> None:
 
 async def test_finalizers_hold_an_object_until_they_are_gone(raw: Any) -> None:
     await raw.create(CONFIG_MAPS, config_map(finalizers=["example.com/f"]))
+    taken = await raw("POST", CONFIG_MAPS, config_map())
+    assert taken.message == 'configmaps "c" already exists'
     answer = await raw("DELETE", f"{CONFIG_MAPS}/c")
     assert (answer.status, answer.json["kind"]) == (200, "ConfigMap")
     assert answer.json["metadata"]["deletionTimestamp"]
+    for query in ("", "?dryRun=All"):
+        taken = await raw("POST", CONFIG_MAPS + query, config_map())
+        assert (taken.status, taken.reason) == (409, "AlreadyExists")
+        assert taken.message == 'object is being deleted: configmaps "c" already exists'
     revision = answer.json["metadata"]["resourceVersion"]
     again = await raw("DELETE", f"{CONFIG_MAPS}/c")
     assert again.json["metadata"]["resourceVersion"] == revision

@@ -101,6 +101,11 @@ async def test_a_job_selects_its_pods_by_its_own_uid(raw: Any) -> None:
         "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": "a",
         "controller-uid": uid, "job-name": "a",
     }  # fmt: skip
+    assert made["metadata"]["labels"] == made["spec"]["template"]["metadata"]["labels"]
+    own = await raw.create(
+        JOBS, {"metadata": {"name": "own", "labels": {"x": "y"}}, "spec": {"template": ONCE}}
+    )
+    assert own["metadata"]["labels"] == {"x": "y"}
     generated = await raw.create(JOBS, {"metadata": {"generateName": "j-"}, "spec": {"template": ONCE}})
     labels = generated["spec"]["template"]["metadata"]["labels"]
     assert labels["job-name"] == generated["metadata"]["name"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from nodeport.api import ip, names
 from nodeport.api.meta import JsonObject
@@ -94,6 +94,10 @@ def validate_resource_list(resources: JsonObject, path: str) -> Iterator[FieldEr
             yield invalid(where, str(amount), "must be greater than or equal to 0")
 
 
+_WHOLE: Final = "[]"
+"""How a path without a name is shown: it stands for the object."""
+
+
 def validate_config_map(obj: JsonObject) -> Iterator[FieldError]:
     data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
     size = 0
@@ -106,7 +110,7 @@ def validate_config_map(obj: JsonObject) -> Iterator[FieldError]:
         yield from (invalid(f"binaryData[{key}]", key, why) for why in names.config_key(key))
         size += len(decoded(encoded))
     if size > MOST_DATA_BYTES:
-        yield too_long("", MOST_DATA_BYTES)
+        yield too_long(_WHOLE, MOST_DATA_BYTES)
 
 
 def validate_config_map_update(new: JsonObject, old: JsonObject) -> Iterator[FieldError]:

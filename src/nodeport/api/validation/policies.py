@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nodeport.api import names
 from nodeport.api.meta import JsonObject
-from nodeport.api.quantity import parse_quantity, quantity_error
+from nodeport.api.quantity import parse_quantity
 from nodeport.api.status import FieldError, duplicate, forbidden, invalid, not_supported, required
 from nodeport.api.validation.amounts import is_extended, validate_resource_name
 from nodeport.api.validation.apps import at_most_all, count_or_percent, not_negative
@@ -28,7 +28,9 @@ _OF_PODS = frozenset((
 ))  # fmt: skip
 _OF_QUOTAS = _WHOLE | _OF_PODS | {"requests.storage"}
 _PAGES = ("hugepages-", "requests.hugepages-")
+_AMOUNTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 _LIMIT_TYPES_FORBIDDING_DEFAULTS = ("Pod", "PersistentVolumeClaim")
+_LIMIT_TYPES = (*_LIMIT_TYPES_FORBIDDING_DEFAULTS, "Container")
 _IMMUTABLE = "field is immutable"
 
 
@@ -82,15 +84,22 @@ def validate_limit_range(obj: JsonObject) -> Iterator[FieldError]:
     seen: set[str] = set()
     for index, item in enumerate((obj.get("spec") or {}).get("limits") or []):
         path, kind = f"spec.limits[{index}]", item.get("type") or ""
-        yield from (invalid(f"{path}.type", kind, why) for why in names.qualified_name(kind))
+        yield from _limit_type(kind, f"{path}.type")
         if kind in seen:
             yield duplicate(f"{path}.type", kind)
         seen.add(kind)
         yield from _limits(item, kind, path)
 
 
+def _limit_type(kind: str, path: str) -> Iterator[FieldError]:
+    faults = names.qualified_name(kind)
+    if not faults and "/" not in kind and kind not in _LIMIT_TYPES:
+        faults = ("must be a standard limit type or fully qualified",)
+    yield from (invalid(path, kind, why) for why in faults)
+
+
 def _limits(item: JsonObject, kind: str, path: str) -> Iterator[FieldError]:
-    for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
+    for field in _AMOUNTS:
         yield from validate_resource_list(item.get(field) or {}, f"{path}.{field}")
     if kind in _LIMIT_TYPES_FORBIDDING_DEFAULTS:
         for field in ("default", "defaultRequest"):
@@ -104,24 +113,41 @@ def _limits(item: JsonObject, kind: str, path: str) -> Iterator[FieldError]:
     yield from _orders(item, path)
 
 
+_ORDERS = (
+    ("min", "min", "max", "max", "min", "min"),
+    ("min", "min", "defaultRequest", "default request", "defaultRequest", "defaultRequest"),
+    ("defaultRequest", "default request", "max", "max", "defaultRequest", "defaultRequest"),
+    ("defaultRequest", "default request", "default", "default limit", "defaultRequest", "defaultRequest"),
+    ("min", "min", "default", "default", "default", "min"),
+    ("default", "default", "max", "max", "default", "max"),
+)
+"""What may not exceed what: two fields with their words, the field that is blamed, and the one that is shown."""
+
+
 def _orders(item: JsonObject, path: str) -> Iterator[FieldError]:
     """min <= defaultRequest <= default <= max, resource by resource."""
-    order = (
-        ("min", "minimum"),
-        ("defaultRequest", "default request"),
-        ("default", "default"),
-        ("max", "max"),
-    )
-    amounts = {field: item.get(field) or {} for field, _ in order}
+    amounts: dict[str, dict[str, str]] = {field: item.get(field) or {} for field in _AMOUNTS}
     for resource in sorted({name for found in amounts.values() for name in found}):
-        known = [(field, word) for field, word in order if resource in amounts[field]]
-        for at, (lower, lower_word) in enumerate(known):
-            for higher, higher_word in known[at + 1 :]:
-                low, high = str(amounts[lower][resource]), str(amounts[higher][resource])
-                if quantity_error(low) or quantity_error(high) or parse_quantity(low) <= parse_quantity(high):
-                    continue
-                why = f"{lower_word} value {low} is greater than {higher_word} value {high}"
-                yield invalid(f"{path}.{lower}[{resource}]", low, why)
+        known = {field: found[resource] for field, found in amounts.items() if resource in found}
+        for lower, lower_word, higher, higher_word, blamed, shown in _ORDERS:
+            if lower not in known or higher not in known:
+                continue
+            if parse_quantity(known[lower]) > parse_quantity(known[higher]):
+                why = f"{lower_word} value {known[lower]} is greater than {higher_word} value {known[higher]}"
+                yield invalid(f"{path}.{blamed}[{resource}]", known[shown], why)
+        yield from _ratio(known, f"{path}.maxLimitRequestRatio[{resource}]")
+
+
+def _ratio(known: dict[str, str], path: str) -> Iterator[FieldError]:
+    """How many times its request a limit may be: once at least, and not more than the bounds leave room for."""
+    ratio = known.get("maxLimitRequestRatio")
+    if ratio is None:
+        return
+    if parse_quantity(ratio) < 1:
+        yield invalid(path, ratio, f"ratio {ratio} is less than 1")
+    low, high = (parse_quantity(known.get(field, "0")) for field in ("min", "max"))
+    if low and "max" in known and parse_quantity(ratio) > high / low:
+        yield invalid(path, ratio, f"ratio {ratio} is greater than max/min = {float(high / low):f}")
 
 
 def validate_limit_range_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:

@@ -81,5 +81,7 @@ class JobStrategy(Strategy):
         metadata = template["metadata"] = template.get("metadata") or {}
         generated = {UID_LABEL: uid, NAME_LABEL: name, LEGACY_UID_LABEL: uid, LEGACY_NAME_LABEL: name}
         metadata["labels"] = {**generated, **(metadata.get("labels") or {})}
+        if not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(metadata["labels"])
         selector = spec["selector"] = spec.get("selector") or {}
         selector["matchLabels"] = {UID_LABEL: uid, **(selector.get("matchLabels") or {})}
