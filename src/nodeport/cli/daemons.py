@@ -29,6 +29,8 @@ PREPARED_PATIENCE = 60.0
 SERVER_TRIES = 1000
 POLL = 0.005
 MANY_FILES = 65_536
+STARTING_OBJECTS = 200_000
+"""How many new objects the collector waits for until ``_settle``: what a start makes, stays."""
 TLS_BUFFER_BYTES = 32 * 1024
 """Two records for each of a node's connections, of which there are two: asyncio's own 256 KiB are for few."""
 
@@ -227,6 +229,7 @@ def run(
     """Run one part in this process until it is told to end."""
     from nodeport.kit.logs import configure
 
+    gc.set_threshold(STARTING_OBJECTS, 50, 50)
     configure("INFO")
     if part == "server":
         import uvloop
