@@ -350,12 +350,23 @@ def test_the_kernel_picks_out_and_deletes_exactly_what_was_asked_for(made: Topol
             assert {entry.key for entry in local} < {entry.key for entry in everything}
             assert list(conntrack.list(version, Asked(17, port=PORT + 1))) == []
             assert {entry.original.protocol for entry in conntrack.list(version, Asked(6))} <= {6}
+            assert conntrack.count() >= len(everything)
             assert conntrack.delete(local) == len(local)
             assert conntrack.delete(local) == 0
             left = {entry.key for entry in conntrack.list(version, Asked(17))}
             assert left == {entry.key for entry in everything} - {entry.key for entry in local}
     finally:
         made.nft("n1", "delete", "table", table, "track")
+
+
+def test_a_node_that_nobody_has_spoken_to_tracks_nothing() -> None:
+    name = f"npcount.{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        with Conntrack(Path("/run/netns") / name) as conntrack:
+            assert conntrack.count() == 0
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def test_settings_are_written_in_a_namespace_as_far_as_they_are_its_own() -> None:

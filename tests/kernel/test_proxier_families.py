@@ -18,6 +18,7 @@ from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable
 from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.proxy.modes import stand_side_by_side
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
@@ -98,6 +99,27 @@ def test_random_changes_leave_the_kernel_as_a_fresh_start_would_make_it(
         assert proxier.is_intact()
     assert NftablesProxier(kernel, OPTIONS, family).resync(table, node) == 0
     assert proxier.verify(table, node) == []
+
+
+def test_what_one_family_commits_does_not_disturb_the_other(netns: Path) -> None:
+    with Nftables(netns) as first, Nftables(netns) as second:
+        proxiers = {
+            family: NftablesProxier(kernel, OPTIONS, family)
+            for family, kernel in zip(Family, (first, second), strict=True)
+        }
+        stand_side_by_side(proxiers.values())
+        tables = {family: ForwardingTable() for family in Family}
+        for family, proxier in proxiers.items():
+            proxier.resync(tables[family], scenario.facts(family=family.value))
+        rng = random.Random(3)
+        for step in range(20):
+            family = list(Family)[step % 2]
+            pods = scenario.ENDPOINTS[scenario.Situation.LOCAL] if step < 10 else {}
+            changes = put(tables[family], random_service(rng, family), pods, family)
+            proxiers[family].apply(changes, scenario.facts(family=family.value))
+            assert all(proxier.is_undisturbed() for proxier in proxiers.values())
+        nft(netns, "add", "table", "ip", "foreign")
+        assert not any(proxier.is_undisturbed() for proxier in proxiers.values())
 
 
 def test_the_families_do_not_touch_each_other(netns: Path, kernel: Nftables) -> None:

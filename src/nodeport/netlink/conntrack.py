@@ -14,6 +14,8 @@ from nodeport.netlink.socket import NETLINK_NETFILTER, Connection, KernelRefused
 _SUBSYSTEM: Final = 1
 _GET: Final = _SUBSYSTEM << 8 | 1
 _DELETE: Final = _SUBSYSTEM << 8 | 2
+_STATISTICS: Final = _SUBSYSTEM << 8 | 5
+_ENTRIES: Final = 1
 _HEADERS: Final = {4: bytes((2, 0, 0, 0)), 6: bytes((10, 0, 0, 0))}
 """``struct nfgenmsg`` by IP version."""
 _ORIGINAL: Final = 1
@@ -88,6 +90,11 @@ class Conntrack(Connection):
     """A connection to conntrack of one network namespace; synchronous."""
 
     protocol = NETLINK_NETFILTER
+
+    def count(self) -> int:
+        """How many entries there are, of whatever kind. A listing looks at those of all namespaces; this at none."""
+        (answer,) = self._socket.request(_STATISTICS, _HEADERS[4])
+        return int.from_bytes(codec.parse(answer.payload[4:])[_ENTRIES], "big")
 
     def list(self, version: int, asked: Asked) -> Iterator[Entry]:
         """The entries of one IP version that were asked for so, replied to or not.

@@ -143,7 +143,7 @@ class ConntrackCleaner:
         Raises NetlinkError or OSError; entries found before that are gone.
         """
         concerned = [change for change in changes if concerns_udp(change)]
-        if not concerned:
+        if not concerned or not self._conntrack.count():
             return 0
         stale = Stale(concerned, self._routes.local_addresses(node.family.value))
         deleted = 0

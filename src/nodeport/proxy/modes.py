@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,11 @@ from nodeport.forwarding.table import Family
 from nodeport.proxy.iptables.proxier import open_iptables, remove_iptables
 from nodeport.proxy.ipvs.proxier import drain_ipvs, open_ipvs, remove_ipvs
 from nodeport.proxy.nftables.counters import counting
-from nodeport.proxy.nftables.proxier import open_nftables
+from nodeport.proxy.nftables.proxier import NftablesProxier, open_nftables
 from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import Proxier, UnsupportedMode
 
-__all__ = ["Mode", "drain_mode", "open_proxier", "remove_mode"]
+__all__ = ["Mode", "drain_mode", "open_proxier", "remove_mode", "stand_side_by_side"]
 
 Opener = Callable[[Family, Path | None, ProxyOptions], AbstractContextManager[Proxier]]
 """Opens a mode for a family in a network namespace (``None``: the current one)."""
@@ -53,6 +53,13 @@ def open_proxier(mode: Mode, family: Family, netns: Path | None, options: ProxyO
             return
         with counting(proxier, family, netns) as counted:
             yield counted
+
+
+def stand_side_by_side(proxiers: Iterable[Proxier]) -> None:
+    """What one of these, all of one namespace, commits to nf_tables is not somebody else's doing to the others."""
+    tables = [proxier for proxier in proxiers if isinstance(proxier, NftablesProxier)]
+    for proxier in tables:
+        proxier.stand_beside([other for other in tables if other is not proxier])
 
 
 def remove_mode(mode: Mode, family: Family, netns: Path | None, options: ProxyOptions) -> None:

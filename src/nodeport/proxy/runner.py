@@ -34,7 +34,7 @@ from nodeport.proxy.health import (
 )
 from nodeport.proxy.leftovers import LeftoverWatch
 from nodeport.proxy.localhost import LocalhostPorts
-from nodeport.proxy.modes import open_proxier
+from nodeport.proxy.modes import open_proxier, stand_side_by_side
 from nodeport.proxy.nftables.counters import remove_counters
 from nodeport.proxy.observer import Observer, Unobserved
 from nodeport.proxy.options import ProxyOptions
@@ -177,6 +177,7 @@ class ProxyRunner:
                 for family in self._programmers
             }
             self._proxiers = proxiers
+            stand_side_by_side(proxiers.values())
             await self._wait_until_synced()
             self._subscribe()
             compare = partial(audit, netns=self._netns, options=self._options)

@@ -6,9 +6,10 @@ value are left out, so wanted and listed rules compare equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, assert_never
 
 from nodeport.netlink import codec
@@ -44,6 +45,7 @@ Data = bytes | VerdictData
 Value = int | str | Data
 
 
+_REMEMBERED: Final = 1024
 VERDICT_REGISTER: Final = 0
 WORDS: Final = 16
 """How many words of four bytes the registers have beside the verdict."""
@@ -240,11 +242,13 @@ def decode_data(payload: bytes) -> Data:
         raise codec.MalformedMessage(f"verdict code {number}") from error
 
 
-def encode_expressions(expressions: Iterable[Expression]) -> bytes:
-    """The payload of a rule's list of expressions."""
+@lru_cache(maxsize=_REMEMBERED)
+def encode_expressions(expressions: tuple[Expression, ...]) -> bytes:
+    """The payload of a rule's list of expressions. Rules are much the same on all nodes: each is spelled once."""
     return b"".join(codec.nested(_LIST_ELEM, _encode(item)) for item in expressions)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def decode_expressions(payload: bytes) -> tuple[Expression, ...]:
     """The expressions of a listed rule. One that we do not know decodes to its name and its raw bytes."""
     return tuple(_decode(item) for kind, item in codec.attributes(payload) if kind == _LIST_ELEM)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network
 from typing import Final
 
 from nodeport.forwarding.table import ForwardingOptions, NodeFacts, Protocol
@@ -28,6 +30,7 @@ from nodeport.proxy.nftables.layout import (
     Role,
 )
 
+_SOMEWHERE: Final = (IPv4Network("0.0.0.0/0"),)
 DSTNAT: Final = -100
 SRCNAT: Final = 100
 _MASQUERADING: Final = "masquerading"
@@ -39,6 +42,14 @@ _RESTRICT_NODEPORTS: Final = "restrict-nodeports"
 
 def constant_chains(node: NodeFacts, options: ForwardingOptions, role: Role = Role.ALONE) -> dict[str, Chain]:
     """Every chain that is always there; the optional ones among them empty."""
+    pods = _SOMEWHERE if node.pod_networks else ()
+    alike = NodeFacts("", family=node.family, pod_networks=pods, pod_interfaces=node.pod_interfaces)
+    return dict(_constant_chains(alike, options, role))
+
+
+@lru_cache(maxsize=64)
+def _constant_chains(node: NodeFacts, options: ForwardingOptions, role: Role) -> dict[str, Chain]:
+    """For all nodes that ``node`` is like: rules name sets, not what is in them."""
     words = say.dialect(node.family)
     made = (
         *_base_chains(words, node, role),
@@ -67,7 +78,11 @@ class OptionalChain:
 
 
 def optional_chains(node: NodeFacts) -> tuple[OptionalChain, ...]:
-    words = say.dialect(node.family)
+    return _optional_chains(say.dialect(node.family))
+
+
+@lru_cache(maxsize=2)
+def _optional_chains(words: Dialect) -> tuple[OptionalChain, ...]:
     return (
         OptionalChain(
             _MASQUERADE_EXTERNAL,
@@ -79,6 +94,7 @@ def optional_chains(node: NodeFacts) -> tuple[OptionalChain, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def size_chain(words: Dialect, lookup: Lookup, size: int, timeout: int = 0) -> Chain:
     """The chain that spreads connections over ``size`` endpoints, whoever's they are; ``timeout``: and remembers."""
     name = lookup.chain_name(size, timeout)

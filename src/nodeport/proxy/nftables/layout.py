@@ -173,7 +173,11 @@ def intervals(networks: Iterable[IPNetwork], family: Family) -> dict[bytes, Data
 
 def sets(node: NodeFacts, role: Role) -> dict[str, Set]:
     """Every set and map of the table."""
-    words = dialect(node.family)
+    return dict(_sets(dialect(node.family), role))
+
+
+@lru_cache(maxsize=4)
+def _sets(words: Dialect, role: Role) -> dict[str, Set]:
     made = [*_plain_sets(words), *_source_sets(words), *_maps(words)]
     if role is Role.BESIDE_IPVS:
         made.append(

@@ -72,6 +72,7 @@ class NftablesProxier:
         self._optional: dict[str, OptionalChain] = {}
         self._counts: Counter[str] = Counter()
         self._generation = 0
+        self._beside: Sequence[NftablesProxier] = ()
         self._limit = kernel.send_limit()
 
     def slots(self) -> KernelSlots:
@@ -114,6 +115,7 @@ class NftablesProxier:
             self._kernel.commit(batch, generation=generation)
             requests += len(batch)
             generation = _next(generation)
+            self._tell()
         return requests, generation
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
@@ -144,6 +146,7 @@ class NftablesProxier:
         for batch in sent:
             self._kernel.commit(batch)
             self._generation = _next(self._generation)
+            self._tell()
             requests += len(batch)
         self._shared.update(shared)
         self._sizes.update(sizes)
@@ -197,6 +200,14 @@ class NftablesProxier:
     def is_undisturbed(self) -> bool:
         """Whether only we have committed anything since the last look: one small request."""
         return self._kernel.generation() == self._generation
+
+    def stand_beside(self, others: Sequence[NftablesProxier]) -> None:
+        """Those of other families in the same namespace, whose commits are not somebody else's."""
+        self._beside = others
+
+    def _tell(self) -> None:
+        for other in self._beside:
+            other.expect_commit()
 
     def expect_commit(self) -> None:
         """One of ours has committed to another table."""
