@@ -22,8 +22,8 @@ from nodeport.node.podnetwork.watch import watching
 CHECK = timedelta(seconds=30)
 """How often the kernel is looked at unasked."""
 RETRY = timedelta(seconds=1)
-CALM = timedelta(milliseconds=20)
-"""What comes in a burst is answered once."""
+CALM = timedelta(milliseconds=1)
+"""For each Node there is: what comes in a burst, as when many start together, is answered once."""
 REASON = "FailedToCreateRoute"
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class PodNetwork:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait.total_seconds()):
                         await self._due.wait()
-                await self._clock.sleep(CALM.total_seconds())
+                await self._clock.sleep(CALM.total_seconds() * len(self._nodes))
 
     def _heard(self, change: Change) -> None:
         """Most changes of a Node say only that it is alive."""

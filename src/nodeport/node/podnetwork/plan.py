@@ -188,7 +188,7 @@ class _Taken:
             if version != network.version:
                 continue
             if prefix <= network.prefixlen:
-                wider = network.supernet(new_prefix=prefix)
+                wider = network if prefix == network.prefixlen else network.supernet(new_prefix=prefix)
                 if wider in networks:
                     return wider
             else:
