@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from nodeport.node import namespaces, network
 from nodeport.node.namespaces import NamespaceFile
 from nodeport.node.podnetwork import kernel
 from nodeport.node.podnetwork.kernel import Setup
-from nodeport.node.podnetwork.plan import LINK, Mode, Peer, Way
+from nodeport.node.podnetwork.plan import LINK, Mode, Peer, Way, tunnel_mac
 
 ROUTES, VXLAN = Way(Mode.ROUTES), Way(Mode.VXLAN)
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU = 10, 2, 14
@@ -111,15 +113,33 @@ def datagrams(netns: Path, version: int) -> socket.socket:
 
 
 def seen_from(sender: Path, receiver: Path, address: IPAddress, size: int) -> str:
-    """The address from which one whole packet of ``size`` bytes, headers included, arrives."""
+    """The address from which one whole packet of ``size`` bytes, headers included, arrives.
+
+    Sent until it does: links that are new may lose one, since the kernel begins to use them on its own time. Raises
+    PacketTooLarge.
+    """
     version = address.version
     with datagrams(receiver, version) as listening, datagrams(sender, version) as sending:
         listening.bind((str(address), 0))
+        listening.settimeout(0.5)
         sending.connect((str(address), listening.getsockname()[1]))
-        sending.send(bytes(size - HEADERS[version]))
-        data, source = listening.recvfrom(65536)
+
+        def arrived() -> tuple[bytes, tuple[str, int]]:
+            try:
+                sending.send(bytes(size - HEADERS[version]))
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    raise PacketTooLarge from error
+                raise
+            return listening.recvfrom(65536)
+
+        data, source = wait_for(arrived, "the packet")
         assert len(data) == size - HEADERS[version]
         return str(source[0])
+
+
+class PacketTooLarge(Exception):
+    """The sender's own link does not take it."""
 
 
 CASES = [
@@ -145,7 +165,7 @@ def test_pods_reach_pods_elsewhere_with_their_own_addresses_and_full_packets(
                 if one is not other:
                     source = seen_from(one.netns, other.netns, other.addresses[version], mtu)
                     assert source == str(one.addresses[version])
-        with pytest.raises(OSError, match="Message too long"):
+        with pytest.raises(PacketTooLarge):
             seen_from(pods[0].netns, pods[1].netns, pods[1].addresses[version], mtu + 1)
         machine = found.members[0]
         from_node = seen_from(machine.netns, pods[1].netns, pods[1].addresses[version], mtu)
@@ -189,7 +209,10 @@ def state(machine: Machine) -> tuple[list[str], list[str], list[str]]:
                 str(each) for v in (4, 6) for each in inside.neighbours(found.index, v) if each.permanent
             ]
             told += [str(each) for v in (4, 6) for each in inside.interfaces(v, found.index)]
-        return sorted(routes), sorted(told), sorted(inside.links())
+        links = list(inside.links())
+    rules = ["ip", "netns", "exec", machine.netns.name, "nft", "list", "ruleset"]
+    told.append(subprocess.run(rules, capture_output=True, text=True, check=True).stdout)
+    return sorted(routes), sorted(told), sorted(links)
 
 
 @pytest.mark.parametrize("way", [ROUTES, VXLAN], ids=["routes", "vxlan"])
@@ -260,6 +283,44 @@ def test_what_others_made_is_left_alone(stack: ExitStack) -> None:
         )
     with pytest.raises(LinkTaken, match="not ours"):
         kernel.ensure(setup(machine, VXLAN), peers(found, machine))
+
+
+@pytest.mark.parametrize("underlay", [4, 6])
+def test_strangers_cannot_put_packets_into_the_tunnel(stack: ExitStack, underlay: int) -> None:
+    """A host beside the machines wraps a frame as a node would: a datagram from one pod to another."""
+    found = stack.enter_context(machines(2, routed=False, version=underlay))
+    join(found, VXLAN)
+    victim = found.members[0]
+    pods = [add_pod(stack, machine, 1400) for machine in found.members]
+    with datagrams(pods[0].netns, 4) as listening:
+        listening.bind((str(pods[0].addresses[4]), 0))
+        port = listening.getsockname()[1]
+        inner = frame(tunnel_mac(victim.address), pods[1].addresses[4], pods[0].addresses[4], port)
+        wrapped = struct.pack("!II", 0x08000000, VXLAN.vni << 8) + inner
+
+        def send(netns: Path) -> None:
+            with datagrams(netns, underlay) as sending:
+                sending.sendto(wrapped, (str(victim.address), VXLAN.port))
+
+        def comes_from(netns: Path) -> bool:
+            send(netns)
+            return listening.recv(10) == b"hello"
+
+        listening.settimeout(0.5)
+        wait_for(lambda: comes_from(found.members[1].netns), "a node's packet")
+        for stranger in (found.outside, pods[0].netns) if underlay == 4 else (found.outside,):
+            with pytest.raises(TimeoutError):
+                comes_from(stranger)
+
+
+def frame(mac: bytes, source: IPAddress, target: IPAddress, port: int) -> bytes:
+    """A datagram ``hello`` in IPv4 and Ethernet."""
+    udp = struct.pack("!HHHH", 9, port, 8 + 5, 0) + b"hello"
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, source.packed, target.packed)
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = struct.pack("!H", ~total & 0xFFFF)
+    return mac + b"\x0a\0\0\0\0\x09" + b"\x08\0" + head[:10] + checksum + head[12:] + udp
 
 
 def test_a_machine_without_the_nodes_address_is_told_so(stack: ExitStack) -> None:

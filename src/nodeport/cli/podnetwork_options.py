@@ -26,7 +26,7 @@ def pod_network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )  # fmt: skip
     @click.option(
         "--vxlan-port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True,
-        help="The VXLAN's UDP port. Let no other than the nodes reach it: VXLAN knows no authentication.",
+        help="The VXLAN's UDP port. Keep it between the nodes: VXLAN knows no authentication.",
     )  # fmt: skip
     @functools.wraps(command)
     def with_way(pod_network: str, vxlan_vni: int, vxlan_port: int, **others: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from nodeport.netlink import route, vxlan
 from nodeport.netlink.route import RTPROT_PEERS, IPAddress, IPNetwork, Route
 from nodeport.netlink.vxlan import FoundVxlan, Vxlan, VxlanSocket
+from nodeport.node.podnetwork import guard
 from nodeport.node.podnetwork.diff import Found, changes
 from nodeport.node.podnetwork.plan import LINK, Mode, Peer, Place, Plan, Way, plan, tunnel_mac, tunnel_mtu
 
@@ -51,8 +52,10 @@ def ensure(setup: Setup, peers: Sequence[Peer]) -> Ensured:
         routes = _routes(kernel)
         wanted = plan(setup.way.mode, _place(kernel, setup, routes, link), peers)
         kernel.apply(changes(wanted, _found(kernel, link, routes)))
-        if setup.way.mode is not Mode.VXLAN:
-            _remove_tunnel(kernel)
+        if setup.way.mode is Mode.VXLAN:
+            guard.apply(setup.netns, setup.address.version, setup.way.port, wanted.forwarding.values())
+        elif _remove_tunnel(kernel):
+            guard.remove(setup.netns)
         return Ensured(wanted, frozenset((link, _underlay(kernel, setup.address)[0])) - {0})
 
 
@@ -62,6 +65,7 @@ def remove(netns: Path | None) -> bool:
         routes = _routes(kernel)
         requests = changes(Plan(), Found(routes=routes))
         kernel.apply(requests)
+        guard.remove(netns)
         return _remove_tunnel(kernel) or bool(requests)
 
 
