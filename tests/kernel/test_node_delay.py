@@ -30,7 +30,7 @@ def plan() -> Iterator[ClusterPlan]:
     name = f"t{secrets.token_hex(4)}"
     with local.locked():
         taken = network.taken_networks()
-        found = ClusterPlan(name, free_fabric(taken), free_pod_network(taken), 2)
+        found = ClusterPlan(name, (free_fabric(taken),), (free_pod_network(taken),), 2)
         network.ensure_cluster(found)
     yield found
     processes.end(processes.of_cluster(name), 1)

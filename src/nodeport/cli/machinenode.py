@@ -56,7 +56,7 @@ class MachineNode:
         """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
         self.paths.make()
         namespaces.prepare_netns_root()
-        network.allow_forwarding({address.version for address in self.addresses})
+        network.allow_forwarding({each.version for each in (*self.addresses, *self.pod_cidrs)})
         clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
         credentials = partial(load, self.kubeconfig)
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
