@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.client.informer import Informer
@@ -35,7 +35,7 @@ from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.nodeview import as_told, service_networks
 from nodeport.proxy.observer import Observer
-from nodeport.proxy.options import ProxyOptions
+from nodeport.proxy.options import Mode, ProxyOptions
 from nodeport.proxy.proxier import FAILURES, Discrepancy, NoSlots, Proxier, SlotMemory
 
 SLICE_INDEX: Final = "proxy.service"
@@ -61,6 +61,7 @@ class Caches:
     service_cidrs: Informer | None = None
 
 
+_Found = TypeVar("_Found")
 _Settle = Callable[[ServicePortName, Forwarding], Forwarding]
 Audit = Callable[[ForwardingTable, NodeFacts], list[Discrepancy]]
 """Compares the kernel with a table, in whatever thread; raises ``FAILURES``."""
@@ -87,6 +88,10 @@ class Programmer:
         self.programmed = asyncio.Event()
         self._dirty: dict[NamespacedName, None] = {}
         self._resync_due = True
+        self._ahead = False
+        """The kernel has not got yet what the table has; or it refused it."""
+        self._kernel = asyncio.Lock()
+        """Who talks to the kernel; for audits, which have a connection of their own, nobody need wait."""
         self._commits = 0
         self._wake = asyncio.Event()
         self.localhost: LocalhostPorts | None = None
@@ -151,12 +156,13 @@ class Programmer:
             self._observer.queued(self.family, self._clock.now())
             started, full = time.perf_counter(), self._resync_due
             try:
-                if self._resync_due:
-                    self._resync(proxier)
-                while self._dirty:
-                    self._program(proxier)
-                    await asyncio.sleep(0)
-                self._forget_stale(cleaner)
+                async with self._kernel:
+                    if self._resync_due:
+                        await self._resync(proxier)
+                    while self._dirty:
+                        await self._program(proxier)
+                        await asyncio.sleep(0)
+                    self._forget_stale(cleaner)
             except FAILURES as error:
                 self._resync_due = True
                 self._observer.failed(self.family, full=full)
@@ -174,7 +180,13 @@ class Programmer:
             if self._options.min_sync_period:
                 await self._clock.sleep(self._options.min_sync_period.total_seconds())
 
-    def _program(self, proxier: Proxier) -> None:
+    async def _work(self, work: Callable[[], _Found], *, takes_long: bool = False) -> _Found:
+        """In another thread where it takes long, so that others on the loop get their turn."""
+        if takes_long or self._options.mode is Mode.IPTABLES:  # its programs read and write whole tables
+            return await _to_its_end(work)
+        return work()
+
+    async def _program(self, proxier: Proxier) -> None:
         """Builds up to a burst of dirty Services and commits what changed."""
         burst = [service for service, _ in zip(self._dirty, range(_BURST), strict=False)]
         changes: dict[ServicePortName, Change] = {}
@@ -187,12 +199,12 @@ class Programmer:
         wanted = [change for change in changes.values() if change.old != change.new]
         if wanted:
             self._remember_stale(wanted)
-            self._resync_due = True  # until the kernel has it: the table is ahead of the kernel now
+            self._ahead = True
             self._commits += 1
             started = time.perf_counter()
-            proxier.apply(wanted, self.node)
+            await self._work(lambda: proxier.apply(wanted, self.node))
             self._observer.committed(self.family, time.perf_counter() - started)
-            self._resync_due = False
+            self._ahead = False
 
     def _remember_stale(self, changes: Iterable[Change]) -> None:
         """Connections can only be forgotten once the kernel has the change: else they would come back as they were."""
@@ -208,16 +220,19 @@ class Programmer:
             self.localhost.changed(self._stale)
         self._stale.clear()
 
-    def _resync(self, proxier: Proxier) -> None:
+    async def _resync(self, proxier: Proxier) -> None:
         """Compares all of the kernel's table with all of ours."""
+        self._resync_due, self._ahead = False, True
         facts = self.facts()
         if facts != self.node:
             self.node = facts
             for service in list(self.table.services()):
                 self._replace(service)
         self._commits += 1
-        requests = proxier.resync(self.table, self.node)
-        self._resync_due = False
+        requests = await self._work(
+            lambda: proxier.resync(self.table, self.node), takes_long=len(self.table) > _BURST
+        )
+        self._ahead = False
         self._remember_stale(Change(name, None, forwarding) for name, forwarding in self.table.items())
         _log.debug("compared the kernel's %s with ours: %d requests", self.family, requests)
 
@@ -254,17 +269,27 @@ class Programmer:
         while True:
             await self._clock.sleep(self._options.check_interval.total_seconds())
             try:
-                if self._resync_due:
+                if self._is_behind() or not await self._is_intact(proxier, schedule):
                     continue
-                if not proxier.is_undisturbed():
-                    schedule.disturbed()
-                    if not proxier.is_intact():
-                        self._mend("somebody changed what is ours")
-                        continue
                 if schedule.is_due(self._clock.monotonic()):
                     await self._audit(schedule, audit)
             except FAILURES as error:
                 _log.warning("cannot ask the kernel about what is ours for %s: %s", self.family, error)
+
+    def _is_behind(self) -> bool:
+        """Whether the kernel cannot be as the table is."""
+        return self._resync_due or self._ahead
+
+    async def _is_intact(self, proxier: Proxier, schedule: AuditSchedule) -> bool:
+        """Has it mended where it is not."""
+        async with self._kernel:
+            if self._is_behind() or proxier.is_undisturbed():
+                return not self._is_behind()
+            schedule.disturbed()
+            if await self._work(proxier.is_intact):
+                return True
+        self._mend("somebody changed what is ours")
+        return False
 
     async def _audit(self, schedule: AuditSchedule, audit: Audit) -> None:
         """Compares everything, in another thread; what was committed meanwhile makes the answer worthless."""
@@ -272,7 +297,7 @@ class Programmer:
         commits = self._commits
         found = await asyncio.to_thread(audit, self.table.snapshot(), self.node)
         schedule.end(self._clock.monotonic())
-        if self._dirty or self._resync_due or self._commits != commits:
+        if self._dirty or self._is_behind() or self._commits != commits:
             schedule.disturbed()
         elif found:
             self._mend(f"the kernel is not as it should be ({len(found)} differences): {found[0]}")
@@ -281,6 +306,16 @@ class Programmer:
         _log.warning("%s: %s; putting it right", self.family, why)
         self._resync_due = True
         self._wake.set()
+
+
+async def _to_its_end(work: Callable[[], _Found]) -> _Found:
+    """In a thread, which whoever is cancelled waits for: what it uses is closed next."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 @contextlib.contextmanager
