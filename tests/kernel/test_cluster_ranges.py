@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from kernel.clusters import LocalCluster, call, wait_for
 from nodeport.api.resources import IP_ADDRESSES, NODES, SERVICE_CIDRS, SERVICES
 from nodeport.api.status import ApiError
+from nodeport.netlink.namespace import open_in
+from nodeport.node import network
 
 BOTH = "10.97.0.0/24,fd00:10:97::/112"
 
@@ -52,6 +55,29 @@ def test_a_cluster_of_ipv6_services_alone_comes_up_and_goes(cluster: LocalCluste
     assert made["spec"]["ipFamilies"] == ["IPv6"]
     assert "healthy" in cluster.nodeport("status")
     assert "Traceback" not in cluster.logs()
+
+
+def test_node_ports_answer_on_a_nodes_loopback_when_asked_to(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "1", "--localhost-nodeports")
+    port = cluster.deploy(1)
+    netns = network.node_netns(cluster.paths.name, "node-1")
+
+    def answers() -> bool:
+        with open_in(netns, lambda: socket.create_connection(("127.0.0.1", port), timeout=2)) as asking:
+            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return asking.recv(100).startswith(b"HTTP/1.")
+
+    def refuses() -> bool:
+        try:
+            return not answers()
+        except ConnectionRefusedError:
+            return True
+
+    wait_for(answers, "an answer on loopback")
+    cluster.up()
+    assert answers()
+    cluster.up("--no-localhost-nodeports")
+    wait_for(refuses, "nobody to listen any more")
 
 
 def test_a_second_family_may_join_and_nothing_else(cluster: LocalCluster) -> None:

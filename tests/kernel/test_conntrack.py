@@ -27,6 +27,8 @@ from nodeport.forwarding.diff import settle_forwarding
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable, Protocol
 from nodeport.netlink.conntrack import Asked, Conntrack
 from nodeport.netlink.namespace import open_in
+from nodeport.netlink.nftables.owned import TableOwner
+from nodeport.proxy.claim import take
 from nodeport.proxy.conntrack import ConntrackCleaner
 from nodeport.proxy.conntrack_settings import CLOSE_WAIT, ESTABLISHED, HASHSIZE, MAX, apply_settings
 from nodeport.proxy.proxier import Proxier
@@ -317,6 +319,42 @@ def test_an_established_connection_survives_whatever_the_proxy_does(
             proxier.resync(table, node)
             assert speak() == first
             proxier.remove()
+
+
+@pytest.mark.parametrize("family", Family, ids=str)
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("place", ["ClusterIP", "NodePort", "NodePort from the node"])
+def test_a_connection_that_speaks_while_everything_is_flushed_goes_on(
+    mode: SuiteMode, place: str, family: Family, made: Topology, pods: EchoPods
+) -> None:
+    """What others cannot flush is the claim of the proxy's process, and that keeps the kernel translating."""
+    if mode.lacks():
+        pytest.skip(mode.lacks())
+    netns, node = made.namespace("n1"), scenario.facts("0.0.0.0/0", "::/0", family=family)
+    sender, address, port = places(family)[place]
+    with contextlib.ExitStack() as opened:
+        assert take(opened.enter_context(TableOwner(netns)), "test")
+        proxier = opened.enter_context(mode.open(netns, family, OPTIONS))
+        proxier.resync(scenario.table(node, OPTIONS), node)
+        live = [
+            opened.enter_context(
+                open_in(made.namespace(sender), lambda: socket.socket(SOCKETS[family][0], socket.SOCK_STREAM))
+            )
+            for _ in range(4)  # so that both endpoints are among them
+        ]
+        for connection in live:
+            connection.settimeout(3)
+            connection.connect((str(address), port))
+        for _ in range(3):
+            made.nft("n1", "flush", "ruleset")
+            for connection in live:
+                connection.sendall(b"still there?")
+                assert connection.recv(100)
+        proxier.resync(scenario.table(node, OPTIONS), node)
+        for connection in live:
+            connection.sendall(b"still there?")
+            assert connection.recv(100)
+        proxier.remove()
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -103,6 +103,12 @@ async def test_a_flush_of_everything_leaves_the_claim(netns: Path, another: subp
             pass
 
 
+async def test_the_claim_keeps_the_kernel_translating_in_both_families(netns: Path) -> None:
+    async with claimed(netns, FIRST, SystemClock(), AT_ONCE):
+        for family in ("ip", "ip6"):
+            assert "ct status dnat return" in nft(netns, "list", "table", family, CLAIM.name)
+
+
 async def test_a_table_of_that_name_without_an_owner_is_nobodys_claim(netns: Path) -> None:
     nft(netns, "add", "table", "ip", CLAIM.name)
     async with claimed(netns, FIRST, SystemClock(), AT_ONCE):

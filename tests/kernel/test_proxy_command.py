@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 HEALTH_PORT = 32100
 KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-CLAIM_AS_PRINTED = r"table ip nodeport-proxy \{[^}]*\}\n"
+CLAIM_AS_PRINTED = r"(?s)table ip6? nodeport-proxy \{.*?\n\}\n"
 IN_CLUSTER = """
 set -e
 mount --make-rprivate /

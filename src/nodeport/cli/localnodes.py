@@ -157,6 +157,7 @@ class LocalNodes:
         options = ProxyOptions(
             nodeport_addresses=self._config.nodeport_addresses,
             service_networks=self._config.service_networks,
+            localhost_nodeports=self._config.localhost_nodeports,
         )
         netns, name = local.surroundings(self._paths, self._plan, number).netns, self._plan.node(number).name
         seen = self._corridors[number]

@@ -50,6 +50,10 @@ LOG_TAIL = 12
     help="On which of a node's addresses node ports answer: 'primary' or CIDRs.  [default: primary]",
 )  # fmt: skip
 @click.option(
+    "--localhost-nodeports/--no-localhost-nodeports", default=None,
+    help="Whether node ports answer a node's own processes on 127.0.0.1 and ::1.  [default: no]",
+)  # fmt: skip
+@click.option(
     "--max-endpoints-per-slice", type=int, default=None,
     help="How many endpoints an EndpointSlice holds at most, 1 to 1000.  [default: 100]",
 )  # fmt: skip
@@ -80,6 +84,7 @@ def command(
     service_cluster_ip_range: str | None,
     service_node_port_range: str | None,
     nodeport_addresses: str | None,
+    localhost_nodeports: bool | None,
     max_endpoints_per_slice: int | None,
     node_grace: str | None,
     audit_log_path: str | None,
@@ -105,7 +110,7 @@ def command(
     wishes = Wishes(
         nodes, kubeconfig, api_port, service_cluster_ip_range, service_node_port_range, nodeport_addresses,
         max_endpoints_per_slice, audit, images, default_registry, insecure_registries, node_grace, log_size, log_files,
-        eviction_hard, ip_family,
+        eviction_hard, ip_family, localhost_nodeports,
     )  # fmt: skip
     with local.locked():
         result = bring_up(paths, wishes)
@@ -143,7 +148,9 @@ class Wishes:
         audit: AuditWishes | None = None, images: tuple[str, ...] = (), default_registry: str | None = None,
         insecure_registries: tuple[str, ...] = (), node_grace: str | None = None, log_size: str | None = None,
         log_files: int | None = None, eviction_hard: str | None = None, ip_family: str | None = None,
+        localhost_nodeports: bool | None = None,
     ) -> None:  # fmt: skip
+        self.localhost_nodeports = localhost_nodeports
         self.audit = audit or AuditWishes()
         self.node_grace = None if node_grace is None else local.parse_node_grace(node_grace)
         self.log_size, self.log_files, self.eviction_hard = log_size, log_files, eviction_hard
@@ -192,6 +199,9 @@ def bring_up(paths: Paths, wishes: Wishes) -> Result:
     config = replace(
         config, log_size=wishes.log_size or config.log_size, log_files=wishes.log_files or config.log_files,
         eviction_hard=config.eviction_hard if wishes.eviction_hard is None else wishes.eviction_hard,
+        localhost_nodeports=(
+            config.localhost_nodeports if wishes.localhost_nodeports is None else wishes.localhost_nodeports
+        ),
     )  # fmt: skip
     alive = {part: process for part in PARTS if (process := processes.living(paths.pid(part)))}
     outdated = [alive.pop(part) for part in outdated_parts(before, config) if part in alive]
@@ -224,6 +234,7 @@ def outdated_parts(before: ClusterConfig | None, config: ClusterConfig) -> list[
         before, kubeconfig=config.kubeconfig, nodes=config.nodes, images=config.images,
         default_registry=config.default_registry, insecure_registries=config.insecure_registries,
         log_size=config.log_size, log_files=config.log_files, eviction_hard=config.eviction_hard,
+        localhost_nodeports=config.localhost_nodeports,
     )  # fmt: skip
     if config == with_nodes:
         return ["nodes"]

@@ -131,7 +131,7 @@ class ClusterConfig:
     ``audit_log``: a path, empty for none; set aside when it has ``audit_megabytes``; ``audit_backups`` 0 keeps all.
     ``images``: NAME=PATH, programs and folders of this machine. Registries are HOST[:PORT]. ``node_grace``: seconds
     that a node may be silent. ``log_size``: a quantity, of one of the ``log_files`` files of a container's log.
-    ``eviction_hard``: as a kubelet's option."""
+    ``eviction_hard``: as a kubelet's option. ``localhost_nodeports``: node ports answer on loopback, too."""
 
     fabric: str
     pods: str
@@ -152,6 +152,7 @@ class ClusterConfig:
     log_size: str = "10Mi"
     log_files: int = 5
     eviction_hard: str = ""
+    localhost_nodeports: bool = False
 
     def plan(self, name: str) -> ClusterPlan:
         return ClusterPlan(name, networks_of(self.fabric), networks_of(self.pods), self.nodes)

@@ -1,7 +1,8 @@
-"""One proxy at a time programs a network namespace: an empty table of nf_tables, owned by its process, says which.
+"""One proxy at a time programs a network namespace: a table of nf_tables, owned by its process, says which.
 
 Two that want different things would mend each other's rules for ever. The kernel deletes the table when its owner ends,
-by ``kill -9`` too, and lets nobody else delete or make it meanwhile.
+by ``kill -9`` too, and lets nobody else delete or make it meanwhile. So a chain stands there, too, that keeps the
+kernel translating established connections when somebody flushes all other rules.
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from typing import Final
 
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
-from nodeport.netlink.nftables.objects import Table
+from nodeport.netlink import codec
+from nodeport.netlink.codec import NetlinkError
+from nodeport.netlink.nftables import objects
+from nodeport.netlink.nftables.expressions import Code
+from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, MessageType, Rule, Table
 from nodeport.netlink.nftables.owned import OwnersUnknown, TableOwner
+from nodeport.proxy.nftables import dialect as say
 from nodeport.proxy.proxier import ProxierError
 
-CLAIM: Final = Table("nodeport-proxy")
+NAME: Final = "nodeport-proxy"
+CLAIM: Final = Table(NAME)
+_CLAIM_OF_IPV6: Final = Table(NAME, objects.FAMILY_IPV6)
+_KEEPER: Final = Chain("keep-translating", (), BaseHook("nat", Hook.POSTROUTING, 300))
+_ASKS_CONNTRACK: Final = Rule((*say.translated(), say.verdict(Code.RETURN)), "keeps connections tracked")
+"""The kernel translates as long as a family has a chain of type nat, and tracks as long as a rule asks for that."""
+_APPEND: Final = codec.NLM_F_CREATE | codec.NLM_F_APPEND
 _POLL: Final = 0.1
 _log = get_logger(__name__)
 
@@ -47,7 +59,7 @@ async def claimed(
 async def _take(owner: TableOwner, ours: str, clock: Clock, patience: timedelta) -> None:
     deadline = clock.monotonic() + patience.total_seconds()
     waiting_for = ""
-    while not owner.take(CLAIM, ours):
+    while not take(owner, ours):
         holder = owner.comment(CLAIM)
         if holder is None:  # gone just now
             continue
@@ -65,6 +77,28 @@ async def _take(owner: TableOwner, ours: str, clock: Clock, patience: timedelta)
         await clock.sleep(_POLL)
     if waiting_for:
         _log.info("the other proxy has ended (%s); going on", _seen_from_here(waiting_for))
+
+
+def take(owner: TableOwner, description: str) -> bool:
+    """Whether the namespace is ours now; else ``owner.comment(CLAIM)`` says whose. Raises what ``owner.take`` does."""
+    if not owner.take(CLAIM, description):
+        return False
+    try:
+        _keep_translating(owner, CLAIM)
+        if owner.take(_CLAIM_OF_IPV6, description):
+            _keep_translating(owner, _CLAIM_OF_IPV6)
+    except (NetlinkError, OwnersUnknown) as error:  # a kernel without IPv6, say
+        _log.info("connections may be cut when somebody flushes all rules: %s", error)
+    return True
+
+
+def _keep_translating(owner: TableOwner, table: Table) -> None:
+    owner.commit(
+        [
+            (MessageType.NEWCHAIN, codec.NLM_F_CREATE, objects.chain_payload(table, _KEEPER)),
+            (MessageType.NEWRULE, _APPEND, objects.rule_payload(table, _KEEPER.name, _ASKS_CONNTRACK)),
+        ]
+    )
 
 
 def _process() -> str:
