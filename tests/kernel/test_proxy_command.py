@@ -246,7 +246,8 @@ async def test_packets_and_bytes_of_each_service_are_counted_when_asked_for(site
         assert counted["bytes", "to"] == 3 * (100 + 28)
         assert counted["packets", "from"] == 3
         assert counted["bytes", "from"] > 3 * 28
-        assert traffic(proxy, name, "TCP")["packets", "to"] >= 4  # that it was served was asked over TCP
+        assert await site.is_served(port)  # over TCP; a Service is served before it is counted
+        assert traffic(proxy, name, "TCP")["packets", "to"] >= 4
         proxy.stop()
     async with proxy.running():  # counts outlive the proxy
         exchange(site.made.namespace("client"), port, times=2, size=100)
