@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -46,8 +47,9 @@ def test_a_running_pod_says_all_that_kubectl_shows(cluster: LocalCluster) -> Non
     pod = cluster.wait_for_pod("plain", is_ready, "ready")
     status, node = pod["status"], cluster.get(NODES, "node-1")
     assert status["hostIP"] == node["status"]["addresses"][0]["address"]
-    assert status["podIPs"] == [{"ip": status["podIP"]}]
-    assert status["podIP"].startswith(node["spec"]["podCIDR"].rsplit(".", 1)[0])
+    assert status["podIPs"][0] == {"ip": status["podIP"]}
+    for each, cidr in zip(status["podIPs"], node["spec"]["podCIDRs"], strict=True):
+        assert ip_address(each["ip"]) in ip_network(cidr)
     assert {c["type"]: c["status"] for c in status["conditions"]} == {
         "PodScheduled": "True", "PodReadyToStartContainers": "True", "Initialized": "True",
         "ContainersReady": "True", "Ready": "True",
