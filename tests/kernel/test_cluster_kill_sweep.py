@@ -24,6 +24,7 @@ from nodeport.api.resources import CONFIG_MAPS, PODS
 from nodeport.api.status import AlreadyExists
 from nodeport.cli.errors import Unreachable
 from nodeport.node import processes
+from nodeport.node.oci import cgroups
 
 TIDY = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
 SEED = 36
@@ -232,6 +233,57 @@ def test_daemons_may_be_killed_at_any_moment_of_their_work(cluster: LocalCluster
     assert traffic.count > 50
     assert_kept(cluster, writer)
     answers(cluster, port)
+
+
+def test_a_runtime_that_is_killed_while_it_makes_a_container_leaves_nothing(cluster: LocalCluster) -> None:
+    """Once the runtime's own process, once the one that is to become the program."""
+    for name, words in (("first", "run --detach"), ("second", "init")):
+        several = [{"name": f"c{number}", "image": "nodeport/echo", "command": TIDY} for number in range(6)]
+        cluster.create(PODS, {"metadata": {"name": name}, "spec": {"containers": several}})
+        victim = wait_for(lambda sought=words: runtime_process(cluster, sought), f"runc {words}")
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        cluster.wait_for_pod(name, is_ready, "ready all the same")
+    known = {
+        int(path.read_text().split()[0])
+        for path in cluster.paths.run.glob("nodes/*/pods/*/containers/*/*/running")
+    }
+    wait_for(
+        lambda: set(cgroups.processes_below(cluster.paths.name)) <= known | children_of(known),
+        "strays to be gone",
+    )
+
+
+def is_ready(pod: JsonObject) -> bool:
+    conditions = pod["status"].get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def runtime_process(cluster: LocalCluster, words: str) -> int:
+    """A process of the OCI runtime at work for the cluster; 0 while there is none."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            command = command_of(int(entry.name))
+            of_us = str(cluster.paths.run) in command or parent_is_runtime(cluster, int(entry.name))
+            if "runc" in command.split(" ")[0] and words in command and of_us:
+                return int(entry.name)
+    return 0
+
+
+def parent_is_runtime(cluster: LocalCluster, pid: int) -> bool:
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return False
+    return str(cluster.paths.run) in command_of(parent)
+
+
+def children_of(pids: set[int]) -> set[int]:
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            found |= set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return found
 
 
 def all_as_wanted(cluster: LocalCluster) -> bool:

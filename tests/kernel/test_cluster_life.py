@@ -164,7 +164,8 @@ def test_after_a_reboot_no_pod_answers_under_the_address_of_another(cluster: Loc
     wait_for(lambda: restart_counts(cluster) == [1, 1], "both containers to have started again")
     again = cluster.get(PODS, mine["metadata"]["name"])
     assert again["status"]["podIPs"] == mine["status"]["podIPs"]
-    heard = {call(cluster.node_addresses()["node-1"], port)["pod"] for _ in range(10)}
+    wait_for(lambda: call(cluster_address(cluster), port), "the rules to know the pod")
+    heard = {call(cluster_address(cluster), port)["pod"] for _ in range(10)}
     assert heard == {mine["metadata"]["name"]}
 
 

@@ -221,6 +221,48 @@ def test_what_probes_find_is_told_in_gos_words(cluster: LocalCluster) -> None:
     assert container_of(cluster.get(PODS, "mute"))["restartCount"] == 0, "what cannot be asked is not ill"
 
 
+def test_a_pod_that_is_going_is_unready_when_its_probe_says_so_and_not_restarted(
+    cluster: LocalCluster,
+) -> None:
+    script = "trap 'touch /tmp/going; sleep 4; exit 0' TERM; while :; do sleep 0.05; done"
+    probe = {
+        "exec": {"command": ["test", "!", "-e", "/tmp/going"]},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    cluster.pod("leaving", command=["sh", "-c", script], readinessProbe=probe, livenessProbe=probe)
+    cluster.wait_for_pod("leaving", is_ready, "ready")
+    cluster.delete(PODS, "leaving")
+    going = cluster.wait_for_pod("leaving", lambda pod: not is_ready(pod), "unready")
+    assert going["metadata"]["deletionTimestamp"]
+    wait_for(lambda: "leaving" not in {pod["metadata"]["name"] for pod in cluster.items(PODS)}, "deletion")
+    assert [said for reason, said in events_of(cluster, "leaving") if reason == "Killing"] == [
+        "Stopping container main"
+    ]
+
+
+def test_a_readiness_gate_holds_a_pod_back(cluster: LocalCluster) -> None:
+    cluster.pod("gated", command=SLEEP, spec_readinessGates=[{"conditionType": "example.com/ok"}])
+
+    def held(pod: JsonObject) -> bool:
+        conditions = {one["type"]: one for one in pod["status"].get("conditions") or ()}
+        return bool(conditions.get("ContainersReady", {}).get("status") == "True" and not is_ready(pod))
+
+    pod = cluster.wait_for_pod("gated", held, "its containers to be ready")
+    ready = next(one for one in pod["status"]["conditions"] if one["type"] == "Ready")
+    assert ready["reason"] == "ReadinessGatesNotReady"
+    assert (
+        ready["message"] == 'corresponding condition of pod readiness gate "example.com/ok" does not exist.'
+    )
+    gate = {"type": "example.com/ok", "status": "True"}
+    with cluster.session() as session:
+        session.request(
+            "PATCH", PODS.path("default", "gated", "status"), body={"status": {"conditions": [gate]}},
+            content_type="application/strategic-merge-patch+json",
+        )  # fmt: skip
+    cluster.wait_for_pod("gated", is_ready, "ready")
+
+
 def test_a_grpc_probe_makes_a_container_ready(cluster: LocalCluster) -> None:
     probe = {"grpc": {"port": 5000, "service": "Health"}, "periodSeconds": 1}
     cluster.pod("grpc", command=["python3", "-c", GRPC], readinessProbe=probe)

@@ -64,18 +64,8 @@ class Stopper:
         action, container, sandbox = actions.parse(hook, keeper.spec), keeper.current, self._record.sandbox
         if action is None or not grace or container is None or sandbox is None:
             return
-        reach = self._record.reach(sandbox, container)
-        running = asyncio.ensure_future(hooks.run(action, reach, grace, self._record.who(keeper)))
-        ending = asyncio.ensure_future(container.ended.wait())
+        reach, who = self._record.reach(sandbox, container), self._record.who(keeper)
         try:
-            await asyncio.wait(
-                {running, ending}, timeout=grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED
-            )
-            if running.done():
-                running.result()
+            await hooks.run_while_it_lives(action, reach, grace, who, container.ended)
         except (HookFailed, TimeoutError):
             self._record.warn("FailedPreStopHook", "PreStopHook failed", keeper)
-        finally:
-            for task in (running, ending):
-                task.cancel()
-            await asyncio.gather(running, ending, return_exceptions=True)

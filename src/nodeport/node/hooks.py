@@ -40,6 +40,24 @@ async def run(action: Action, reach: Reach, limit: timedelta, who: str) -> None:
             raise HookFailed(f"Cannot run handler: invalid handler: {action}")
 
 
+async def run_while_it_lives(
+    action: Action, reach: Reach, limit: timedelta, who: str, ended: asyncio.Event
+) -> None:
+    """As `run`, but no longer than the container lives, which ``ended`` tells, and than ``limit``."""
+    running = asyncio.ensure_future(run(action, reach, limit, who))
+    ending = asyncio.ensure_future(ended.wait())
+    try:
+        await asyncio.wait(
+            {running, ending}, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        )
+        if running.done():
+            running.result()
+    finally:
+        for task in (running, ending):
+            task.cancel()
+        await asyncio.gather(running, ending, return_exceptions=True)
+
+
 async def _get(http: HttpGet, reach: Reach, limit: timedelta, what: str) -> None:
     """What asks for HTTPS of a program that speaks HTTP gets it."""
     if isinstance(http.port, str):

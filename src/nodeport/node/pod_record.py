@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -152,6 +152,21 @@ class PodRecord:
         while not (self.is_going or (self.failure and not self.final)):
             await self.wake.wait()
             self.wake.clear()
+
+    async def unless_it_ends(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until ``work`` is done, or given up since the pod is to go or to end. Raises what it raises."""
+        left = self.time_left()
+        seconds = None if left is None else max(left.total_seconds(), 0)
+        working = asyncio.ensure_future(work)
+        going = asyncio.ensure_future(self.wait_until_going())
+        try:
+            await asyncio.wait({working, going}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            for task in (working, going):
+                task.cancel()
+            await asyncio.gather(working, going, return_exceptions=True)
 
     def fail(self, reason: str, message: str, most_grace: timedelta | None = None) -> None:
         """The pod is to end here; what it was ended for first stays."""

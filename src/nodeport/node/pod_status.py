@@ -258,8 +258,10 @@ def _readiness_gates(pod: JsonObject) -> tuple[bool, tuple[str, str]]:
         gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()
         if held.get(gate["conditionType"]) != "True"
     ]  # fmt: skip
-    words = "; ".join(
-        f'the status of pod readiness gate "{kind}" is not "True", but {held.get(kind, False)}'
+    words = ", ".join(
+        f'the status of pod readiness gate "{kind}" is not "True", but {held[kind]}'
+        if kind in held
+        else f'corresponding condition of pod readiness gate "{kind}" does not exist.'
         for kind in missing
     )
     return not missing, ("ReadinessGatesNotReady", words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -72,26 +71,18 @@ class ContainerStarter:
         action = actions.parse((keeper.spec.get("lifecycle") or {}).get("postStart") or {}, keeper.spec)
         if action is None:
             return
+        reach, who = record.reach(sandbox, container), record.who(keeper)
         keeper.hooking = True
-        reach = record.reach(sandbox, container)
-        running = asyncio.ensure_future(hooks.run(action, reach, HOOK_LIMIT, record.who(keeper)))
-        going = asyncio.ensure_future(record.wait_until_going())
-        ending = asyncio.ensure_future(container.ended.wait())
         try:
-            left = record.time_left()
-            seconds = None if left is None else max(left.total_seconds(), 0)
-            await asyncio.wait({running, going, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()
+            await record.unless_it_ends(
+                hooks.run_while_it_lives(action, reach, HOOK_LIMIT, who, container.ended)
+            )
         except (HookFailed, TimeoutError) as error:
             record.warn("FailedPostStartHook", "PostStartHook failed", keeper)
-            await Stopper(record).stop(keeper, record.grace(), "FailedPostStartHook")
+            await record.unless_it_ends(Stopper(record).stop(keeper, record.grace(), "FailedPostStartHook"))
             keeper.waiting = (POST_START_ERROR, str(error))
         finally:
             keeper.hooking = False
-            for task in (running, going, ending):
-                task.cancel()
-            await asyncio.gather(running, going, ending, return_exceptions=True)
             record.changed()
 
     def _not_created(self, keeper: Keeper, error: Exception, why: str = "CreateContainerError") -> timedelta:
