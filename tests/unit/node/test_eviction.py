@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from nodeport.node.eviction import (
     parse_thresholds,
     victim,
 )
+from nodeport.node.pod_record import Pressure
 
 MIB = 1 << 20
 
@@ -113,3 +115,20 @@ def test_a_pod_that_goes_for_the_node_is_told_so() -> None:
         "The node was low on resource: ephemeral-storage. Threshold quantity: 102400Ki, available: 51200Ki. "
         "Container c0 was using 3072Ki, request is 1Mi, has larger consumption of ephemeral-storage. "
     )
+
+
+def test_pressure_lasts_until_there_was_room_for_a_while() -> None:
+    pressure = Pressure(timedelta(seconds=300))
+    told = []
+    for now, short in (
+        (0, False),
+        (10, True),
+        (20, False),
+        (309, False),
+        (310, False),
+        (320, True),
+        (330, False),
+    ):
+        pressure.note(short, now)
+        told.append(pressure.holds)
+    assert told == [False, True, True, True, False, True, True]
