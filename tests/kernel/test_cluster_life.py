@@ -259,7 +259,8 @@ def test_two_clusters_live_side_by_side(new_cluster: NewCluster) -> None:
     other.up("--nodes", "1")
     assert one.deploy(1, node_port=30007) == other.deploy(1, node_port=30007) == 30007
     for cluster in (one, other):
-        heard = call(cluster_address(cluster), 30007)
+        address = cluster_address(cluster)
+        heard = wait_for(lambda at=address: call(at, 30007), "the rules to know the pod")
         assert heard["pod"] == cluster.ready_pods()[0]["metadata"]["name"]
     one.nodeport("down")
     assert call(cluster_address(other), 30007)["node"] == "node-1"

@@ -10,7 +10,7 @@ import pytest
 
 from kernel.clusters import POLL, LocalCluster, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import EVENTS, PODS
+from nodeport.api.resources import EVENTS, PODS, SECRETS
 
 SLEEP = ["sleep", "1000"]
 STUBBORN = ["sh", "-c", "trap 'echo term' TERM; while :; do sleep 0.1; done"]
@@ -157,6 +157,35 @@ def test_a_pre_stop_hook_may_ask_over_http(cluster: LocalCluster) -> None:
     wait_for(
         lambda: f"GET /bye {pod['status']['podIP']}:8000 m" in cluster.log_of("asked"), "the hook's request"
     )
+
+
+def test_probes_and_hooks_speak_tls_with_whoever_has_a_certificate(cluster: LocalCluster) -> None:
+    """Of the cluster's own, here: nobody verifies it. A hook that asks a program without TLS asks again without."""
+    files = {"crt": cluster.paths.certificate("server"), "key": cluster.paths.key("server")}
+    cluster.create(
+        SECRETS,
+        {"metadata": {"name": "tls"}, "stringData": {name: path.read_text() for name, path in files.items()}},
+    )
+    wrapped = WEB.replace(
+        'http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()',
+        'server = http.server.ThreadingHTTPServer(("", 8000), Handler)\n'
+        "import ssl; context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain('/tls/crt', '/tls/key')\n"
+        "server.socket = context.wrap_socket(server.socket, server_side=True); server.serve_forever()",
+    )
+    secure = http_probe("/ok")
+    secure["httpGet"]["scheme"] = "HTTPS"
+    hook = {"preStop": {"httpGet": {"path": "/bye", "port": 8000, "scheme": "HTTPS"}}}
+    cluster.pod("secure", command=["python3", "-c", wrapped], readinessProbe=secure, lifecycle=hook,
+                volumeMounts=[{"name": "tls", "mountPath": "/tls"}], spec_terminationGracePeriodSeconds=5,
+                spec_volumes=[{"name": "tls", "secret": {"secretName": "tls"}}])  # fmt: skip
+    cluster.pod("open", command=["python3", "-c", WEB], readinessProbe=secure, lifecycle=hook,
+                spec_terminationGracePeriodSeconds=5)  # fmt: skip
+    cluster.wait_for_pod("secure", is_ready, "ready")
+    said = "http: server gave HTTP response to HTTPS client"
+    wait_for_event(cluster, "open", "Unhealthy", said)
+    for pod in ("secure", "open"):
+        cluster.delete(PODS, pod)
+        wait_for(lambda of=pod: "GET /bye" in cluster.log_of(of), f"the hook's request to {pod}")
 
 
 def test_a_hook_that_cannot_run_is_told_and_holds_nothing_up(cluster: LocalCluster) -> None:
