@@ -86,14 +86,18 @@ def _machine(router: RouteSocket, path: Path, number: int, routed: bool, version
             route.link_up(1), route.link_up(ETH0), route.address(ETH0, own),
             route.route(anywhere, gateway=gateway.ip),
         ])  # fmt: skip
+    with namespaces.entered(
+        [NamespaceFile("net", path)]
+    ):  # many machines filter by the way back; not for pods' links
+        Path("/proc/sys/net/ipv4/conf/eth0/rp_filter").write_text("1")
     cidrs = ip_network(f"10.201.{number}.0/24"), ip_network(f"fd00:201:0:{number}::/64")
     return Machine(f"m{number}", path, own.ip, ip_address(gateway.ip), cidrs)
 
 
 def _let_forward() -> None:
-    """In the namespace that the thread is in; with reverse path filtering, as machines have it."""
+    """In the namespace that the thread is in."""
     settings = {
-        "ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "1", "ipv4/conf/default/rp_filter": "1",
+        "ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
         "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0",
     }  # fmt: skip
     for name, value in settings.items():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, ip_interface, ip_network
 from pathlib import Path
 
 import dns.message
@@ -215,6 +215,37 @@ def test_every_machine_answers_at_the_node_port_with_pods_of_all(agents: Agents)
             return seen == everywhere
 
         wait_for(asked, f"all pods to answer through {machine.name}")
+
+
+def test_a_pod_cannot_send_from_addresses_that_are_not_its_own(agents: Agents) -> None:
+    """Not even with the rights to give its link more addresses: that of a node would open the VXLAN to it."""
+    one, other = agents.machines.members[:2]
+    with RouteSocket(agents.netns_of(one)) as inside:
+        for stolen in (one.address, one.pod_cidrs[0][200]):
+            inside.apply([route.address(network.UPLINK_INDEX, ip_interface(stolen))])
+    target = agents.address_of(other)
+
+    def udp(netns: Path, address: str) -> socket.socket:
+        made = open_in(netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        made.settimeout(0.5)
+        made.bind((address, 0))
+        return made
+
+    with udp(agents.netns_of(other), target) as receiver:
+
+        def arrives(source: str) -> bool:
+            with udp(agents.netns_of(one), source) as sender:
+                sender.sendto(b"x", receiver.getsockname())
+                return receiver.recvfrom(10)[1][0] == source
+
+        own = agents.address_of(one)
+        wait_for(lambda: arrives(own), "what comes from the pod's own address")
+        for stolen in (one.address, one.pod_cidrs[0][200]):
+            with pytest.raises(TimeoutError):
+                arrives(str(stolen))
+        with RouteSocket(agents.netns_of(one)) as inside:
+            for stolen in (one.address, one.pod_cidrs[0][200]):
+                inside.apply([route.address_delete(network.UPLINK_INDEX, ip_interface(stolen))])
 
 
 def test_pods_get_the_mtu_that_the_way_leaves(agents: Agents) -> None:

@@ -20,7 +20,7 @@ from nodeport.cli.cluster_options import (
 )
 from nodeport.cli.errors import UserError, sentence
 from nodeport.cli.podnetwork_options import pod_network_options
-from nodeport.node import hostports, network, teardown
+from nodeport.node import hostports, network, sources, teardown
 from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.eviction import parse_thresholds
@@ -96,6 +96,7 @@ def command(
     if remove:
         found = teardown.remove(paths)
         podnetwork.remove(None)
+        sources.remove_machine(None)
         _remove_rules()
         hostports.remove(None)
         click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")

@@ -13,7 +13,7 @@ from nodeport.client.informer import Informer
 from nodeport.client.kubeconfig import load
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock
-from nodeport.node import namespaces, network, servicevariables
+from nodeport.node import namespaces, network, servicevariables, sources
 from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.agent import NodeAgent
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
@@ -57,6 +57,7 @@ class MachineNode:
         self.paths.make()
         namespaces.prepare_netns_root()
         network.allow_forwarding({each.version for each in (*self.addresses, *self.pod_cidrs)})
+        sources.ensure_machine(None)
         clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
         credentials = partial(load, self.kubeconfig)
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:

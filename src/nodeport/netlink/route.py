@@ -50,7 +50,7 @@ _NEIGHBOUR = struct.Struct("=BBHiHBB")
 _AF_INET: Final = 2
 _AF_INET6: Final = 10
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD = 18, 27, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _BR_STP_STATE, _BR_MCAST_SNOOPING = 5, 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
@@ -160,9 +160,10 @@ def _veth_end(end: VethEnd, flags: int, mtu: int) -> bytes:
     return b"".join(parts)
 
 
-def link_up(index: int, mtu: int = 0) -> Request:
-    """``mtu`` 0: it stays as it is."""
+def link_up(index: int, mtu: int = 0, group: int = 0) -> Request:
+    """``mtu``, ``group`` 0: they stay as they are."""
     shape = codec.u32(_IFLA_MTU, mtu) if mtu else b""
+    shape += codec.u32(_IFLA_GROUP, group) if group else b""
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP) + shape)
 
 

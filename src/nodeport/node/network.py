@@ -235,9 +235,10 @@ def ensure_pod(
             link = outside.link(name)
         if link is None:
             raise OSError(errno.ENODEV, "the pod's link vanished while it was set up", name)
-        sources: dict[int, IPAddress] = {address.version: address for address in node}
+        own: dict[int, IPAddress] = {address.version: address for address in node}
         inside.apply([route.link_up(1), route.link_up(UPLINK_INDEX, mtu), *_in_pod(addresses)])
-        outside.apply([route.link_up(link.index, mtu), *_to_pod(link.index, addresses, sources, mac)])
+        group = sources.POD_LINKS
+        outside.apply([route.link_up(link.index, mtu, group), *_to_pod(link.index, addresses, own, mac)])
 
 
 def _in_pod(addresses: Iterable[IPAddress]) -> Iterator[Request]:

@@ -166,6 +166,7 @@ META_IIF: Final = 4
 META_IIFNAME: Final = 6
 META_OIFNAME: Final = 7
 META_L4PROTO: Final = 16
+META_IIFGROUP: Final = 21
 CT_DIRECTION: Final = 1
 CT_STATUS: Final = 2
 CT_PROTO_DST: Final = 12
