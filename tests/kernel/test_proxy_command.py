@@ -376,6 +376,13 @@ async def test_two_proxies_of_one_node_do_not_fight(site: Site) -> None:
         try:
             await second.until(lambda: waits in second.log.read_text(), "it waits")
             assert site.ruleset() == before
+            cleaned = await asyncio.to_thread(second.run, "--cleanup")
+            assert (
+                f"a proxy is at work here, which puts its rules back: pid {first.process.pid}"
+                in cleaned.stderr
+            )
+            await eventually(lambda: site.is_served(port_of(item)))
+            before = site.ruleset()
             first.stop(signal.SIGKILL)
             await second.until_healthy()
             assert site.ruleset() != before

@@ -250,12 +250,15 @@ def _initialize(settings: ProxySettings) -> None:
 def _clean_up(given: dict[Flag, Any]) -> None:
     """Takes away what any mode left, in both families."""
     from nodeport.netlink.codec import NetlinkError
+    from nodeport.proxy.claim import holder
     from nodeport.proxy.cleanup import remove_all
     from nodeport.proxy.proxier import ProxierError
 
     netns = _netns(given)
     _must_administer_networks()
     try:
+        if running := holder(netns):
+            click.echo(f"warning: a proxy is at work here, which puts its rules back: {running}", err=True)
         also = given.get(BY_NAME["also-kube-proxy"], False)
         remove_all(netns, also_kube_proxy=also)
     except (NetlinkError, ProxierError, OSError) as error:

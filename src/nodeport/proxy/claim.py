@@ -56,6 +56,13 @@ async def claimed(
         yield
 
 
+def holder(netns: Path | None) -> str | None:
+    """Who programs ``netns`` now, in words; None: nobody does. Raises NetlinkError, OSError."""
+    with TableOwner(netns) as owner:
+        found = owner.comment(CLAIM)
+    return None if found is None else _seen_from_here(found)
+
+
 async def _take(owner: TableOwner, ours: str, clock: Clock, patience: timedelta) -> None:
     deadline = clock.monotonic() + patience.total_seconds()
     waiting_for = ""
