@@ -46,6 +46,8 @@ def test_a_commands_streams_and_exit_code_come_back(kubectl: StreamingKubectl, p
     assert (done.code, done.out) == (7, b"out green\n")
     assert done.err.splitlines() == ["err", "command terminated with exit code 7"]
     assert kubectl.out("exec", pod, "--", "hostname") == "web\n"
+    words = ["a%20b", "%", "c+d", "%2525", "e&f=g;h", "é", "", "?#"]
+    assert kubectl.out("exec", pod, "--", "printf", r"%s\n", *words) == "".join(f"{word}\n" for word in words)
     assert kubectl.run("exec", pod, "--", "sh", "-c", "kill -9 $$").code == 137
 
 

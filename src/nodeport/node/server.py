@@ -158,7 +158,7 @@ class NodeServer:
     async def _serve_log(
         self, request: web.BaseRequest, pod: NamespacedName, container: str
     ) -> web.StreamResponse:
-        query = dict(parse_qsl(request.query_string))
+        query = dict(parse_qsl(request.rel_url.raw_query_string))
         try:
             options = logs.parse_options(query, self._clock.now())
         except BadLogOption as error:
@@ -182,7 +182,7 @@ class NodeServer:
     async def _serve_exec(
         self, request: web.BaseRequest, pod: NamespacedName, container: str
     ) -> web.StreamResponse:
-        query = parse_qsl(request.query_string, keep_blank_values=True)
+        query = parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True)
         argv = [value for name, value in query if name == "command"]
         if not argv:
             raise Refusal(400, "you must specify at least one command to run")
@@ -203,7 +203,7 @@ class NodeServer:
     async def _serve_attach(
         self, request: web.BaseRequest, pod: NamespacedName, container: str
     ) -> web.StreamResponse:
-        options = stream_options(dict(parse_qsl(request.query_string)))
+        options = stream_options(dict(parse_qsl(request.rel_url.raw_query_string)))
         _, keeper = self._running(pod, container)
         assert keeper.current is not None
         try:
