@@ -1,4 +1,4 @@
-"""A table of ours that loses packets of a node's link at random.
+"""Tables of ours that lose packets of a node's link at random, one for each IP family.
 
 ::
 
@@ -19,7 +19,8 @@ from nodeport.netlink.nftables.kernel import Nftables, Request
 from nodeport.netlink.nftables.objects import BaseHook, Chain, Hook, MessageType, Rule, Table
 from nodeport.node.network import UPLINK
 
-TABLE = Table("nodeport-loss")
+NAME = "nodeport-loss"
+TABLES = (Table(NAME, objects.FAMILY_IPV4), Table(NAME, objects.FAMILY_IPV6))
 PARTS = 10_000
 """A hundredth of a percent is the least that can be asked for."""
 RAW, LAST = -300, 300
@@ -35,17 +36,21 @@ def apply(netns: Path | None, percent: float) -> None:
 
 
 def requests(percent: float) -> Iterator[Request]:
-    """The batch that replaces the table; none is left without loss. Pure."""
-    yield MessageType.NEWTABLE, _CREATE, TABLE.address
-    yield MessageType.DELTABLE, 0, TABLE.address
+    """The batch that replaces the tables; none is left without loss. Pure."""
     lost = round(percent * PARTS / 100)
-    if not lost:
-        return
-    yield MessageType.NEWTABLE, _CREATE, TABLE.address
+    for table in TABLES:
+        yield MessageType.NEWTABLE, _CREATE, table.address
+        yield MessageType.DELTABLE, 0, table.address
+        if lost:
+            yield from _table(table, lost)
+
+
+def _table(table: Table, lost: int) -> Iterator[Request]:
+    yield MessageType.NEWTABLE, _CREATE, table.address
     for chain in _chains(lost):
-        yield MessageType.NEWCHAIN, _CREATE, objects.chain_payload(TABLE, chain)
+        yield MessageType.NEWCHAIN, _CREATE, objects.chain_payload(table, chain)
         for rule in chain.rules:
-            yield MessageType.NEWRULE, _APPEND, objects.rule_payload(TABLE, chain.name, rule)
+            yield MessageType.NEWRULE, _APPEND, objects.rule_payload(table, chain.name, rule)
 
 
 def _chains(lost: int) -> Iterator[Chain]:
