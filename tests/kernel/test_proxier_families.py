@@ -23,6 +23,7 @@ from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.proxier import NftablesProxier
 from nodeport.proxy.nftables.ruletext import rule_text
+from nodeport.proxy.nftables.words import set_words
 
 OPTIONS = ForwardingOptions()
 RANGES = {
@@ -171,8 +172,25 @@ def test_rules_are_told_as_the_real_nft_lists_them(
         listed, _ = kernel.list_table(layout.table(family, role), elements=False)
         assert listed is not None
         told = {name: [rule_text(rule) for rule in chain.rules] for name, chain in listed.chains.items()}
-        assert told == printed_chains(nft(netns, "list", "table", NFT_FAMILIES[family], role.value))
+        printed = nft(netns, "list", "table", NFT_FAMILIES[family], role.value)
+        assert told == printed_chains(printed)
+        for name, type_line in printed_types(printed).items():
+            assert set_words(listed.sets[name].set).split("; ")[0] == type_line
         proxier.remove()
+
+
+def printed_types(listing: str) -> dict[str, str]:
+    """The type of each set and map that has one; the others are told by what is looked up in them."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in listing.splitlines():
+        if line.startswith(("\tset ", "\tmap ")):
+            name = line.split()[1]
+        elif name and line.startswith("\t\ttype "):
+            found[name], name = line.strip(), ""
+        elif line == "\t}":
+            name = ""
+    return found
 
 
 def printed_chains(listing: str) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.table import IPAddress, Protocol
-from nodeport.netlink.ipvs.messages import DestinationKey, ServiceKey
+from nodeport.netlink.ipvs.messages import DestinationKey, ServiceFlag, ServiceKey, VirtualService
 from nodeport.proxy.counterexamples import Counterexamples, Difference
 from nodeport.proxy.ipvs.plan import Present
 from nodeport.proxy.ipvs.render import Spelled, Wanted
@@ -70,11 +70,23 @@ def _difference(spelled: Spelled | None, there: Present | None) -> tuple[str, st
     if there is None:
         return _words(sorted(spelled.destinations)), "absent"
     if there.service != spelled.service:
-        return str(spelled.service), str(there.service)
+        return _service_words(spelled.service), _service_words(there.service)
     if set(serving) == spelled.destinations and set(there.weights.values()) <= {0, 1}:
         return None
     weights = ", ".join(f"{item} weight {weight}" for item, weight in sorted(there.weights.items()))
     return _words(sorted(spelled.destinations)), weights or "no destination"
+
+
+def _service_words(service: VirtualService) -> str:
+    """As ipvsadm is told it."""
+    told = f"-s {service.scheduler}"
+    if service.flags & ServiceFlag.PERSISTENT:
+        told += f" -p {service.timeout}"
+    if service.mask_length is not None:
+        told += f" -M {service.mask_length}"
+    flags = {ServiceFlag.ONE_PACKET: "-o", ServiceFlag.SCHEDULER_1: "-b flag-1", ServiceFlag.SCHEDULER_2: "-b flag-2",
+             ServiceFlag.SCHEDULER_3: "-b flag-3"}  # fmt: skip
+    return " ".join([told, *(word for flag, word in flags.items() if service.flags & flag)])
 
 
 def _words(destinations: Iterable[DestinationKey]) -> str:

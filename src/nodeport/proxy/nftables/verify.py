@@ -21,7 +21,7 @@ from nodeport.proxy.nftables.evaluate import Balance, UnknownExpression, fates
 from nodeport.proxy.nftables.layout import Role
 from nodeport.proxy.nftables.render import render_forwarding
 from nodeport.proxy.nftables.ruleset import Ruleset
-from nodeport.proxy.nftables.words import FieldValue, chain_words, data_words, fields, key_words
+from nodeport.proxy.nftables.words import FieldValue, chain_words, data_words, fields, key_words, set_words
 from nodeport.proxy.proxier import Discrepancy
 from nodeport.proxy.questions import LOOPBACK, Fate, Questions
 
@@ -173,13 +173,9 @@ class _Comparison:
 
 
 def _set_words(wanted: Set | None, found: Set | None) -> tuple[str, str]:
-    return _type_words(wanted), _type_words(found)
-
-
-def _type_words(item: Set | None) -> str:
-    if item is None:
-        return "absent"
-    return f"key type {item.key_type:#x}, data type {item.data_type:#x}, flags {item.flags:#x}"
+    """Where two are told alike, they differ in what is there for nft's eyes only."""
+    ours, theirs = set_words(wanted), set_words(found)
+    return (ours, f"{theirs}, with other hints for nft") if ours == theirs else (ours, theirs)
 
 
 def _protocols(values: Iterable[object]) -> Iterator[int]:

@@ -64,6 +64,34 @@ def _parts(kind: int) -> list[int]:
     return parts
 
 
+_TYPES: Final = {
+    1: "verdict", 4: "integer", 7: "ipv4_addr", 8: "ipv6_addr", 12: "inet_proto", 13: "inet_service", 19: "mark",
+    23: "classid",
+}  # fmt: skip
+"""nft's names of its type numbers, those that we use and their like."""
+_FLAGS: Final = {
+    SetFlag.INTERVAL: "interval", SetFlag.TIMEOUT: "timeout", SetFlag.EVAL: "dynamic",
+}  # fmt: skip
+_VERDICT: Final = 0xFFFFFF00
+
+
+def set_words(item: Set | None) -> str:
+    """What a set or map is made for, as nft says it."""
+    if item is None:
+        return "absent"
+    told = f"type {_type_words(item.key_type)}"
+    if item.flags & SetFlag.MAP:
+        told += f" : {'verdict' if item.data_type == _VERDICT else _type_words(item.data_type)}"
+    flags = [word for flag, word in _FLAGS.items() if item.flags & flag]
+    told += f"; flags {','.join(flags)}" if flags else ""
+    told += f"; size {item.size}" if item.size else ""
+    return f"{told}; counter" if item.counts else told
+
+
+def _type_words(kind: int) -> str:
+    return " . ".join(_TYPES.get(part, f"type {part}") for part in _parts(kind))
+
+
 def key_words(item: Set, key: bytes) -> str:
     if item.flags & SetFlag.INTERVAL:
         length = item.key_length
