@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+import dns.message
 import pytest
 
 from kernel.clusters import LocalCluster, call, local_cluster, wait_for
+from nodeport.api.clusterdns import NODE_PORT
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.netlink.namespace import open_in
 from nodeport.netlink.route import RouteSocket
 from nodeport.node import hurt, loss, namespaces, network, processes
 from nodeport.node.hurt import Hurt, Power
@@ -145,47 +148,69 @@ def test_a_paused_pod_goes_on_where_it_was(hurtable: tuple[LocalCluster, int]) -
 
 
 def test_a_partitioned_node_restarts_containers_itself_and_hears_nothing_until_it_is_healed(
-    hurtable: tuple[LocalCluster, int],
+    hurtable: tuple[LocalCluster, int], tmp_path: Path
 ) -> None:
     cluster, _ = hurtable
-    tolerations = [{"operator": "Exists"}]
-    cluster.pod("frail", command=["sh", "-c", "sleep 1; exit 1"], spec_tolerations=tolerations)
-    cluster.pod("doomed", spec_tolerations=tolerations)
-    frail = cluster.wait_for_pod("frail", restarted, "a first restart")
-    node = frail["spec"]["nodeName"]
+    node = victim_of(cluster)
+    (tmp_path / "shared").mkdir(mode=0o777)
+    placed = {"spec_nodeName": node, "spec_tolerations": [{"operator": "Exists"}]}
+    script = "until [ -e /shared/end ]; do sleep 0.05; done; rm /shared/end; exit 1"
+    cluster.pod(
+        "frail", command=["sh", "-c", script], volumeMounts=[{"name": "shared", "mountPath": "/shared"}],
+        spec_volumes=[{"name": "shared", "hostPath": {"path": str(tmp_path / "shared")}}], **placed,
+    )  # fmt: skip
+    cluster.pod("doomed", **placed)
+    cluster.wait_for_pod("frail", ready, "readiness")
     doomed = cluster.wait_for_pod("doomed", ready, "readiness")
-    cut = doomed["spec"]["nodeName"]
-    for each in {node, cut}:
-        cluster.nodeport("node", "partition", each)
-    told = cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"]
+    cluster.nodeport("node", "partition", node)
+    end = tmp_path / "shared" / "end"
+    end.touch()
     logs = cluster.paths.data / "nodes" / node / "logs"
-    wait_for(lambda: attempts(logs) > told + 1, "another run, by the agent alone", patience=60)
-    after = cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"]
-    assert after == told
-    with cluster.session() as session:
-        session.request("DELETE", PODS.path("default", "doomed"), body={"gracePeriodSeconds": 1})
+    wait_for(lambda: not end.exists(), "the container to end")
+    wait_for(lambda: any(logs.glob("default_frail_*/main/1.log")), "another run, by the agent alone")
+    assert restarts(cluster, "frail") == 0
+    cluster.delete(PODS, "doomed", gracePeriodSeconds=1)
     victim = network.pod_netns(cluster.paths.name, network.digest(doomed["metadata"]["uid"], 12))
-    wait_for(lambda: cluster.get(PODS, "doomed")["metadata"].get("deletionTimestamp"), "the order to end")
+    time.sleep(1.5)  # what does not happen can only be waited for
     assert namespaces.exists(victim)
-    for each in {node, cut}:
-        cluster.nodeport("node", "heal", each)
+    cluster.nodeport("node", "heal", node)
     wait_for(lambda: not namespaces.exists(victim), "the pod to end")
-    wait_for(
-        lambda: cluster.get(PODS, "frail")["status"]["containerStatuses"][0]["restartCount"] > told,
-        "the news",
-    )
+    wait_for(lambda: restarts(cluster, "frail") == 1, "the news")
     cluster.delete(PODS, "frail", gracePeriodSeconds=0)
     wait_for(lambda: condition(cluster, node) == "True" and not taints(cluster, node), f"{node} to be ready")
     cluster.wait_for_pods(3)
 
 
-def restarted(pod: JsonObject) -> bool:
-    return any(each["restartCount"] for each in pod["status"].get("containerStatuses") or ())
+def test_a_partitioned_node_answers_for_the_names_that_it_knew(hurtable: tuple[LocalCluster, int]) -> None:
+    cluster, _ = hurtable
+    node = victim_of(cluster)
+    cluster.nodeport("node", "partition", node)
+    cluster.create(SERVICES, {"metadata": {"name": "late"}, "spec": {"ports": [{"port": 80}]}})
+    others = [name for name in cluster.node_addresses() if name != node]
+    wait_for(lambda: resolved(cluster, others[0], "late"), "another node to know the new name")
+    assert resolved(cluster, node, "web") == [cluster.get(SERVICES, "web")["spec"]["clusterIP"]]
+    assert resolved(cluster, node, "late") == []
+    cluster.nodeport("node", "heal", node)
+    late = cluster.get(SERVICES, "late")["spec"]["clusterIP"]
+    wait_for(lambda: resolved(cluster, node, "late") == [late], "the node to know it")
+    cluster.delete(SERVICES, "late")
+    wait_for(lambda: condition(cluster, node) == "True" and not taints(cluster, node), f"{node} to be ready")
+    cluster.wait_for_pods(3)
 
 
-def attempts(logs: Path) -> int:
-    """How many runs the container of ``frail`` has had, by the numbers of its logs."""
-    return max((int(file.stem) + 1 for file in logs.glob("default_frail_*/main/*.log")), default=0)
+def resolved(cluster: LocalCluster, node: str, service: str) -> list[str]:
+    """What the node's own name server says, asked on the node."""
+    netns = network.node_netns(cluster.paths.name, node)
+    question = dns.message.make_query(f"{service}.default.svc.cluster.local", "A")
+    with open_in(netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.settimeout(2)
+        sock.sendto(question.to_wire(), (cluster.node_addresses()[node], NODE_PORT))
+        found = dns.message.from_wire(sock.recv(4096))
+    return [str(each) for answers in found.answer for each in answers]
+
+
+def restarts(cluster: LocalCluster, pod: str) -> int:
+    return int(cluster.get(PODS, pod)["status"]["containerStatuses"][0]["restartCount"])
 
 
 def test_a_node_stays_hurt_when_the_process_of_the_nodes_is_killed(
