@@ -9,18 +9,23 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from kernel.modes import lacks_ipvs
 from nodeport.forwarding.table import Family
 from nodeport.kit.clock import SystemClock
+from nodeport.netlink.ipvs.kernel import Ipvs, new_service
+from nodeport.netlink.ipvs.messages import ServiceKey, VirtualService
 from nodeport.proxy.cleanup import remove_all
 from nodeport.proxy.iptables import programs
 from nodeport.proxy.iptables.layout import SERVICES
 from nodeport.proxy.iptables.variants import legacy_tables
+from nodeport.proxy.ipvs.render import SIGNATURE
 from nodeport.proxy.kubeproxy import leftovers, remove_leftovers
-from nodeport.proxy.leftovers import LeftoverWatch
+from nodeport.proxy.leftovers import LeftoverWatch, complaint
 from nodeport.proxy.options import Variant
 from nodeport.proxy.proxier import ProxierError
 
@@ -127,7 +132,19 @@ def test_tables_of_kube_proxy_go_and_others_stay(netns: Path) -> None:
 
 def test_its_link_for_ipvs_is_named(netns: Path) -> None:
     run(netns, "ip", "link", "add", "kube-ipvs0", "type", "bridge")
-    assert leftovers(netns) == ["link kube-ipvs0 of mode ipvs"]
+    found = leftovers(netns)
+    assert found == ["link kube-ipvs0 and 0 virtual services of mode ipvs"]
+    assert complaint(found).endswith("that are gone: what is of mode ipvs goes with `kube-proxy --cleanup`")
+
+
+@pytest.mark.skipif(bool(lacks_ipvs()), reason=lacks_ipvs())
+def test_its_virtual_services_of_ipvs_are_counted_and_ours_are_not(netns: Path) -> None:
+    run(netns, "ip", "link", "add", "kube-ipvs0", "type", "dummy")
+    addresses = [IPv4Address("10.96.0.1").packed, IPv4Address("10.96.0.10").packed]
+    with Ipvs(netns) as ipvs:
+        for address, flags in zip(addresses, (0, SIGNATURE), strict=True):
+            ipvs.apply([new_service(VirtualService(ServiceKey(6, address, 443), flags=flags))])
+    assert leftovers(netns) == ["link kube-ipvs0 and 1 virtual services of mode ipvs"]
 
 
 @dataclass

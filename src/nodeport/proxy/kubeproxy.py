@@ -60,18 +60,17 @@ def leftovers(netns: Path | None) -> list[str]:
                 if count:
                     found.append(f"{count} chains of {family} iptables ({variant}), table {table}")
     if _has_ipvs_link(netns):
-        found.append(f"link {IPVS_LINK} of mode ipvs{_beside_it(netns)}")
+        found.append(f"link {IPVS_LINK} and {_strangers(netns)} virtual services of mode ipvs")
     return found
 
 
-def _beside_it(netns: Path | None) -> str:
-    """How many virtual services that are not ours IPVS has; nothing where there is no IPVS."""
+def _strangers(netns: Path | None) -> int:
+    """How many virtual services that are not ours IPVS has."""
     try:
         with Ipvs(netns) as ipvs:
-            count = sum(not item.service.flags & SIGNATURE for item in ipvs.services())
+            return sum(not item.service.flags & SIGNATURE for item in ipvs.services())
     except NoSuchFamily:
-        return ""
-    return f" and {count} virtual services (`kube-proxy --cleanup` removes those)" if count else ""
+        return 0
 
 
 def hidden(netns: Path | None) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
-from nodeport.proxy.kubeproxy import hidden, leftovers
+from nodeport.proxy.kubeproxy import IPVS_LINK, hidden, leftovers
 from nodeport.proxy.proxier import FAILURES
 
 REASON: Final = "KubeProxyRules"
@@ -25,9 +25,12 @@ _log = get_logger(__name__)
 
 def complaint(found: list[str]) -> str:
     """What to do about what ``kubeproxy.leftovers`` found."""
+    of_ipvs = [item for item in found if IPVS_LINK in item]
+    remedies = [f"`{COMMAND}` removes them"] if len(of_ipvs) < len(found) else []
+    remedies += ["what is of mode ipvs goes with `kube-proxy --cleanup`"] if of_ipvs else []
     return (
-        f"kube-proxy has rules on this node ({'; '.join(found)}); if it does not run any more, they are out of date, "
-        f"may send connections to endpoints that are gone, and `{COMMAND}` removes them"
+        f"kube-proxy has rules on this node ({'; '.join(found)}); if it does not run any more, they are out of date "
+        f"and may send connections to endpoints that are gone: {', and '.join(remedies)}"
     )
 
 
