@@ -148,10 +148,10 @@ def test_last_words_are_told(cluster: LocalCluster) -> None:
     state = status["containerStatuses"][0]["state"]["terminated"]
     assert (state["exitCode"], state["message"]) == (3, "why")
     _, status = ended(
-        cluster, "log-words", command=["sh", "-c", "echo in the log; exit 3"], terminationMessagePath="/tmp/words",
+        cluster, "log-words", command=["sh", "-c", "echo out; echo -n in the log; exit 3"], terminationMessagePath="/tmp/words",
         terminationMessagePolicy="FallbackToLogsOnError",
     )  # fmt: skip
-    assert status["containerStatuses"][0]["state"]["terminated"]["message"] == "in the log\n"
+    assert status["containerStatuses"][0]["state"]["terminated"]["message"] == "out\nin the log"
 
 
 def test_a_pod_is_called_by_its_names(cluster: LocalCluster) -> None:

@@ -87,7 +87,7 @@ async def test_output_goes_to_a_log_in_the_cri_format(box: Sandbox) -> None:
     assert await ended(container) == 0
     lines = [line.split(" ", 3) for line in container.log.read_text().splitlines()]
     assert sorted((stream, tag, text) for _, stream, tag, text in lines) == [
-        ("stderr", "F", "err"), ("stdout", "F", "no-newline"), ("stdout", "F", "out"),
+        ("stderr", "F", "err"), ("stdout", "F", "out"), ("stdout", "P", "no-newline"),
     ]  # fmt: skip
     assert all(moment.endswith("Z") and len(moment) == 30 for moment, *_ in lines)
     assert container.log.stat().st_mode & 0o777 == 0o600

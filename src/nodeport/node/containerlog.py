@@ -68,9 +68,10 @@ class ContainerLog:
         self.append(b"".join(found))
 
     def close_stream(self, stream: str) -> None:
+        """What did not end with a line break is a part of a line, and shown without one."""
         rest = self.pending.pop(stream, b"")
         if rest:
-            self.append(f"{timestamp()} {stream} F ".encode() + rest + b"\n")
+            self.append(f"{timestamp()} {stream} P ".encode() + rest + b"\n")
 
     def append(self, data: bytes) -> None:
         """Whole lines."""

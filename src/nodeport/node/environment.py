@@ -65,6 +65,11 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
+def references(text: str) -> set[str]:
+    """The names that ``expand`` replaces."""
+    return {match[2] for match in _REFERENCE.finditer(text) if match[2]}
+
+
 def whole_environment(
     container: Mapping[str, Any], image: Image, facts: PodFacts, declared: Mapping[str, str]
 ) -> dict[str, str]:

@@ -161,7 +161,7 @@ def test_long_lines_are_kept_in_parts_and_come_back_whole(tmp_path: Path) -> Non
     log.write("stdout", b"\n")
     log.write("stderr", b"no line break")
     log.close_stream("stderr")
-    assert b"".join(existing(tmp_path / "0.log", LogOptions())) == long + b"\nno line break\n"
+    assert b"".join(existing(tmp_path / "0.log", LogOptions())) == long + b"\nno line break"
 
 
 def test_where_there_is_no_more_room_whole_lines_are_lost(tmp_path: Path) -> None:

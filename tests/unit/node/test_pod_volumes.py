@@ -11,6 +11,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.node.environment import ConfigError, PodFacts
 from nodeport.node.volumes import atomic, hostpaths
 from nodeport.node.volumes.payload import File, Payload, TokenKey, payload, setting_keys, token_keys
+from nodeport.node.volumes.podvolumes import inner_path
 
 SETTINGS = {("configmaps", "m"): {"a": "1", "b": "2"}, ("secrets", "s"): {"k": "hidden"}}
 
@@ -99,6 +100,30 @@ def test_a_token_is_private_where_it_is_known_whose_it_is() -> None:
     assert token(securityContext={"runAsUser": 7}) == File(b"x", 0o600, 7)
     two = [{"name": "one", "securityContext": {"runAsUser": 7}}, {"name": "two"}]
     assert token(containers=two) == File(b"x", 0o644)
+
+
+@pytest.mark.parametrize(
+    ("mount", "inside"),
+    [
+        ({}, ""), ({"subPath": "a/b"}, "a/b"), ({"subPathExpr": "x/$(NAME)"}, "x/p"), ({"subPathExpr": "$$(EMPTY)"}, "$(EMPTY)"),
+    ],
+)  # fmt: skip
+def test_a_mount_may_want_a_part_of_its_volume(mount: JsonObject, inside: str) -> None:
+    assert inner_path(mount, {"NAME": "p", "EMPTY": ""}) == inside
+
+
+@pytest.mark.parametrize(
+    ("mount", "told"),
+    [
+        ({"subPathExpr": "$(ROOT)"}, "error SubPath `/tmp` must not be an absolute path"),
+        ({"subPathExpr": "a/$(UP)/b"}, "unable to provision SubPath `a/../b`: must not contain '..'"),
+        ({"subPathExpr": "$(EMPTY)/$(NOSUCH)/$(UP)"}, "missing value for EMPTY, NOSUCH"),
+    ],
+)
+def test_a_part_that_lies_elsewhere_is_refused(mount: JsonObject, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        inner_path(mount, {"ROOT": "/tmp", "UP": "..", "EMPTY": ""})
+    assert str(caught.value) == told
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.api.quantity import parse_quantity
 from nodeport.node import namespaces
-from nodeport.node.environment import ConfigError, PodFacts, expand
+from nodeport.node.environment import ConfigError, PodFacts, expand, references
 from nodeport.node.oci.spec import Mount
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.volumes import atomic, hostpaths, payload
@@ -99,14 +99,26 @@ class PodVolumes:
             source = self._where.get(wanted["name"])
             if source is None:
                 raise ConfigError(f'no volume named "{wanted["name"]}"')
-            inside = wanted.get("subPath") or expand(wanted.get("subPathExpr") or "", variables)
-            if inside:
+            if inside := inner_path(wanted, variables):
                 source = _view(source, inside, views / str(number))
             fixed = wanted.get("readOnly") or READ_ONLY_KINDS & kinds[wanted["name"]].keys()
             recursive = wanted.get("recursiveReadOnly") not in (None, "", "Disabled")
             mode = ("rro" if recursive else "ro") if fixed else "rw"
             spread = PROPAGATION[wanted.get("mountPropagation") or ""]
             yield Mount(wanted["mountPath"], str(source), ("rbind", mode, spread))
+
+
+def inner_path(wanted: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """Which part of its volume a mount wants, "" for all of it. Raises ConfigError when that lies anywhere else."""
+    expression = wanted.get("subPathExpr") or ""
+    if missing := sorted({name for name in references(expression) if not variables.get(name)}):
+        raise ConfigError(f"missing value for {', '.join(missing)}")
+    inside = str(wanted.get("subPath") or expand(expression, variables))
+    if inside.startswith("/"):
+        raise ConfigError(f"error SubPath `{inside}` must not be an absolute path")
+    if ".." in inside.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{inside}`: must not contain '..'")
+    return inside
 
 
 def changes(pod: JsonObject) -> bool:
