@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import io
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeport.node.images import zstd
 from nodeport.node.images.unpack import BadLayer, unpack
 from unit.node.layerbytes import digest, entry, layer
 
@@ -138,8 +140,44 @@ def test_a_layer_that_is_cut_off_is_refused(folder: Path, cut: int) -> None:
 def test_what_is_no_tar_and_what_is_packed_otherwise_is_told(folder: Path) -> None:
     with pytest.raises(BadLayer, match="no whole tar"):
         unpacked(b"hello" * 500, folder)
-    with pytest.raises(BadLayer, match="zstd"):
+    with pytest.raises(BadLayer, match="no whole zstd stream"):
         unpacked(b"\x28\xb5\x2f\xfd rest", folder)
+
+
+def test_a_layer_packed_with_zstd_is_read(folder: Path) -> None:
+    content = layer(("a", os.urandom(300_000)), ("b", b"b" * 3_000_000))
+    half = len(content) // 2
+    frames = zstd_packed(content[:half]) + zstd_packed(content[half:])
+    assert unpacked(frames, folder) == digest(content)
+    assert (folder / "b").stat().st_size == 3_000_000
+
+
+@pytest.mark.parametrize("cut", [5, 200_000])
+def test_a_zstd_layer_that_is_cut_off_is_refused(folder: Path, cut: int) -> None:
+    packed = zstd_packed(layer(("a", os.urandom(300_000))))
+    with pytest.raises(BadLayer, match="it is no whole zstd stream: it ends too early"):
+        unpacked(packed[:cut], folder)
+
+
+def test_without_the_library_it_is_said_what_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zstd, "LIBRARY", "libnothing.so.9")
+    zstd._library.cache_clear()
+    with pytest.raises(BadLayer, match=r"packed with zstd, and this machine has no libnothing\.so\.9"):
+        unpacked(zstd_packed(layer(("a", b"x"))), folder)
+    zstd._library.cache_clear()
+
+
+def zstd_packed(content: bytes) -> bytes:
+    """One frame, made by the library that `zstd` reads with."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compress.restype = library.ZSTD_compressBound.restype = ctypes.c_size_t
+    room = ctypes.create_string_buffer(library.ZSTD_compressBound(ctypes.c_size_t(len(content))))
+    size = library.ZSTD_compress(
+        room, ctypes.c_size_t(len(room)), content, ctypes.c_size_t(len(content)), ctypes.c_int(3)
+    )
+    return room.raw[:size]
 
 
 def test_an_extended_header_may_not_fill_the_memory(folder: Path) -> None:

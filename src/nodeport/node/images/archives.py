@@ -18,6 +18,7 @@ from nodeport.node.images.manifests import BadManifest, Descriptor, Index, Manif
 from nodeport.node.images.references import NotAReference, Reference, parse
 from nodeport.node.images.store import ContentStore
 from nodeport.node.images.unpack import CHUNK, BadLayer, Hashed, Peekable, bare
+from nodeport.node.images.zstd import ZstdError
 
 CAPABILITIES = "SCHILY.xattr.security.capability"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -54,7 +55,7 @@ def load(
                 shutil.copyfileobj(bare(source), file, CHUNK)
             with tarfile.open(tar, "r:") as archive:
                 return _Archive(archive, architecture).load(store, name)
-        except (tarfile.TarError, EOFError, BadManifest, BadLayer, NotAReference) as error:
+        except (tarfile.TarError, EOFError, ZstdError, BadManifest, BadLayer, NotAReference) as error:
             raise BadArchive(str(error)) from error
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from nodeport.node.images.zstd import ZstdError, ZstdReader
+
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"
 CHUNK = 1 << 20
@@ -77,10 +79,17 @@ def bare(source: Peekable) -> IO[bytes]:
     """The tar inside, whatever it is packed with. Raises BadLayer."""
     magic = source.peek(4)[:4]
     if magic == _ZSTD:
-        raise BadLayer("it is packed with zstd, which is not read: pack it with gzip, or not at all")
+        return _bare_of_zstd(source)
     if magic[:2] == _GZIP:
         return gzip.GzipFile(fileobj=source)  # type: ignore[return-value]  # reads as IO[bytes] does
     return source
+
+
+def _bare_of_zstd(source: Peekable) -> IO[bytes]:
+    try:
+        return ZstdReader(source)  # type: ignore[return-value]  # reads as IO[bytes] does
+    except ZstdError as error:
+        raise BadLayer(str(error)) from error
 
 
 def unpack(source: Peekable, folder: Path) -> str:
@@ -99,6 +108,8 @@ def unpack(source: Peekable, folder: Path) -> str:
                 root.add(archive, member)
             root.finish()
         content.drain()
+    except ZstdError as error:
+        raise BadLayer(str(error)) from error
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as error:
         raise BadLayer(f"it is no whole tar: {error}") from error
     return content.digest
