@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.quantity import parse_quantity
 
 SAFE_SYSCTLS = frozenset((
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
@@ -43,10 +44,22 @@ def _refusals(spec: JsonObject) -> Iterator[Refusal]:
     yield from _profiles(spec.get("securityContext") or {}, "spec.securityContext")
     for field in ("initContainers", "containers"):
         for container in spec.get(field) or ():
-            where = f"spec.{field}[{container['name']}]"
-            yield from _profiles(container.get("securityContext") or {}, f"{where}.securityContext")
-            if container.get("volumeDevices"):
-                yield UNSUPPORTED, f"{where}.volumeDevices: this node has no block volumes"
+            yield from _container(container, f"spec.{field}[{container['name']}]")
+
+
+def container_refusal(container: Mapping[str, Any], where: str) -> Refusal | None:
+    """Why one container can never run here; None: it may."""
+    return next(_container(container, where), None)
+
+
+def _container(container: Mapping[str, Any], where: str) -> Iterator[Refusal]:
+    yield from _profiles(container.get("securityContext") or {}, f"{where}.securityContext")
+    if container.get("volumeDevices"):
+        yield UNSUPPORTED, f"{where}.volumeDevices: this node has no block volumes"
+    for name, text in ((container.get("resources") or {}).get("requests") or {}).items():
+        if name.startswith("hugepages-") and (asked := parse_quantity(str(text))):
+            told = f"requested: {int(asked)}, used: 0, capacity: 0"
+            yield f"OutOf{name}", f"Node didn't have enough resource: {name}, {told}"
 
 
 def _sysctls(spec: JsonObject) -> Iterator[Refusal]:

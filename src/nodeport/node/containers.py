@@ -35,7 +35,8 @@ Tell = Callable[[str, str, str], None]
 class Keeper:
     """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox;
     ``initial``: an init container; ``hooking``: its postStart hook runs; ``anew``: it runs again however it ended, as
-    the whole pod does; ``stopping``: the run that is being ended."""
+    the whole pod does; ``stopping``: the run that is being ended; ``allocated``: the resources that it is to have;
+    ``again``: it alone is ended, to begin again with other resources."""
 
     spec: dict[str, Any]
     first_attempt: int = 0
@@ -48,6 +49,8 @@ class Keeper:
     hooking: bool = False
     anew: bool = False
     stopping: Container | None = None
+    allocated: dict[str, Any] = field(default_factory=dict)
+    again: bool = False
     started: asyncio.Event = field(default_factory=asyncio.Event)
     retry_at: float = 0.0
     restart: int = 0
@@ -65,8 +68,10 @@ class Keeper:
     def view(self) -> ContainerView:
         return ContainerView(
             spec=self.spec, current=_run(self.current), previous=_run(self.previous), waiting=self.waiting,
-            started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking, anew=self.anew,
+            started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking,
+            anew=self.anew or self.again,
             image=self.image.name if self.image else "", image_id=self.image.image_id if self.image else "",
+            allocated=self.allocated,
         )  # fmt: skip
 
     def wants_start(self, policy: str) -> bool:
@@ -74,6 +79,8 @@ class Keeper:
         if self.current is None or self.anew:
             return not self.is_running
         ended = self.current.exit
+        if ended is not None and self.again:
+            return True
         return ended is not None and restarts(self.spec, policy, ended.code, initial=self.initial)
 
     @property
@@ -87,6 +94,8 @@ class Keeper:
         if self.current is None or self.current.exit is None:
             return max(timedelta(seconds=self.retry_at - clock.monotonic()), timedelta(0))
         ended = self.current.exit
+        if self.again:
+            return timedelta(0)
         if ended.finished_at - self.current.started_at >= CRASH_LOOP_FORGET:
             self.restart = 0
         due = ended.finished_at + crash_delay(self.restart + 1) - clock.now()
@@ -99,8 +108,8 @@ class Keeper:
         """A new run: started now, or found."""
         if self.current is not None:
             self.previous = self.current
-            self.restart += 1
-        self.current, self.waiting, self.anew = container, None, False
+            self.restart += not self.again
+        self.current, self.waiting, self.anew, self.again = container, None, False, False
         self.ready = False
         self.started.clear()
 

@@ -26,7 +26,7 @@ class Stopper:
         """All at once but sidecars, which serve the others to their end: the last that was started goes first."""
         record, began = self._record, self._record.node.clock.monotonic()
         async with asyncio.TaskGroup() as group:
-            for keeper in record.keepers:
+            for keeper in (*record.keepers, *record.ephemeral_keepers):
                 if keeper.is_running:
                     group.create_task(self.stop(keeper, record.grace()))
         for keeper in reversed(record.init_keepers):

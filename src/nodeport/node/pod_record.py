@@ -23,6 +23,7 @@ from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
 from nodeport.node.podfiles import NodeNaming
 from nodeport.node.reach import Reach
+from nodeport.node.resizing import Allocations, ResizeState
 from nodeport.node.runtime import Container, Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
 from nodeport.node.settings import PodTokens, Settings
@@ -66,6 +67,7 @@ class NodeContext:
     naming: NodeNaming
     host_ports: HostPorts
     addresses: PodAddresses
+    allocations: Allocations
     recorder: EventRecorder
     clock: Clock
     pressure: Pressure
@@ -77,7 +79,8 @@ class PodRecord:
 
     ``failure``: (reason, message) why it can never run here, or no longer; ``most_grace``: what that leaves it.
     ``starting_over``: all containers are being ended to begin anew. ``disruption``: why the node had to end it for its
-    own sake. ``settled``: it was over before we came, and the API has all there is to say.
+    own sake. ``settled``: it was over before we came, and the API has all there is to say. ``lost``: the last statuses
+    of ephemeral containers that nobody starts again.
     ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
     look again, ``dirty`` the reporter.
     """
@@ -90,6 +93,9 @@ class PodRecord:
     sandbox: Sandbox | None = None
     keepers: list[Keeper] = field(default_factory=list)
     init_keepers: list[Keeper] = field(default_factory=list)
+    ephemeral_keepers: list[Keeper] = field(default_factory=list)
+    lost: list[JsonObject] = field(default_factory=list)
+    resize: ResizeState = field(default_factory=ResizeState)
     tokens: PodTokens | None = None
     final: bool = False
     failure: tuple[str, str] | None = None
@@ -114,6 +120,7 @@ class PodRecord:
     def all_keepers(self) -> Iterator[Keeper]:
         yield from self.init_keepers
         yield from self.keepers
+        yield from self.ephemeral_keepers
 
     def known_status(self, field_name: str, container: str) -> dict[str, Any]:
         """What the API knows of a container; empty when nothing."""
@@ -221,7 +228,15 @@ class PodRecord:
             failure=self.failure,
             disruption=self.disruption,
             starting_over=self.starting_over,
+            ephemeral_containers=[keeper.view() for keeper in self.ephemeral_keepers],
+            lost=self.lost,
+            resize=self.resize,
         )
+
+    def _list_of(self, keeper: Keeper) -> str:
+        if keeper in self.ephemeral_keepers:
+            return "ephemeralContainers"
+        return "initContainers" if keeper.initial else "containers"
 
     def warn(self, reason: str, message: str, keeper: Keeper | None = None) -> None:
         self.tell("Warning", reason, message, keeper)
@@ -232,6 +247,6 @@ class PodRecord:
     def tell(self, kind: str, reason: str, message: str, keeper: Keeper | None = None) -> None:
         """An event about the pod, or about one of its containers."""
         if self.last_pod:
-            path = f"spec.containers{{{keeper.name}}}" if keeper else ""
+            path = f"spec.{self._list_of(keeper)}{{{keeper.name}}}" if keeper else ""
             reference = object_reference(PODS, self.last_pod, field_path=path)
             self.node.recorder.event(reference, kind, reason, message)

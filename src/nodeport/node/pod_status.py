@@ -12,6 +12,7 @@ from typing import Any
 
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import parse_rfc3339, rfc3339
+from nodeport.node.resizing import ResizeState
 from nodeport.node.runtime import ContainerExit
 
 CRASH_LOOP_FIRST = timedelta(seconds=10)
@@ -33,7 +34,7 @@ class Run:
 class ContainerView:
     """All that is known of one container. ``waiting``: (reason, message) of why there is no new run yet;
     ``hooking``: its postStart hook runs, until then it counts as being created; ``anew``: it has another run to come,
-    however the last one ended, since the whole pod begins anew."""
+    however the last one ended. ``spec`` has the resources that it has, ``allocated`` is what it is to have."""
 
     spec: Mapping[str, Any]
     current: Run | None = None
@@ -45,6 +46,7 @@ class ContainerView:
     anew: bool = False
     image: str = ""
     image_id: str = ""
+    allocated: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_running(self) -> bool:
@@ -59,7 +61,8 @@ class ContainerView:
 @dataclass(frozen=True, slots=True)
 class PodView:
     """``host_ips``, ``pod_ips``: the primary one first; the latter are empty until there is a sandbox.
-    ``sandboxed``: the pod's namespaces exist. ``final``: nothing will be started again (the pod is going)."""
+    ``sandboxed``: the pod's namespaces exist. ``final``: nothing will be started again (the pod is going).
+    ``lost``: the last statuses of ephemeral containers that are no more. ``resize``: what is true of one."""
 
     pod: JsonObject
     host_ips: Sequence[str]
@@ -72,6 +75,9 @@ class PodView:
     final: bool = False
     failure: tuple[str, str] | None = field(default=None)
     disruption: str = ""
+    ephemeral_containers: Sequence[ContainerView] = ()
+    lost: Sequence[JsonObject] = ()
+    resize: ResizeState = field(default_factory=ResizeState)
 
 
 def restarts(container: Mapping[str, Any], pod_policy: str, exit_code: int, *, initial: bool = False) -> bool:
@@ -169,6 +175,10 @@ def status(view: PodView, now: datetime) -> JsonObject:
         found["initContainerStatuses"] = [
             container_status(one, view, initial=True) for one in view.init_containers
         ]
+    if view.ephemeral_containers or view.lost:
+        found["ephemeralContainerStatuses"] = [
+            *view.lost, *(_ephemeral_status(one, view) for one in view.ephemeral_containers)
+        ]  # fmt: skip
     if view.failure and found["phase"] == "Failed":
         found["reason"], found["message"] = view.failure
     found["conditions"] = conditions(view, found["phase"], now)
@@ -201,7 +211,18 @@ def container_status(one: ContainerView, view: PodView, *, initial: bool = False
     }
     if one.current:
         found["containerID"] = one.current.container_id
+    if one.is_running:
+        found["resources"] = one.spec.get("resources") or {}
+    if requests := one.allocated.get("requests"):
+        found["allocatedResources"] = requests
     return found
+
+
+def _ephemeral_status(one: ContainerView, view: PodView) -> JsonObject:
+    """Nobody asks whether it is ready or has started."""
+    found = container_status(one, view)
+    del found["started"]
+    return {**found, "ready": False}
 
 
 def terminated(run: Run, ended: ContainerExit) -> JsonObject:
@@ -249,6 +270,9 @@ def conditions(view: PodView, pod_phase: str, now: datetime) -> list[JsonObject]
             "DisruptionTarget", True, ("", ""), before.get("DisruptionTarget"), now, generation
         )
         found.append({**disrupted, "reason": "TerminationByKubelet", "message": view.disruption})
+    for kind, (reason, message) in view.resize.conditions():
+        told = _condition(kind, True, ("", ""), before.get(kind), now, generation)
+        found.append({**told, **_without_empty({"reason": reason, "message": message})})
     return found
 
 

@@ -12,10 +12,14 @@ from nodeport.client.rest import STRATEGIC_MERGE_PATCH, TransportError
 from nodeport.kit.backoff import Backoff
 from nodeport.node import pod_status
 from nodeport.node.pod_record import PodRecord
+from nodeport.node.resizing import IN_PROGRESS, PENDING
 
 FIRST_RETRY, LAST_RETRY = timedelta(milliseconds=200), timedelta(seconds=5)
 _MERGED_LISTS = ("podIPs", "hostIPs")
-_OWN_FIELDS = ("podIP", "podIPs", "reason", "message", "containerStatuses", "initContainerStatuses")
+_OWN_FIELDS = ("podIP", "podIPs", "reason", "message", "containerStatuses", "initContainerStatuses",
+               "ephemeralContainerStatuses")  # fmt: skip
+_PASSING = (PENDING, IN_PROGRESS)
+"""Conditions that are there only as long as they are true."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +53,10 @@ class StatusReporter:
             return
         metadata = record.pod["metadata"]
         stored = record.pod.get("status") or {}
-        patch: JsonObject = {"metadata": {"uid": record.uid}, "status": patch_from(stored, wanted)}
+        patch: JsonObject = {
+            "metadata": {"uid": record.uid},
+            "status": patch_from(stored, wanted, record.sent),
+        }
         await record.node.client.patch(
             PODS, metadata["name"], patch, metadata["namespace"],
             content_type=STRATEGIC_MERGE_PATCH, subresource="status",
@@ -76,12 +83,18 @@ class StatusReporter:
                 await record.node.clock.sleep(retry.next().total_seconds())
 
 
-def patch_from(stored: JsonObject, wanted: JsonObject) -> JsonObject:
+def patch_from(stored: JsonObject, wanted: JsonObject, sent: JsonObject | None = None) -> JsonObject:
     """The strategic merge patch that makes the node's part of a stored status what is wanted.
 
     ``podIPs`` and ``hostIPs`` are lists merged by address: without the directive a pod that starts anew elsewhere would
-    keep its former address beside the new one. What is not wanted any more is taken away by name.
+    keep its former address beside the new one. What is not wanted any more is taken away by name. ``sent``: what was
+    wanted last, which ``stored`` may not show yet.
     """
     gone = {key: None for key in _OWN_FIELDS if key in stored and key not in wanted}
     whole = {key: [*wanted[key], {"$patch": "replace"}] for key in _MERGED_LISTS if key in wanted}
+    known = {item["type"] for status in (stored, sent or {}) for item in status.get("conditions") or ()}
+    over = known.intersection(_PASSING) - {item["type"] for item in wanted.get("conditions") or ()}
+    if over:
+        dropped = [{"type": kind, "$patch": "delete"} for kind in sorted(over)]
+        whole["conditions"] = [*wanted.get("conditions", ()), *dropped]
     return {**wanted, **gone, **whole}

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import Clock, parse_rfc3339
 from nodeport.node import lastwords
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
@@ -44,6 +45,7 @@ _SETTLE_TRIES = 100
 class ContainerOrder:
     """All that a container needs to be started once. ``attempt`` counts from 0, over restarts of the same pod.
 
+    ``pid_namespace``: the one of another container that it is to be in, as a path; empty: as its pod has it.
     ``message_path``: where it may leave its last words; ``message_from_log``: those of a failed one without any.
     """
 
@@ -58,6 +60,7 @@ class ContainerOrder:
     stdin_once: bool = False
     message_path: str = ""
     message_from_log: bool = False
+    pid_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,14 @@ class Runtime(Protocol):
 
     async def stop(self, container: Container, grace: timedelta) -> None:
         """SIGTERM, then after ``grace`` SIGKILL to all of its processes; returns when it has ended."""
+        ...
+
+    async def update(self, sandbox: Sandbox, container: Container, resources: JsonObject) -> None:
+        """Give it other resources (``linux.resources``) while it runs. Raises OSError."""
+        ...
+
+    def memory_usage(self, sandbox: Sandbox, container: Container) -> int:
+        """Bytes; 0 when nobody knows."""
         ...
 
     def set_frozen(self, sandbox: Sandbox, *, frozen: bool) -> None:
@@ -183,8 +194,11 @@ class OciRuntime:
         directory = container.directory
         _write(directory / "image", order.image.name)
         rootfs, run_id = directory / "rootfs", _run_id(sandbox, directory)
+        namespaces = sandbox.runtime_namespaces()
+        if order.pid_namespace:
+            namespaces["pid"] = order.pid_namespace
         place = spec.Surroundings(
-            rootfs=str(rootfs), namespaces=sandbox.runtime_namespaces(),
+            rootfs=str(rootfs), namespaces=namespaces,
             cgroup=cgroups.of_container(sandbox.node.cluster, run_id), one_hierarchy=self._one_hierarchy,
         )  # fmt: skip
         process, own = order.process, order.image.describes_pod and order.is_own_program
@@ -310,6 +324,13 @@ class OciRuntime:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(container.ended.wait(), patience.total_seconds())
         await container.ended.wait()
+
+    async def update(self, sandbox: Sandbox, container: Container, resources: JsonObject) -> None:
+        await self._runc.update(_state(sandbox), _run_id(sandbox, container.directory), resources)
+
+    def memory_usage(self, sandbox: Sandbox, container: Container) -> int:
+        run_id = _run_id(sandbox, container.directory)
+        return cgroups.memory_usage(cgroups.of_container(sandbox.node.cluster, run_id))
 
     def set_frozen(self, sandbox: Sandbox, *, frozen: bool) -> None:
         for directory in (sandbox.directory / "containers").glob("*/*"):

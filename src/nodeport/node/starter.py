@@ -10,7 +10,7 @@ from nodeport.api.duration import go_duration
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
 from nodeport.kit.backoff import Backoff
-from nodeport.node import actions, environment, hooks, pod_status
+from nodeport.node import actions, environment, ephemeral, hooks, pod_status
 from nodeport.node.containers import Keeper
 from nodeport.node.endings import Stopper
 from nodeport.node.environment import ConfigError, PodFacts, SettingKey
@@ -176,9 +176,13 @@ class ContainerStarter:
         facts = replace(facts, services=self._service_variables())
         declared = environment.declared_environment(keeper.spec, facts)
         mounts = self._volumes_in(sandbox).mounts(keeper.spec, facts, declared)
-        return container_order(
+        order = container_order(
             keeper.spec, keeper.next_attempt(), image, facts, node.machine, accounts_of(image), mounts
         )
+        if keeper not in self._record.ephemeral_keepers:
+            return order
+        ephemeral.check(keeper.spec)
+        return replace(order, pid_namespace=ephemeral.pids_to_share(keeper.spec, self._record.all_keepers()))
 
     async def ensure_volumes(self, sandbox: Sandbox) -> None:
         """Make or update the pod's volumes. Raises ConfigError, OSError, ApiError, TransportError."""

@@ -16,7 +16,7 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.api.status import ApiError
 from nodeport.client.rest import TransportError
-from nodeport.node import admission, eviction, pod_status
+from nodeport.node import admission, ephemeral, eviction, pod_status
 from nodeport.node import sandbox as sandboxes
 from nodeport.node.containers import Keeper
 from nodeport.node.endings import Stopper
@@ -26,6 +26,7 @@ from nodeport.node.pod_status import is_restartable_init
 from nodeport.node.prober import Prober
 from nodeport.node.probes import Probe
 from nodeport.node.reporter import StatusReporter
+from nodeport.node.resizer import Resizer
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.sandboxkeeper import SandboxKeeper
 from nodeport.node.starter import POST_START_ERROR, ContainerStarter
@@ -52,6 +53,7 @@ class PodWorker:
         self._reporter = StatusReporter(self._record)
         self._surroundings = SandboxKeeper(self._record)
         self._stopper = Stopper(self._record)
+        self._resizer = Resizer(self._record, self._stopper)
         self._over = False
 
     @property
@@ -74,6 +76,7 @@ class PodWorker:
             await self._manage(group)
             refreshing.cancel()
             await self._end_containers(group)
+            self._node.allocations.release(self._record.uid)
             await self._rest()
             await self._reporter.let_go()
             reporting.cancel()
@@ -90,7 +93,9 @@ class PodWorker:
             record.init_keepers = [
                 self._keeper(one, "initContainerStatuses", initial=True) for one in initial
             ]
+            self._take_ephemeral()
             self._recall_end(record.pod.get("status") or {})
+            self._resizer.begin()
         if record.sandbox is not None:
             await self._adopt(group, record.sandbox)
 
@@ -103,10 +108,30 @@ class PodWorker:
                 record.failure = status["reason"], status.get("message") or ""
 
     def _keeper(self, spec: dict[str, Any], status_field: str, *, initial: bool = False) -> Keeper:
-        """After a reboot the count of restarts goes on from what the API knows."""
+        """After a reboot the count of restarts goes on from what the API knows; what still runs has what it had."""
         known = self._record.known_status(status_field, spec["name"])
         ran_before = known.get("containerID") and self._record.sandbox is None
-        return Keeper(spec, known.get("restartCount", 0) + 1 if ran_before else 0, initial)
+        if known.get("resources") is not None and self._record.sandbox is not None:
+            spec = {**spec, "resources": known["resources"]}
+        allocated = spec.get("resources") or {}
+        first = known.get("restartCount", 0) + 1 if ran_before else 0
+        return Keeper(spec, first, initial, allocated=allocated)
+
+    def _take_ephemeral(self) -> None:
+        """Ephemeral containers that were added. One that is gone, as after a reboot, is never started again."""
+        record = self._record
+        known = {
+            *(keeper.name for keeper in record.ephemeral_keepers),
+            *(each["name"] for each in record.lost),
+        }
+        for spec in record.last_pod["spec"].get("ephemeralContainers") or ():
+            if spec["name"] in known:
+                continue
+            last = record.known_status("ephemeralContainerStatuses", spec["name"])
+            if last.get("containerID") and record.sandbox is None:
+                record.lost.append(ephemeral.lost(last, self._node.clock.now()))
+            else:
+                record.ephemeral_keepers.append(Keeper(spec))
 
     async def _adopt(self, group: asyncio.TaskGroup, sandbox: Sandbox) -> None:
         record = self._record
@@ -155,8 +180,10 @@ class PodWorker:
             return None
         if not self._surroundings.ensure():
             return SANDBOX_RETRY
+        self._take_ephemeral()
         try:
             dues = [left, *await self._keep_all(group)]
+            dues.append(await self._resizer.advance(group))
             return min((due for due in dues if due is not None), default=None)
         finally:
             record.dirty.set()
@@ -202,6 +229,7 @@ class PodWorker:
         record = self._record
         policy = record.last_pod["spec"].get("restartPolicy") or "Always"
         under_way = any(keeper.current is not None and not keeper.anew for keeper in record.keepers)
+        debugging = [await self._keep(group, keeper, "Never") for keeper in record.ephemeral_keepers]
         for keeper in record.init_keepers:
             sidecar = is_restartable_init(keeper.spec)
             done = keeper.view().exit_code == 0 and not keeper.anew
@@ -209,8 +237,8 @@ class PodWorker:
                 continue
             due = await self._keep(group, keeper, policy)
             if not under_way and not (sidecar and keeper.started.is_set()):
-                return [due]
-        return [await self._keep(group, keeper, policy) for keeper in record.keepers]
+                return [due, *debugging]
+        return [*debugging, *[await self._keep(group, keeper, policy) for keeper in record.keepers]]
 
     async def _keep(self, group: asyncio.TaskGroup, keeper: Keeper, policy: str) -> timedelta | None:
         """The container runs, or will when it is due. None: nothing to wait for."""

@@ -20,7 +20,8 @@ def choose_container(pod: JsonObject, asked: str) -> str:
     containers = [each["name"] for each in spec.get("containers") or []]
     initial = [each["name"] for each in spec.get("initContainers") or []]
     if asked:
-        if asked not in (*containers, *initial):
+        added = [each["name"] for each in spec.get("ephemeralContainers") or []]
+        if asked not in (*containers, *initial, *added):
             raise BadRequest(f"container {asked} is not valid for pod {name}")
         return asked
     if len(containers) == 1:

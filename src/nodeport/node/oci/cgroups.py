@@ -73,6 +73,18 @@ def set_frozen(group: str, *, frozen: bool, root: Path = ROOT) -> None:
         file.write_text(word)
 
 
+def memory_usage(group: str, root: Path = ROOT) -> int:
+    """What a container's processes have, in bytes; 0 when nobody counts."""
+    if is_unified(root):
+        file = root / group.lstrip("/") / "memory.current"
+    else:
+        file = root / "memory" / group.lstrip("/") / "memory.usage_in_bytes"
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def thaw_below(cluster: str, root: Path = ROOT) -> None:
     """Frozen processes cannot even be killed with cgroups of the first version."""
     for hierarchy in hierarchies(root):
