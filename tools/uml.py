@@ -5,9 +5,9 @@
     python tools/uml.py build                                makes one out of Debian's linux-source, about 10 minutes
 
 The kernel is an ordinary program. Its root is this machine's ``/``, read-only; COMMAND runs as root in the same folder
-with the same environment, on one CPU, with a network of its own that leads nowhere. ``/run``, ``/dev/shm`` and what
-TMPDIR names are fresh memory; ``--write`` makes a folder writable. In order of preference: ``NODEPORT_UML`` (a path),
-the kernel that stands beside the checkout, one that ``build`` made and cached.
+with the same environment, on one CPU, with a network of its own that leads nowhere and one hierarchy of cgroups (v2).
+``/run``, ``/dev/shm`` and what TMPDIR names are fresh memory; ``--write`` makes a folder writable. In order of
+preference: ``NODEPORT_UML`` (a path), the kernel that stands beside the checkout, one that ``build`` made and cached.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def init_script(folder: Path, command: Sequence[str], writable: Sequence[Path]) 
     mounts = "\n".join(_mount("hostfs", path, path) for path in writable)
     return f"""#!/bin/sh
 {exports}
-mount -t proc proc /proc; mount -t sysfs sys /sys
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/lock /run/tmp /run/result; export TMPDIR=/run/tmp
 export HYPOTHESIS_STORAGE_DIRECTORY=/run/tmp/hypothesis
 {_mount("hostfs", folder, Path("/run/result"))}

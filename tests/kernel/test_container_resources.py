@@ -1,0 +1,138 @@
+"""What a container may use, as the kernel has it: in cgroups of whichever version this machine has."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from kernel.boxes import box, ended, log_of, runtime, start
+from nodeport.api.meta import JsonObject
+from nodeport.node.oci import cgroups
+from nodeport.node.oci.resources import cgroup_figures
+from nodeport.node.oci.spec import Isolation
+from nodeport.node.runtime import Container
+from nodeport.node.sandbox import Sandbox
+
+__all__ = ["box"]
+MEGABYTE = 1 << 20
+WEIGHTS = {102: 4, 512: 20}
+"""Shares of the first version as weights of the second, in the way of runc."""
+
+
+def has(controller: str) -> bool:
+    if cgroups.is_unified():
+        return controller in (cgroups.ROOT / "cgroup.controllers").read_text().split()
+    return (cgroups.ROOT / controller / "cgroup.procs").exists()
+
+
+needs_memory = pytest.mark.skipif(not has("memory"), reason="this kernel does not count memory by cgroups")
+needs_cpu = pytest.mark.skipif(not has("cpu"), reason="this kernel does not share CPUs by cgroups")
+
+
+def isolated(requests: JsonObject, limits: JsonObject) -> Isolation:
+    return Isolation(resources=figures(requests, limits))
+
+
+def figures(requests: JsonObject, limits: JsonObject) -> JsonObject:
+    return cgroup_figures({"resources": {"requests": requests, "limits": limits}})
+
+
+def group(box: Sandbox, container: Container, controller: str) -> Path:
+    name = cgroups.of_container(box.node.cluster, container.container_id.rpartition("/")[2]).lstrip("/")
+    return cgroups.ROOT / name if cgroups.is_unified() else cgroups.ROOT / controller / name
+
+
+def share(box: Sandbox, container: Container) -> int:
+    """In shares of the first version."""
+    folder = group(box, container, "cpu")
+    if not cgroups.is_unified():
+        return int((folder / "cpu.shares").read_text())
+    weight = int((folder / "cpu.weight").read_text())
+    return next(shares for shares, found in WEIGHTS.items() if found == weight)
+
+
+def memory_limit(box: Sandbox, container: Container) -> int:
+    name = "memory.max" if cgroups.is_unified() else "memory.limit_in_bytes"
+    return int((group(box, container, "memory") / name).read_text())
+
+
+def has_quota(box: Sandbox, container: Container) -> bool:
+    folder = group(box, container, "cpu")
+    return (folder / "cpu.max").exists() or (folder / "cpu.cfs_quota_us").exists()
+
+
+def quota(box: Sandbox, container: Container) -> int:
+    folder = group(box, container, "cpu")
+    if cgroups.is_unified():
+        return int((folder / "cpu.max").read_text().split()[0])
+    return int((folder / "cpu.cfs_quota_us").read_text())
+
+
+@needs_cpu
+async def test_shares_of_cpus_are_given_and_changed_while_a_container_runs(box: Sandbox) -> None:
+    container = await start(box, "sleep", "1000", isolation=isolated({"cpu": "100m"}, {}))
+    assert share(box, container) == 102
+    await runtime().update(box, container, figures({"cpu": "500m"}, {}))
+    assert share(box, container) == 512
+    if has_quota(box, container):
+        await runtime().update(box, container, figures({"cpu": "500m"}, {"cpu": "1500m"}))
+        assert quota(box, container) == 150_000
+
+
+@needs_memory
+async def test_memory_is_limited_and_the_limit_changed_while_a_container_runs(box: Sandbox) -> None:
+    container = await start(box, "sleep", "1000", isolation=isolated({}, {"memory": "64Mi"}))
+    assert memory_limit(box, container) == 64 * MEGABYTE
+    assert 0 < runtime().memory_usage(box, container) < 64 * MEGABYTE
+    await runtime().update(box, container, figures({}, {"memory": "96Mi"}))
+    assert memory_limit(box, container) == 96 * MEGABYTE
+
+
+@needs_memory
+async def test_who_takes_more_memory_than_it_may_is_killed_and_told_so(box: Sandbox) -> None:
+    greedy = "import os; held = b'x' * (200 << 20); print('never')"
+    container = await start(box, "python3", "-c", greedy, isolation=isolated({}, {"memory": "32Mi"}))
+    assert await ended(container) == 137
+    assert container.exit is not None
+    assert (container.exit.reason, log_of(container)) == ("OOMKilled", [])
+
+
+async def test_a_container_is_frozen_and_goes_on(box: Sandbox) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.05; done"
+    container = await start(box, "sh", "-c", script)
+    runtime().set_frozen(box, frozen=True)
+    before = len(log_of(container))
+    await asyncio.sleep(0.3)
+    assert len(log_of(container)) <= before + 1
+    assert container.exit is None
+    runtime().set_frozen(box, frozen=False)
+    assert await ended(container) == 0
+    assert log_of(container)[-1] == "9"
+
+
+async def test_everything_of_a_cluster_is_found_and_ended_by_its_cgroup(box: Sandbox) -> None:
+    container = await start(box, "sh", "-c", "sleep 1000 & exec sleep 1000")
+    found = cgroups.processes_below(box.node.cluster)
+    assert container.pid in found
+    assert len(found) == 2
+    assert cgroups.kill_below(box.node.cluster) == 2
+    assert await ended(container) == 137
+    assert not any(Path(f"/proc/{pid}").exists() for pid in found)
+    cgroups.remove_below(box.node.cluster)
+    tops = (root / cgroups.of_cluster(box.node.cluster)[1:] for root in cgroups.hierarchies())
+    assert not any(top.exists() for top in tops)
+
+
+async def test_a_container_does_not_see_the_cgroups_of_others(box: Sandbox) -> None:
+    container = await start(
+        box, "sh", "-c", "cat /proc/self/cgroup; ls -d /sys/fs/cgroup/nodeport.* 2>/dev/null || true"
+    )
+    assert await ended(container) == 0
+    lines = log_of(container)
+    assert not any("/sys/fs/cgroup" in line for line in lines)
+    if cgroups.is_unified():
+        assert lines == ["0::/"]
+    assert os.getpid() not in cgroups.processes_below(box.node.cluster)
