@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ from nodeport.api.certificates import KUBELET_SERVING, conditions
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import CERTIFICATE_SIGNING_REQUESTS, NODES, SECRETS
 from nodeport.api.status import Forbidden, NotFound
-from nodeport.cli.joining import JoinError, join, request_for
+from nodeport.cli.joining import JoinError, join
 from nodeport.cli.token import GROUP
 from nodeport.client import kubeconfig
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import SystemClock, rfc3339
+from nodeport.node.certificaterequests import client_request
+from nodeport.node.servingcertificate import ServingCertificate, renewal, tls_of
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
 
 ROW = CERTIFICATE_SIGNING_REQUESTS
@@ -46,7 +50,7 @@ async def bootstrap(cluster: ControlledCluster, folder: Path, **more: str) -> Pa
 
 async def requested(cluster: ControlledCluster, name: str, **spec: object) -> JsonObject:
     """The administrator's request in a node's name."""
-    made = request_for("n1", ec.generate_private_key(ec.SECP256R1()))
+    made = client_request("n1", ec.generate_private_key(ec.SECP256R1()))
     made["metadata"] = {"name": name}
     made["spec"] |= spec
     return await cluster.client.create(ROW, made)
@@ -125,7 +129,7 @@ async def test_what_an_administrator_approves_is_signed_as_asked() -> None:
 
 async def test_a_certificate_for_clients_alone_is_one_that_openssl_takes(tmp_path: Path) -> None:
     async with controlled_cluster(nodes=0) as cluster:
-        made = request_for("n1", key := ec.generate_private_key(ec.SECP256R1()))
+        made = client_request("n1", key := ec.generate_private_key(ec.SECP256R1()))
         made["metadata"] = {"name": "plain"}
         made["spec"] |= {"usages": ["client auth"], "signerName": "kubernetes.io/kube-apiserver-client"}
         await approve(cluster, await cluster.client.create(ROW, made))
@@ -140,6 +144,41 @@ async def test_a_certificate_for_clients_alone_is_one_that_openssl_takes(tmp_pat
         ssl.create_default_context().load_cert_chain(path)
         with pytest.raises(x509.ExtensionNotFound):
             x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.KeyUsage)
+
+
+async def test_a_nodes_server_gets_a_certificate_for_what_is_its_own_and_keeps_it(tmp_path: Path) -> None:
+    async with controlled_cluster(nodes=0) as cluster:
+        target, clock = tmp_path / "node.kubeconfig", SystemClock()
+        await join(await bootstrap(cluster, tmp_path), target, "m1", clock)
+        address = IPv4Address("172.31.1.7")
+        async with RestClient(kubeconfig.load(target)) as node:
+            listed = [{"type": "InternalIP", "address": str(address)}, {"type": "Hostname", "address": "m1"}]
+            made = await node.create(NODES, {"metadata": {"name": "m1"}, "status": {"addresses": listed}})
+            assert made["status"]["addresses"] == listed
+
+            async def at_once() -> None:
+                return
+
+            file, tls = tmp_path / "pki" / "server.pem", tls_of(cluster.api.ca_pem)
+            serving = ServingCertificate(node, "m1", [address], file, tls, clock, at_once)
+            keeping = asyncio.ensure_future(serving.run())
+
+            async def is_there() -> bool:
+                return renewal(file, "m1", [address]) is not None
+
+            await eventually(is_there)
+            keeping.cancel()
+        assert file.stat().st_mode & 0o777 == 0o600
+        signed = x509.load_pem_x509_certificate(file.read_bytes())
+        signed.verify_directly_issued_by(x509.load_pem_x509_certificate(cluster.api.ca_pem))
+        names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.IPAddress) == [address]
+        due = renewal(file, "m1", [address])
+        assert due is not None
+        assert timedelta(days=280) < due - datetime.now(UTC) < timedelta(days=300)
+        assert renewal(file, "m1", [address, IPv4Address("172.31.1.8")]) is None
+        assert renewal(file, "m2", [address]) is None
+        assert tls.get_ca_certs()
 
 
 async def test_servers_of_nodes_wait_for_somebody_and_are_checked_when_signed() -> None:
@@ -183,6 +222,6 @@ async def test_requests_of_other_signers_are_left_alone_and_old_ones_go() -> Non
 
 def test_the_private_key_never_leaves_the_machine() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    pem = base64.b64decode(request_for("n1", key)["spec"]["request"])
+    pem = base64.b64decode(client_request("n1", key)["spec"]["request"])
     assert b"PRIVATE" not in pem
     assert x509.load_pem_x509_csr(pem).public_key() == key.public_key()

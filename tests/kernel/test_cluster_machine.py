@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kernel.clusters import LocalCluster, call, wait_for
+from kernel.kubectls import StreamingKubectl, kubectl_program
 from nodeport.api.resources import NODES
 from nodeport.netlink import route
 from nodeport.netlink.route import RouteSocket, VethEnd
@@ -84,6 +85,8 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
         with namespaces.entered([NamespaceFile("net", network.node_netns(cluster.paths.name, "node-1"))]):
             said = wait_for(lambda: call(pod["status"]["podIP"], 8080), "an answer from the other node's pod")
         assert (said["pod"], said["node"]) == ("there", "machine")
+        wait_for(lambda: served(cluster), "the machine's server to have its certificate")
+        assert cluster.log_of("there").startswith("listening on 8080")
     finally:
         os.kill(process.pid, signal.SIGTERM)
         code = process.wait(10)
@@ -100,3 +103,9 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
     assert rules.stdout == ""
     assert not (tmp_path / "agent-run").exists()
     assert not (tmp_path / "agent-data").exists()
+
+
+def served(cluster: LocalCluster) -> bool:
+    """Whether the API server can run a command on the machine, through TLS that it verifies."""
+    kubectl = StreamingKubectl(kubectl_program("newest"), cluster.kubeconfig)
+    return kubectl.run("exec", "there", "--", "hostname").out == b"there\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from nodeport.cli.joining import request_for
+from nodeport.node.certificaterequests import client_request
 
 
 def minor(kubectl: Any) -> int:
@@ -116,7 +116,7 @@ async def test_access_reviews_are_made_from_files(kubectl: Any) -> None:
 
 async def test_certificates_are_approved_and_denied(kubectl: Any, tmp_path: Path) -> None:
     for name in ("good", "bad"):
-        made = request_for("n1", ec.generate_private_key(ec.SECP256R1()))
+        made = client_request("n1", ec.generate_private_key(ec.SECP256R1()))
         kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
         (tmp_path / name).write_text(json.dumps({**kind, **made, "metadata": {"name": name}}))
         await kubectl("create", "-f", str(tmp_path / name))

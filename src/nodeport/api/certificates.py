@@ -33,12 +33,13 @@ class BadRequestFile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the request's PKCS #10 part asks for. ``names``: how many DNS names, addresses, mail addresses, URIs."""
+    """What the request's PKCS #10 part asks for; ``addresses`` as IP addresses are written, ``mails`` and ``uris``
+    counted."""
 
     common_name: str
     organizations: tuple[str, ...]
-    dns: int = 0
-    addresses: int = 0
+    dns: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     mails: int = 0
     uris: int = 0
 
@@ -79,12 +80,14 @@ def wanted(found: CertificateSigningRequest) -> Wanted:
         names = x509.SubjectAlternativeName([])
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise BadRequestFile(f"x509: subjectAltName cannot be read: {error}") from error
+    dns = tuple(names.get_values_for_type(x509.DNSName))
+    addresses = tuple(str(each) for each in names.get_values_for_type(x509.IPAddress))
     counts = [
-        len(names.get_values_for_type(kind))
-        for kind in (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
+        len(names.get_values_for_type(kind)) for kind in (x509.RFC822Name, x509.UniformResourceIdentifier)
     ]
     common = values(NameOID.COMMON_NAME)
-    return Wanted(common[-1] if common else "", tuple(values(NameOID.ORGANIZATION_NAME)), *counts)
+    organizations = tuple(values(NameOID.ORGANIZATION_NAME))
+    return Wanted(common[-1] if common else "", organizations, dns, addresses, *counts)
 
 
 def kubelet_client_fault(what: Wanted, usages: list[str]) -> str:

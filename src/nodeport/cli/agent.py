@@ -25,6 +25,7 @@ from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.eviction import parse_thresholds
 from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths, parse_log_size
+from nodeport.node.node_status import LOG_PORT
 from nodeport.node.podnetwork import kernel as podnetwork
 from nodeport.node.podnetwork.plan import Mode, Way
 
@@ -58,6 +59,10 @@ EVICTION_HARD = "nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%
     "--cluster-dns", metavar="IP", multiple=True,
     help="A name server of the cluster for its pods; may be repeated.  [default: the machine's own]",
 )  # fmt: skip
+@click.option(
+    "--server-port", type=click.IntRange(0, 65535), default=LOG_PORT, show_default=True,
+    help="Where the API server asks for logs and runs commands, with a certificate that the node asks for; 0: nowhere.",
+)  # fmt: skip
 @pod_network_options
 @image_options
 @disk_options(EVICTION_HARD)
@@ -75,6 +80,7 @@ def command(
     node_ip: str,
     pod_cidr: str,
     cluster_dns: tuple[str, ...],
+    server_port: int,
     way: Way,
     images: tuple[str, ...],
     default_registry: str | None,
@@ -127,7 +133,18 @@ def command(
     limits = parse_log_size(log_size) if log_size else MOST_BYTES, log_files or MOST_FILES
     thresholds = parse_thresholds(EVICTION_HARD if eviction_hard is None else eviction_hard)
     node = MachineNode(
-        kubeconfig, name, addresses, cidrs, paths, checked, registries, dns, way, limits, thresholds
+        kubeconfig,
+        name,
+        addresses,
+        cidrs,
+        paths,
+        checked,
+        registries,
+        dns,
+        way,
+        limits,
+        thresholds,
+        server_port,
     )
     _run(node, bootstrap_kubeconfig)
 

@@ -24,12 +24,13 @@ from nodeport.node.eviction import Threshold
 from nodeport.node.images.nodeimages import node_images
 from nodeport.node.images.registry import Registries
 from nodeport.node.local import Paths
-from nodeport.node.node_status import NodeFacts, this_machine
+from nodeport.node.node_status import LOG_PORT, NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
 from nodeport.node.podnetwork.kernel import Setup, pod_mtu
 from nodeport.node.podnetwork.plan import Way
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
+from nodeport.node.servingcertificate import ServingCertificate, tls_of
 from nodeport.node.storagewatch import NodeDisk
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.runner import ProxyRunner
@@ -51,6 +52,7 @@ class MachineNode:
     way: Way = field(default_factory=Way)
     log_limits: tuple[int, int] = (MOST_BYTES, MOST_FILES)
     thresholds: tuple[Threshold, ...] = ()
+    server_port: int = LOG_PORT
 
     async def run(self) -> None:
         """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
@@ -60,6 +62,8 @@ class MachineNode:
         sources.ensure_machine(None)
         clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
         credentials = partial(load, self.kubeconfig)
+        authority = credentials().ca
+        tls = tls_of(authority) if authority and self.server_port else None
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
             pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
             nodes, services, slices = (
@@ -67,10 +71,13 @@ class MachineNode:
             )
             services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
             agent = NodeAgent(
-                facts=NodeFacts(self.name, self.addresses, this_machine(), self.pod_cidrs, log_port=0),
+                facts=NodeFacts(
+                    self.name, self.addresses, this_machine(), self.pod_cidrs,
+                    log_port=self.server_port if tls else 0,
+                ),
                 surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
                 runtime=OciRuntime(clock, Runc.found(), self.log_limits), images=images, clock=clock,
-                cluster_dns=self.cluster_dns, way=self.way,
+                cluster_dns=self.cluster_dns, way=self.way, tls=tls,
                 disk=NodeDisk(self.paths.data, self.paths.images, self.thresholds),
             )  # fmt: skip
             recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
@@ -81,6 +88,12 @@ class MachineNode:
             resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
             names = NameServer(resolver, (services, slices, nodes), self.addresses, None, clock)
             async with asyncio.TaskGroup() as group:
+                if tls is not None:
+                    serving = ServingCertificate(
+                        client, self.name, self.addresses, self.paths.pki / "kubelet-server.pem", tls, clock,
+                        agent.wait_until_registered,
+                    )  # fmt: skip
+                    group.create_task(serving.run())
                 for informer in (pods, nodes, services, slices):
                     group.create_task(informer.run())
                 group.create_task(agent.run())

@@ -130,7 +130,8 @@ _CONTROLLERS = (
     _rule("create", "coordination.k8s.io", "leases"),
     _rule("create", "authentication.k8s.io", "tokenreviews"),
     _rule("create", "authorization.k8s.io", "subjectaccessreviews"),
-    _rule("approve", CERTIFICATES, "signers", "kubernetes.io/kube-apiserver-client-kubelet"),
+    _rule("approve", CERTIFICATES, "signers",
+          "kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving"),
     _rule("sign", CERTIFICATES, "signers", " ".join(f"kubernetes.io/{name}" for name in _SIGNERS)),
     _urls("/metrics"),
 )  # fmt: skip

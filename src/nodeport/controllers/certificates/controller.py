@@ -6,17 +6,20 @@ import base64
 from datetime import datetime, timedelta
 
 from nodeport.api import certificates
-from nodeport.api.certificates import SIGNERS
+from nodeport.api.certificates import SIGNERS, Wanted
 from nodeport.api.meta import JsonObject, NamespacedName, is_being_deleted
-from nodeport.api.resources import CERTIFICATE_SIGNING_REQUESTS, SUBJECT_ACCESS_REVIEWS
+from nodeport.api.resources import CERTIFICATE_SIGNING_REQUESTS, ENDPOINTS, NODES, SUBJECT_ACCESS_REVIEWS
+from nodeport.api.status import NotFound
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.controllers.certificates import reconcile
 from nodeport.controllers.certificates.signing import Authority, lifetime, valid_until
 from nodeport.controllers.loop import ReconcileLoop
 from nodeport.kit.clock import Clock
+from nodeport.kit.logs import get_logger
 
 ROW = CERTIFICATE_SIGNING_REQUESTS
+_log = get_logger(__name__)
 
 
 class CertificateController:
@@ -57,6 +60,24 @@ class CertificateController:
                 approved = reconcile.approved(request, subresource)
                 await self._client.update(ROW, approved, subresource="approval")
                 return
+        if reconcile.asks_for_own_server(request, wanted):
+            await self._approve_server(request, wanted)
+
+    async def _approve_server(self, request: JsonObject, wanted: Wanted) -> None:
+        nodes = (await self._client.list_all(NODES))["items"]
+        if why := reconcile.serving_fault(wanted, nodes, await self._served_at()):
+            name = request["metadata"]["name"]
+            _log.warning("certificate signing request %s waits for an administrator: %s", name, why)
+            return
+        await self._client.update(ROW, reconcile.approved(request, reconcile.SERVER), subresource="approval")
+
+    async def _served_at(self) -> set[str]:
+        """The addresses of the API servers, as far as they tell them."""
+        try:
+            found = await self._client.get(ENDPOINTS, "kubernetes", "default")
+        except NotFound:
+            return set()
+        return {each["ip"] for part in found.get("subsets") or () for each in part.get("addresses") or ()}
 
     async def _sign(self, request: JsonObject) -> None:
         spec = request["spec"]
