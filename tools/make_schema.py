@@ -23,7 +23,7 @@ AUTHORIZATION = "io.k8s.api.authorization.v1."
 KINDS = (
     *(CORE + kind for kind in (
         "Namespace", "Node", "Pod", "Service", "Endpoints", "Event", "ConfigMap", "Secret", "ServiceAccount",
-        "ReplicationController", "ResourceQuota", "LimitRange",
+        "ReplicationController", "ResourceQuota", "LimitRange", "PodTemplate",
     )),
     *(APPS + kind for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "ControllerRevision")),
     "io.k8s.api.discovery.v1.EndpointSlice",

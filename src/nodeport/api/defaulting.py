@@ -364,6 +364,7 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
     ("", "ReplicationController"): _replication_controller,
+    ("", "PodTemplate"): _template,
     ("apps", "StatefulSet"): _stateful_set,
     ("apps", "DaemonSet"): _daemon_set,
     ("batch", "Job"): _job,

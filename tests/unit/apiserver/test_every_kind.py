@@ -52,6 +52,7 @@ MINIMAL: dict[str, Json] = {
     "rolebindings.rbac.authorization.k8s.io": {"roleRef": ROLE_REF},
     "clusterrolebindings.rbac.authorization.k8s.io": {"roleRef": ROLE_REF},
     "limitranges": {"spec": {"limits": []}},
+    "podtemplates": {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}},
     "poddisruptionbudgets.policy": {"spec": {"minAvailable": 1, "selector": SELECTOR}},
     "priorityclasses.scheduling.k8s.io": {"value": 5},
     "runtimeclasses.node.k8s.io": {"handler": "h"},

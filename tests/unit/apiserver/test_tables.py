@@ -59,6 +59,7 @@ COLUMNS = {
     "controllerrevisions": "Name, Controller, Revision, Age",
     "resourcequotas": "Name, Request, Limit, Age",
     "limitranges": "Name, Created At",
+    "podtemplates": "Name, Containers, Images, Pod Labels",
     "poddisruptionbudgets": "Name, Min Available, Max Unavailable, Allowed Disruptions, Age",
     "priorityclasses": "Name, Value, Global-Default, Age, PreemptionPolicy",
     "runtimeclasses": "Name, Handler, Age",

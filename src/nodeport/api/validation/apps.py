@@ -112,15 +112,24 @@ def selects_template(selector: JsonObject | None, template: JsonObject) -> Itera
         yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
 
 
-def validate_template(template: JsonObject) -> Iterator[FieldError]:
-    """A pod template at ``spec.template``, but for its restart policy."""
+def validate_template(template: JsonObject, path: str = "spec.template") -> Iterator[FieldError]:
+    """A pod template, but for its restart policy."""
     meta, spec = template.get("metadata") or {}, template.get("spec") or {}
-    yield from validate_labels(meta.get("labels") or {}, "spec.template.labels")
-    yield from validate_annotations(meta.get("annotations") or {}, "spec.template.annotations")
-    yield from validate_pod_spec(spec, "spec.template.spec")
+    yield from validate_labels(meta.get("labels") or {}, f"{path}.labels")
+    yield from validate_annotations(meta.get("annotations") or {}, f"{path}.annotations")
+    yield from validate_pod_spec(spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):
         detail = "ephemeral containers not allowed in pod template"
-        yield forbidden("spec.template.spec.ephemeralContainers", detail)
+        yield forbidden(f"{path}.spec.ephemeralContainers", detail)
+
+
+def validate_pod_template(obj: JsonObject) -> Iterator[FieldError]:
+    """One that is stored by itself, for whoever may make pods of it."""
+    yield from validate_template(obj.get("template") or {}, "template")
+
+
+def validate_pod_template_update(new: JsonObject, _old: JsonObject) -> Iterator[FieldError]:
+    yield from validate_pod_template(new)
 
 
 def always_restarted(spec: JsonObject, kind: str) -> Iterator[FieldError]:

@@ -124,6 +124,7 @@ _RULES: dict[tuple[str, str], Rules] = {
         update=policies.validate_quota_update,
         status=policies.validate_quota_status,
     ),
+    ("", "PodTemplate"): Rules(create=apps.validate_pod_template, update=apps.validate_pod_template_update),
     ("", "LimitRange"): Rules(
         create=policies.validate_limit_range, update=policies.validate_limit_range_update
     ),

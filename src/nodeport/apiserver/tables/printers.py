@@ -40,6 +40,7 @@ _PRINTERS = {
     rows.CERTIFICATE_SIGNING_REQUESTS.qualified_name: access.CERTIFICATE_SIGNING_REQUEST,
     rows.CONTROLLER_REVISIONS.qualified_name: policies.CONTROLLER_REVISION,
     rows.RESOURCE_QUOTAS.qualified_name: policies.QUOTA,
+    rows.POD_TEMPLATES.qualified_name: workloads.POD_TEMPLATE,
     rows.LIMIT_RANGES.qualified_name: policies.LIMIT_RANGE,
     rows.POD_DISRUPTION_BUDGETS.qualified_name: policies.DISRUPTION_BUDGET,
     rows.PRIORITY_CLASSES.qualified_name: policies.PRIORITY_CLASS,

@@ -65,6 +65,12 @@ def _daemon_set(obj: JsonObject, now: datetime) -> Cells:
     ]  # fmt: skip
 
 
+def _pod_template(obj: JsonObject, now: datetime) -> Cells:
+    template = obj.get("template") or {}
+    labels = (template.get("metadata") or {}).get("labels")
+    return [name_of(obj), *containers_and_images(template), pairs(labels)]
+
+
 def _job(obj: JsonObject, now: datetime) -> Cells:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     started = status.get("startTime")
@@ -114,4 +120,5 @@ DAEMON_SET = Printer(
     ),
     _daemon_set,
 )  # fmt: skip
+POD_TEMPLATE = Printer((NAME, Column("Containers"), Column("Images"), Column("Pod Labels")), _pod_template)
 JOB = Printer((NAME, Column("Status"), Column("Completions"), Column("Duration"), AGE, *_WIDE), _job)
