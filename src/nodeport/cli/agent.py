@@ -100,12 +100,7 @@ def command(
     name = node_name or socket.gethostname().lower()
     paths = Paths(f"agent-{network.digest(name, 8)}", data_root.absolute(), run_root.absolute())
     if remove:
-        found = teardown.remove(paths)
-        podnetwork.remove(None)
-        sources.remove_machine(None)
-        _remove_rules()
-        hostports.remove(None)
-        click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")
+        _remove(name, paths)
         return
     if not (kubeconfig and node_ip and pod_cidr):
         raise UserError("--kubeconfig, --node-ip and --pod-cidr are needed to run a node")
@@ -116,10 +111,7 @@ def command(
     _check_families(addresses, cidrs, way)
     must_have_runtime()
     checked = tuple(checked_image(text) for text in images)
-    try:
-        dns = tuple(str(ip_address(text)) for text in cluster_dns)
-    except ValueError as error:
-        raise UserError(f"--cluster-dns: {error}") from error
+    dns = _name_servers(cluster_dns)
     if not kubeconfig.exists() and bootstrap_kubeconfig is None:
         raise UserError(
             f"--kubeconfig {kubeconfig}: there is no such file, and no --bootstrap-kubeconfig to get it by"
@@ -133,20 +125,27 @@ def command(
     limits = parse_log_size(log_size) if log_size else MOST_BYTES, log_files or MOST_FILES
     thresholds = parse_thresholds(EVICTION_HARD if eviction_hard is None else eviction_hard)
     node = MachineNode(
-        kubeconfig,
-        name,
-        addresses,
-        cidrs,
-        paths,
-        checked,
-        registries,
-        dns,
-        way,
-        limits,
-        thresholds,
+        kubeconfig, name, addresses, cidrs, paths, checked, registries, dns, way, limits, thresholds,
         server_port,
-    )
+    )  # fmt: skip
     _run(node, bootstrap_kubeconfig)
+
+
+def _remove(name: str, paths: Paths) -> None:
+    found = teardown.remove(paths)
+    podnetwork.remove(None)
+    sources.remove_machine(None)
+    _remove_rules()
+    hostports.remove(None)
+    click.echo(f"node {name!r} is removed: {', '.join(found) or 'nothing was there'}")
+
+
+def _name_servers(texts: Iterable[str]) -> tuple[str, ...]:
+    """Raises UserError."""
+    try:
+        return tuple(str(ip_address(text)) for text in texts)
+    except ValueError as error:
+        raise UserError(f"--cluster-dns: {error}") from error
 
 
 Numbered = TypeVar("Numbered", IPAddress, IPNetwork)
