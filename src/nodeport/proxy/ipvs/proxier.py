@@ -161,15 +161,18 @@ class IpvsProxier:
         done += self._ground.route(_local_networks(node, held))
         done += self._narrow(list(self._present))
         self._leaving = {key for key, present in self._present.items() if present.leaving}
-        return done + self._refusal.resync(self._gone())
+        return done + self._refusal.resync(self._gone(self._leaving))
 
-    def _gone(self) -> set[ServiceKey]:
+    def _gone(self, keys: Iterable[ServiceKey]) -> set[ServiceKey]:
         """Frontends on the node's own addresses that nobody wants any more. The table beside knows about all others."""
         own = {address.packed for address in self._ground.addresses}
         return {
             key
-            for key in self._leaving
-            if key.address in own and self._wanted.get(key) is None and not self._present[key].serving
+            for key in keys
+            if key in self._leaving
+            and key.address in own
+            and self._wanted.get(key) is None
+            and not self._present[key].serving
         }
 
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
@@ -195,7 +198,7 @@ class IpvsProxier:
         if held:
             done += self._hold(held & self._wanted.addresses - before, before - self._wanted.addresses)
         done += self._narrow(touched)
-        return done + self._refusal.refuse(self._gone())
+        return done + self._refusal.change(touched, self._gone(touched))
 
     def _hold(self, added: Iterable[bytes], removed: Iterable[bytes]) -> int:
         """Delivers other external addresses to the node, and those that no Service wants any more not."""
@@ -281,7 +284,7 @@ class IpvsProxier:
         On the way, destinations that have been waiting for their connections to end are deleted.
         """
         self._sweep()
-        self._refusal.refuse(self._gone())
+        self._refusal.refuse(self._gone(self._leaving))
         return self._beside.is_undisturbed() and self._ground.is_undisturbed() and self._is_sample_there()
 
     def _is_sample_there(self) -> bool:

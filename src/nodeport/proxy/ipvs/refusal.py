@@ -68,5 +68,11 @@ class Refusal(SideTable):
         self._refused = frozenset(frontends)
         return self.become(self._ruleset())
 
+    def change(self, looked_at: Collection[ServiceKey], gone: Collection[ServiceKey]) -> int:
+        """Of those that were looked at, these are to be refused."""
+        if not gone and not self._refused:
+            return 0
+        return self.refuse(self._refused.difference(looked_at).union(gone))
+
     def _ruleset(self) -> Ruleset | None:
         return ruleset(self._family, self._refused) if self._refused else None
