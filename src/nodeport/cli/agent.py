@@ -53,7 +53,8 @@ EVICTION_HARD = "nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%
 @click.option(
     "--pod-cidr",
     default="",
-    help="The addresses of this node's pods, such as 10.244.7.0/24; one of each family parted by a comma.",
+    help="The addresses of this node's pods, such as 10.244.7.0/24; one of each family parted by a comma."
+    "  [default: those that the cluster gives it]",
 )
 @click.option(
     "--cluster-dns", metavar="IP", multiple=True,
@@ -102,11 +103,11 @@ def command(
     if remove:
         _remove(name, paths)
         return
-    if not (kubeconfig and node_ip and pod_cidr):
-        raise UserError("--kubeconfig, --node-ip and --pod-cidr are needed to run a node")
+    if not (kubeconfig and node_ip):
+        raise UserError("--kubeconfig and --node-ip are needed to run a node")
     addresses, cidrs = (
         _families("--node-ip", node_ip, ip_address),
-        _families("--pod-cidr", pod_cidr, ip_network),
+        _families("--pod-cidr", pod_cidr, ip_network) if pod_cidr else (),
     )
     _check_families(addresses, cidrs, way)
     must_have_runtime()

@@ -144,12 +144,10 @@ async def serve(paths: Paths, ranges: Ranges, limits: Mapping[str, int], failure
             announce(paths.ready("server"))
             async with client:
                 manager = ControllerManager(
-                    client,
-                    ca_pem=authority.read_bytes(),
-                    ca_key_pem=paths.key("ca").read_bytes(),
+                    client, ca_pem=authority.read_bytes(), ca_key_pem=paths.key("ca").read_bytes(),
                     node_monitor_grace=timedelta(seconds=config.node_grace),
-                    max_endpoints_per_slice=config.max_endpoints_per_slice,
-                )
+                    max_endpoints_per_slice=config.max_endpoints_per_slice, cluster_cidrs=plan.pods,
+                )  # fmt: skip
                 managers.append(manager)
                 settled = group.create_task(_settle(manager.wait_until_synced))
                 await manager.run()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import ssl
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.kubeconfig import load
 from nodeport.client.rest import RestClient
-from nodeport.kit.clock import SystemClock
+from nodeport.kit.clock import Clock, SystemClock
 from nodeport.node import namespaces, network, servicevariables, sources
 from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.agent import NodeAgent
@@ -27,7 +28,8 @@ from nodeport.node.local import Paths
 from nodeport.node.node_status import LOG_PORT, NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
 from nodeport.node.podnetwork.kernel import Setup, pod_mtu
-from nodeport.node.podnetwork.plan import Way
+from nodeport.node.podnetwork.plan import Mode, Way
+from nodeport.node.podshare import given_pod_cidrs
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
 from nodeport.node.servingcertificate import ServingCertificate, tls_of
@@ -39,7 +41,8 @@ from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
 @dataclass(frozen=True, slots=True)
 class MachineNode:
-    """What the node is called and which addresses it has. ``paths``: under a name that no local cluster has."""
+    """What the node is called and which addresses it has. ``pod_cidrs`` empty: those that the cluster gives it.
+    ``paths``: under a name that no local cluster has."""
 
     kubeconfig: Path
     name: str
@@ -58,48 +61,59 @@ class MachineNode:
         """Agent, proxy and name server over one set of informers, until cancelled. Raises AddressMissing."""
         self.paths.make()
         namespaces.prepare_netns_root()
-        network.allow_forwarding({each.version for each in (*self.addresses, *self.pod_cidrs)})
-        sources.ensure_machine(None)
-        clock, images = SystemClock(), node_images(self.paths.images, self.images, self.registries)
-        credentials = partial(load, self.kubeconfig)
+        clock, credentials = SystemClock(), partial(load, self.kubeconfig)
         authority = credentials().ca
         tls = tls_of(authority) if authority and self.server_port else None
         async with RestClient(credentials(), user_agent="nodeport-agent", reload=credentials) as client:
-            pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
-            nodes, services, slices = (
-                Informer(client, row, clock=clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
-            )
-            services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
-            agent = NodeAgent(
-                facts=NodeFacts(
-                    self.name, self.addresses, this_machine(), self.pod_cidrs,
-                    log_port=self.server_port if tls else 0,
-                ),
-                surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes, services=services,
-                runtime=OciRuntime(clock, Runc.found(), self.log_limits), images=images, clock=clock,
-                cluster_dns=self.cluster_dns, way=self.way, tls=tls,
-                disk=NodeDisk(self.paths.data, self.paths.images, self.thresholds),
-            )  # fmt: skip
-            recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
-            proxy = ProxyRunner(
-                node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
-                options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
-            )  # fmt: skip
-            resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
-            names = NameServer(resolver, (services, slices, nodes), self.addresses, None, clock)
-            async with asyncio.TaskGroup() as group:
-                if tls is not None:
-                    serving = ServingCertificate(
-                        client, self.name, self.addresses, self.paths.pki / "kubelet-server.pem", tls, clock,
-                        agent.wait_until_registered,
-                    )  # fmt: skip
-                    group.create_task(serving.run())
-                for informer in (pods, nodes, services, slices):
-                    group.create_task(informer.run())
-                group.create_task(agent.run())
-                group.create_task(recorder.run())
-                group.create_task(proxy.run())
-                group.create_task(names.run())
+            cidrs = self.pod_cidrs or self._usable(await given_pod_cidrs(client, self._facts(tls), clock))
+            await replace(self, pod_cidrs=cidrs)._run(client, tls, clock)
+
+    def _usable(self, given: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+        """Plain routes lead to pods of the node's own families only."""
+        known = {address.version for address in self.addresses}
+        reached = tuple(cidr for cidr in given if self.way.mode is Mode.VXLAN or cidr.version in known)
+        return reached or given
+
+    def _facts(self, tls: ssl.SSLContext | None) -> NodeFacts:
+        port = self.server_port if tls else 0
+        return NodeFacts(self.name, self.addresses, this_machine(), self.pod_cidrs, log_port=port)
+
+    async def _run(self, client: RestClient, tls: ssl.SSLContext | None, clock: Clock) -> None:
+        """With pod networks."""
+        network.allow_forwarding({each.version for each in (*self.addresses, *self.pod_cidrs)})
+        sources.ensure_machine(None)
+        images = node_images(self.paths.images, self.images, self.registries)
+        pods = Informer(client, PODS, field_selector=f"spec.nodeName={self.name}", clock=clock)
+        nodes, services, slices = (
+            Informer(client, row, clock=clock) for row in (NODES, SERVICES, ENDPOINT_SLICES)
+        )
+        services.add_index(servicevariables.INDEX, servicevariables.by_namespace)
+        agent = NodeAgent(
+            facts=self._facts(tls), surroundings=self._surroundings(), client=client, pods=pods, nodes=nodes,
+            services=services, runtime=OciRuntime(clock, Runc.found(), self.log_limits), images=images, clock=clock,
+            cluster_dns=self.cluster_dns, way=self.way, tls=tls,
+            disk=NodeDisk(self.paths.data, self.paths.images, self.thresholds),
+        )  # fmt: skip
+        recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
+        proxy = ProxyRunner(
+            node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
+            options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
+        )  # fmt: skip
+        resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
+        names = NameServer(resolver, (services, slices, nodes), self.addresses, None, clock)
+        async with asyncio.TaskGroup() as group:
+            if tls is not None:
+                serving = ServingCertificate(
+                    client, self.name, self.addresses, self.paths.pki / "kubelet-server.pem", tls, clock,
+                    agent.wait_until_registered,
+                )  # fmt: skip
+                group.create_task(serving.run())
+            for informer in (pods, nodes, services, slices):
+                group.create_task(informer.run())
+            group.create_task(agent.run())
+            group.create_task(recorder.run())
+            group.create_task(proxy.run())
+            group.create_task(names.run())
 
     def _surroundings(self) -> NodeSurroundings:
         return NodeSurroundings(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from nodeport.api.podcidrs import IPNetwork
 from nodeport.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
     CONFIG_MAPS,
@@ -60,6 +61,7 @@ from nodeport.controllers.endpointslicemirroring.controller import (
 from nodeport.controllers.garbagecollector.controller import GarbageCollector
 from nodeport.controllers.job.controller import JobController
 from nodeport.controllers.namespace.controller import NamespaceController
+from nodeport.controllers.nodeipam.controller import NodeIpamController
 from nodeport.controllers.nodelifecycle.controller import LEASE_NAMESPACE, NodeLifecycleController
 from nodeport.controllers.ownership import (
     BY_CONTROLLER,
@@ -92,7 +94,8 @@ class Controller(Protocol):
 
 class ControllerManager:
     """``ca_pem`` is what pods verify the API server with, and with ``ca_key_pem`` what signs certificates (None: not
-    here); ``node_monitor_grace`` how long a node may be silent.
+    here); ``node_monitor_grace`` how long a node may be silent; ``cluster_cidrs`` out of which networks nodes that come
+    without pod networks get some, one of each family (none: somebody else gives them).
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class ControllerManager:
         pod_quarantine: timedelta = QUARANTINE,
         max_endpoints_per_slice: int = DEFAULT_MAX_ENDPOINTS,
         endpoint_updates_batch_period: timedelta = timedelta(),
+        cluster_cidrs: Sequence[IPNetwork] = (),
     ) -> None:
         self._client = client
         self._clock = clock or SystemClock()
@@ -125,6 +129,8 @@ class ControllerManager:
                 Authority(ca_pem, ca_key_pem) if ca_key_pem else None
             ),
         }
+        if cluster_cidrs:
+            self.controllers["nodeipam"] = self._node_ipam_controller(cluster_cidrs)
 
     async def run(self) -> None:
         """Until cancelled; may be run again."""
@@ -220,6 +226,12 @@ class ControllerManager:
                 clock=self._clock, recorder=self._recorder("default-scheduler"),
             ),
         }  # fmt: skip
+
+    def _node_ipam_controller(self, cluster_cidrs: Sequence[IPNetwork]) -> NodeIpamController:
+        return NodeIpamController(
+            self._client, nodes=self._informer(NODES), cluster_cidrs=cluster_cidrs, clock=self._clock,
+            recorder=self._recorder("cidrAllocator"),
+        )  # fmt: skip
 
     def _disruption_controller(self) -> DisruptionController:
         scaled = (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from nodeport.api.podcidrs import share
+
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
@@ -29,8 +31,6 @@ POD_NETWORKS: Final[dict[int, tuple[IPNetwork, ...]]] = {
     4: tuple(IPv4Network(f"10.{second}.0.0/16") for second in _POD_SECONDS),
     6: tuple(IPv6Network(f"fd00:10:{second}::/56") for second in _POD_SECONDS),
 }
-NODE_PREFIX: Final = {4: 24, 6: 64}
-"""How large a node's share of the pod network is (kube-controller-manager's --node-cidr-mask-size)."""
 _MOST_PODS_TRIED = 1 << 16
 """A /64 is never full: it is only searched as far as an IPv4 network would be."""
 
@@ -129,16 +129,7 @@ class ClusterPlan:
         if not 1 <= number <= most_nodes():
             raise AddressesExhausted(f"node {number}: a cluster has at most {most_nodes()} nodes")
         addresses = tuple(fabric[FIRST_NODE - 1 + number] for fabric in self.fabrics)
-        return NodePlan(
-            f"node-{number}", addresses, tuple(node_share(network, number) for network in self.pods)
-        )
-
-
-def node_share(pods: IPNetwork, number: int) -> IPNetwork:
-    """The ``number``-th subnet of a pod network, counted from 0."""
-    prefix = NODE_PREFIX[pods.version]
-    first = int(pods.network_address) + (number << (pods.max_prefixlen - prefix))
-    return IPv4Network((first, prefix)) if pods.version == 4 else IPv6Network((first, prefix))
+        return NodePlan(f"node-{number}", addresses, tuple(share(network, number) for network in self.pods))
 
 
 def most_nodes() -> int:
