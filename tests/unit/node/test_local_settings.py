@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeport.cli.up import outdated_parts
-from nodeport.node import local
+from nodeport.node import local, network
 from nodeport.node.local import ClusterConfig, LocalError, Paths
 
 CONFIG = ClusterConfig("172.30.0.0/22", "10.244.0.0/16", 3, 6443, "/root/.kube/config")
@@ -185,3 +185,14 @@ def test_a_broken_configuration_says_how_to_get_rid_of_it(tmp_path: Path, text: 
 def test_only_parts_that_a_change_concerns_start_anew(after: ClusterConfig, outdated: list[str]) -> None:
     assert outdated_parts(CONFIG, after) == outdated
     assert outdated_parts(None, after) == []
+
+
+@pytest.mark.parametrize(("text", "found"), [("0\n", True), ("1\n", False), (None, False)])
+def test_a_machine_has_ipv6_when_its_kernel_has_and_nobody_switched_it_off(
+    tmp_path: Path, text: str | None, found: bool
+) -> None:
+    setting = tmp_path / "net/ipv6/conf/all/disable_ipv6"
+    if text is not None:
+        setting.parent.mkdir(parents=True)
+        setting.write_text(text)
+    assert network.has_ipv6(tmp_path) is found
