@@ -44,15 +44,16 @@ def wait_for(check: Callable[[], Any], what: str, *, patience: float = PATIENCE)
 
 @dataclass
 class LocalCluster:
-    """What a user does with a cluster, and what only a test wants to know."""
+    """What a user does with a cluster, and what only a test wants to know. ``around``: how each command begins."""
 
     paths: Paths
     kubeconfig: Path
     log: list[str] = field(default_factory=list)
+    around: tuple[str, ...] = ()
 
     def nodeport(self, *words: str, code: int = 0) -> str:
         command = [
-            str(Path(sys.executable).with_name("nodeport")), *words, "--name", self.paths.name,
+            *self.around, str(Path(sys.executable).with_name("nodeport")), *words, "--name", self.paths.name,
             "--data-root", str(self.paths.data_root), "--run-root", str(self.paths.run_root),
         ]  # fmt: skip
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
@@ -170,9 +171,10 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(root: Path) -> Iterator[LocalCluster]:
+def local_cluster(root: Path, around: tuple[str, ...] = ()) -> Iterator[LocalCluster]:
     """A cluster under a name of its own, not up yet; it is taken down and must have left nothing."""
-    made = LocalCluster(Paths(f"t{secrets.token_hex(4)}", root / "data", root / "run"), root / "kubeconfig")
+    paths = Paths(f"t{secrets.token_hex(4)}", root / "data", root / "run")
+    made = LocalCluster(paths, root / "kubeconfig", around=around)
     try:
         yield made
     finally:

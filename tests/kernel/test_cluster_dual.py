@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,8 +20,11 @@ import pytest
 from kernel.clusters import LocalCluster, call, local_cluster, wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import NODES, PODS, SERVICES
+from nodeport.netlink import route
 from nodeport.netlink.namespace import open_in
-from nodeport.node import local, network
+from nodeport.netlink.route import RouteSocket
+from nodeport.node import local, namespaces, network
+from nodeport.node.namespaces import NamespaceFile
 
 BOTH = {"ipFamilyPolicy": "RequireDualStack"}
 FETCH = "import urllib.request as r; print(r.urlopen('http://{}/?format=json').read().decode().replace(',', chr(10)))"
@@ -244,6 +248,31 @@ def test_a_cluster_of_ipv6_alone(tmp_path_factory: pytest.TempPathFactory) -> No
         assert answered(made, reverse, "PTR") == ["doors.default.svc.cluster.local."]
         assert "healthy" in made.nodeport("status")
         assert "Traceback" not in made.logs()
+
+
+def test_a_machine_without_ipv6_gets_a_cluster_of_ipv4_and_is_told(tmp_path: Path) -> None:
+    """The machine is a network namespace where IPv6 is switched off."""
+    machine = namespaces.NETNS_ROOT / f"tm{secrets.token_hex(4)}"
+    switch = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+    namespaces.prepare_netns_root()
+    namespaces.create([NamespaceFile("net", machine)], lambda: _switch_off(switch))
+    try:
+        with RouteSocket(machine) as inside:
+            inside.apply([route.link_up(1)])
+        with local_cluster(tmp_path, around=("nsenter", f"--net={machine}")) as made:
+            for option in ("dual", "ipv6"):
+                refusal = made.nodeport("up", "--ip-family", option, code=1)
+                assert f"--ip-family {option}: this machine has no IPv6" in refusal
+            assert "IPv4 addresses only: this machine has no IPv6" in made.up("--nodes", "1")
+            status = made.nodeport("status")
+            assert "healthy" in status
+            assert "fd00" not in status
+    finally:
+        namespaces.remove(machine)
+
+
+def _switch_off(switch: Path) -> None:
+    switch.write_text("1")
 
 
 def pod_ips(made: LocalCluster, name: str) -> list[str]:
