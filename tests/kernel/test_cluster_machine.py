@@ -14,13 +14,12 @@ import pytest
 
 from kernel.clusters import LocalCluster, call, wait_for
 from kernel.kubectls import StreamingKubectl, kubectl_program
+from nodeport.api.podcidrs import share
 from nodeport.api.resources import NODES
 from nodeport.netlink import route
 from nodeport.netlink.route import RouteSocket, VethEnd
 from nodeport.node import local, namespaces, network
 from nodeport.node.namespaces import NamespaceFile
-
-POD_CIDR = "10.199.7.0/24"
 
 
 @pytest.fixture
@@ -71,8 +70,6 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
         str(kubeconfig),
         "--node-ip",
         str(address),
-        "--pod-cidr",
-        POD_CIDR,
     ]
     log = tmp_path / "agent.log"
     with namespaces.entered([NamespaceFile("net", path)]), log.open("w") as output:
@@ -81,7 +78,9 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
         wait_for(lambda: cluster.get(NODES, "machine"), "the machine to register")
         cluster.pod("there", spec_nodeName="machine")
         pod = cluster.wait_for_pods(1)[0]
-        assert IPv4Address(pod["status"]["podIP"]) in IPv4Network(POD_CIDR)
+        given = cluster.get(NODES, "machine")["spec"]["podCIDRs"]
+        assert given == [str(share(pods, 255)) for pods in local.networks_of(config.pods)]
+        assert IPv4Address(pod["status"]["podIP"]) in IPv4Network(given[0])
         with namespaces.entered([NamespaceFile("net", network.node_netns(cluster.paths.name, "node-1"))]):
             said = wait_for(lambda: call(pod["status"]["podIP"], 8080), "an answer from the other node's pod")
         assert (said["pod"], said["node"]) == ("there", "machine")
