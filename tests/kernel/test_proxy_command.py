@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import re
 import signal
@@ -21,7 +22,7 @@ import yaml
 from kernel import scenario
 from kernel.packets import Policy, Situation
 from kernel.proxycommand import NODE, ProxyCommand
-from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
+from kernel.topology import CLIENT, NODES, PLANS, Topology, answering_topology, ask
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     CLUSTER_ROLE_BINDINGS,
@@ -170,6 +171,14 @@ async def test_every_endpoint_answers_as_kube_proxys(site: Site) -> None:
             assert proxy.ask(10256, "/healthz", host=address, method="POST").status == 200
         with pytest.raises(OSError, match="refused"):
             proxy.ask(10249, "/metrics", host=str(NODES[NODE]))
+
+
+async def test_health_is_told_on_addresses_of_both_families_whichever_the_flag_names(site: Site) -> None:
+    addresses = [str(plan.nodes[NODE]) for plan in PLANS.values()]
+    for flag in ("0.0.0.0:10256", "[::]:10256"):
+        proxy = site.with_kubeconfig(f"--healthz-bind-address={flag}")
+        async with proxy.running():
+            assert [proxy.ask(10256, "/livez", host=address).status for address in addresses] == [200, 200]
 
 
 async def test_the_log_begins_with_what_runs_where_and_tells_when_the_kernel_has_it(site: Site) -> None:
@@ -440,6 +449,19 @@ async def test_load_balancers_are_told_how_many_endpoints_this_node_has(site: Si
             await proxy.until(lambda: proxy.ask(HEALTH_PORT, "/", host=address) is None, "still open", 2)
         with pytest.raises(OSError, match="refused"):
             proxy.ask(HEALTH_PORT, "/", host=address)
+
+
+async def test_load_balancers_may_ask_at_any_address_where_nodeports_answer_at_all(site: Site) -> None:
+    proxy = site.with_kubeconfig("--nodeport-addresses=0.0.0.0/0,::/0")
+    async with proxy.running():
+        await site.serve(a_load_balancer(), {"local": READY})
+        for address in ("127.0.0.1", *(str(plan.nodes[NODE]) for plan in PLANS.values())):
+            await proxy.until(
+                functools.partial(lambda host: proxy.ask(HEALTH_PORT, "/", host=host).status > 0, address),
+                f"the server is open at {address}",
+            )
+        assert proxy.ask(HEALTH_PORT, "/").status == 200
+    assert "failed to start healthcheck" not in proxy.log.read_text()
 
 
 async def test_events_tell_the_start_and_a_port_in_use(site: Site) -> None:

@@ -23,6 +23,7 @@ _SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 _CONNECTIONS: Final = 256
 _WORTH_PACKING: Final = 1024
+_UNSPECIFIED: Final = ("0.0.0.0", "::")
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -50,16 +51,17 @@ NOT_FOUND: Final = Response(HTTPStatus.NOT_FOUND, b"404 page not found\n")
 _BAD: Final = Response(HTTPStatus.BAD_REQUEST, b"400 Bad Request")
 
 
-def listen(host: str, port: int, netns: Path | None) -> socket.socket:
-    """A listening socket in ``netns``; ``::`` takes IPv4 as well. Raises OSError."""
-    is_ipv6 = ":" in host
+def listen(host: str, port: int, netns: Path | None, *, one_family: bool = False) -> socket.socket:
+    """A listening socket in ``netns``. Raises OSError.
+
+    ``0.0.0.0`` and ``::`` both mean every address of the node, of either family, as they do to Go's programs;
+    with ``one_family`` only those of their own.
+    """
+    everywhere = host in _UNSPECIFIED and not one_family and socket.has_dualstack_ipv6()
+    bound = "::" if everywhere else host
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     return open_in(
-        netns,
-        lambda: socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
-            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-        ),
+        netns, lambda: socket.create_server((bound, port), family=family, dualstack_ipv6=everywhere)
     )
 
 

@@ -184,7 +184,10 @@ class ServiceHealth:
     def _start(self, service: NamespacedName, wanted: Wanted, addresses: tuple[str, ...]) -> None:
         with contextlib.ExitStack() as listeners:
             try:
-                made = [listeners.enter_context(listen(host, wanted.port, self._netns)) for host in addresses]
+                made = [
+                    listeners.enter_context(listen(host, wanted.port, self._netns, one_family=True))
+                    for host in addresses
+                ]
             except OSError as error:
                 message = f'node {self._node} failed to start healthcheck "{service}" on port {wanted.port}: {error}'
                 _log.error("%s", message)
