@@ -28,9 +28,22 @@ from pathlib import Path
 
 import uvloop
 
-from latency import CHANGES, NODE, WARM, change, config_of, namespace, percentiles, resident, started
+from latency import (
+    APPEARING,
+    CHANGES,
+    NODE,
+    WARM,
+    appear,
+    change,
+    config_of,
+    namespace,
+    percentiles,
+    resident,
+    roll,
+    started,
+)
 from nodeport.api.resources import ENDPOINT_SLICES, ENDPOINTS
-from proxy import growth
+from proxy import ROLLING, growth
 
 SIZES = (1_000, 10_000)
 PATIENCE = 120.0
@@ -48,7 +61,7 @@ HINT = ("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
 NO_SLICES = "--feature-gates=EndpointSliceProxying=false"
 NFTABLES_SINCE = (1, 31)
 SLICES_SINCE = (1, 21)
-WIDTHS = (20, 12, 14, 10, 20, 20, 10, 10)
+WIDTHS = (20, 10, 14, 8, 18, 20, 8, 20, 11, 8, 8)
 
 
 class Failed(Exception):
@@ -57,7 +70,9 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds and MB; ``changes``: ms p50 / p99 as text; ``changing``: CPU seconds a change."""
+    """Seconds and MB; ``changes``: ms p50 / p99 as text; ``changing``: CPU seconds a change; ``appearing``: a new
+    Service, as ``changes``; ``rolled`` and ``rolling``: one endpoint of each of many Services, the time and the CPU.
+    """
 
     name: str
     services: int
@@ -66,12 +81,16 @@ class Row:
     answered: str
     changes: str
     changing: float
+    appearing: str
+    rolled: float
+    rolling: float
     memory: float
 
     def cells(self) -> list[str]:
         return [
             self.name, f"{self.services:,}", f"{self.programmed:.2f}", f"{self.cpu:.2f}",
-            self.answered, self.changes, f"{self.changing * 1e3:.2f}", f"{self.memory:.0f}",
+            self.answered, self.changes, f"{self.changing * 1e3:.2f}", self.appearing,
+            f"{self.rolled:.2f}", f"{self.rolling:.2f}", f"{self.memory:.0f}",
         ]  # fmt: skip
 
 
@@ -152,9 +171,13 @@ def measure(name: str, command: list[str], size: int, folder: Path) -> Row:
             count = FEW_CHANGES if IPTABLES in command else CHANGES
             found = uvloop.run(change(config_of(*access), None, size, followed, count))
             changing = (cpu_seconds(process.pid) - settled) / (WARM + count)
+            appeared = uvloop.run(appear(config_of(*access), None, followed, min(count, APPEARING)))
+            settled = cpu_seconds(process.pid)
+            rolled = uvloop.run(roll(config_of(*access), None, min(size, ROLLING), followed))
+            rolling = cpu_seconds(process.pid) - settled
             return Row(
                 name, size, programmed, cpu, percentiles(found.answered), percentiles(found.seen),
-                changing, resident(process.pid),
+                changing, percentiles(appeared), rolled, rolling, resident(process.pid),
             )  # fmt: skip
 
 
@@ -218,8 +241,10 @@ def main() -> None:
     sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
     there = commands()
     print("programmed: s from the start; then one endpoint after the other, ms p50 / p99 from the send:")
-    print(f"{CHANGES} changes, {FEW_CHANGES} in mode iptables.")
-    show(["", "services", "programmed s", "CPU s", "answered", "in the kernel", "CPU ms", "RSS MB"])
+    print(f"{CHANGES} changes and {APPEARING} new Services, {FEW_CHANGES} in mode iptables.")
+    print(f"Rolling: one endpoint of each of up to {ROLLING:,} Services, s until all are in the kernel.")
+    show(["", "services", "programmed s", "CPU s", "answered", "in the kernel", "CPU ms", "one Service", "rolling s",
+          "CPU s", "RSS MB"])  # fmt: skip
     rows: dict[str, list[Row]] = {name: [] for name in there}
     for size in sizes:
         for name, command in there.items():

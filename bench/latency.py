@@ -52,11 +52,17 @@ from proxy import service, slices
 
 SIZES = (10, 1_000, 10_000)
 CHANGES = 200
+APPEARING = 100
 WARM = 10
 PLAIN_COMMITS = 500
 PATIENCE = timedelta(seconds=30)
 NODE = "n1"
 _NEW_ADDRESSES = int(IPv4Address("10.248.0.0"))
+_FRESH_ADDRESSES = int(IPv4Address("10.249.0.0"))
+_ROLLED_ADDRESSES = int(IPv4Address("10.250.0.0"))
+_FRESH = 1_000_000
+"""Numbers of Services that are not there from the start."""
+_WRITERS = 16
 _NFTABLES_GROUP = 7
 _SO_RCVBUFFORCE = 33
 _ANNOUNCEMENT = 1 << 18
@@ -219,7 +225,7 @@ class Listener:
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns, groups=(_NFTABLES_GROUP,))
         self._raw = socket.socket(fileno=os.dup(self._socket.fileno()))
         self._raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ANNOUNCEMENTS)
-        self._wanted = b""
+        self._wanted: set[bytes] = set()
         self._seen: asyncio.Future[float] | None = None
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
 
@@ -228,8 +234,9 @@ class Listener:
         self._raw.close()
         self._socket.close()
 
-    def expect(self, address: IPv4Address) -> asyncio.Future[float]:
-        self._wanted = address.packed
+    def expect(self, *addresses: IPv4Address) -> asyncio.Future[float]:
+        """Done with the time at which the last of them was announced."""
+        self._wanted = {address.packed for address in addresses}
         self._seen = asyncio.get_running_loop().create_future()
         return self._seen
 
@@ -238,14 +245,14 @@ class Listener:
         with suppress(BlockingIOError):
             while True:
                 buffer = self._raw.recv(_ANNOUNCEMENT)
-                if self._wanted in buffer and any(map(self._is_wanted, codec.messages(buffer))):
-                    self._tell(now)
+                if any(map(buffer.__contains__, self._wanted)):
+                    self._look(now, codec.messages(buffer))
 
-    def _is_wanted(self, message: Message) -> bool:
-        return message.type in _ANNOUNCED and self._wanted in message.payload
-
-    def _tell(self, now: float) -> None:
-        if self._seen is not None and not self._seen.done():
+    def _look(self, now: float, messages: Iterable[Message]) -> None:
+        for message in messages:
+            if message.type in _ANNOUNCED:
+                self._wanted -= {address for address in self._wanted if address in message.payload}
+        if not self._wanted and self._seen is not None and not self._seen.done():
             self._seen.set_result(now)
 
 
@@ -282,6 +289,68 @@ async def change(
     finally:
         listener.close()
     return Changes(changes.answered[WARM:], changes.seen[WARM:])
+
+
+async def appear(
+    config: ClientConfig, netns: Path | None, resource: Resource = ENDPOINT_SLICES, count: int = APPEARING
+) -> list[float]:
+    """Seconds from the send of a new Service, and of its slice or Endpoints right after it, to the kernel."""
+    seconds: list[float] = []
+    listener = Listener(netns)
+    try:
+        async with RestClient(config, user_agent="bench-writer") as client:
+            for step in range(count):
+                address = IPv4Address(_FRESH_ADDRESSES + step)
+                item, its_endpoints = _fresh(_FRESH + step, address, resource)
+                seen = listener.expect(address)
+                began = time.perf_counter()
+                await client.create(SERVICES, item)
+                await client.create(resource, its_endpoints)
+                seconds.append(await asyncio.wait_for(seen, PATIENCE.total_seconds()) - began)
+                await client.delete(resource, its_endpoints["metadata"]["name"], "bench")
+                await client.delete(SERVICES, item["metadata"]["name"], "bench")
+    finally:
+        listener.close()
+    return seconds
+
+
+def _fresh(number: int, address: IPv4Address, resource: Resource) -> tuple[JsonObject, JsonObject]:
+    item, (found,) = service(number), slices(number, count=1)
+    name = item["metadata"]["name"]
+    item["spec"] = {"ports": [{"port": 80}]}
+    if resource is ENDPOINTS:
+        ports = [{"port": 8080, "protocol": "TCP"}]
+        subsets = [{"addresses": [{"ip": str(address)}], "ports": ports}]
+        return item, {"metadata": {"namespace": "bench", "name": name}, "subsets": subsets}
+    found["endpoints"][0]["addresses"] = [str(address)]
+    found["metadata"]["labels"] = {"kubernetes.io/service-name": name}
+    return item, found
+
+
+async def roll(
+    config: ClientConfig, netns: Path | None, size: int, resource: Resource = ENDPOINT_SLICES
+) -> float:
+    """Seconds until one endpoint of each of ``size`` Services has moved, written as fast as the server takes it."""
+    suffix, path, many = _FIRST_ADDRESS[resource.plural]
+    addresses = [IPv4Address(_ROLLED_ADDRESSES + number) for number in range(size)]
+    turns = asyncio.Semaphore(_WRITERS)
+    listener = Listener(netns)
+    try:
+        async with RestClient(config, user_agent="bench-writer") as client:
+
+            async def move(number: int) -> None:
+                address = str(addresses[number])
+                patch = [{"op": "replace", "path": path, "value": [address] if many else address}]
+                async with turns:
+                    name = f"s{number}{suffix}"
+                    await client.patch(resource, name, patch, "bench", content_type=JSON_PATCH)
+
+            seen = listener.expect(*addresses)
+            began = time.perf_counter()
+            await asyncio.gather(*map(move, range(size)))
+            return await asyncio.wait_for(seen, PATIENCE.total_seconds()) - began
+    finally:
+        listener.close()
 
 
 def percentiles(seconds: list[float]) -> str:
