@@ -53,7 +53,12 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 async def start(
-    box: Sandbox, *argv: str, attempt: int = 0, user: User | None = None, **options: object
+    box: Sandbox,
+    *argv: str,
+    attempt: int = 0,
+    user: User | None = None,
+    runtime: OciRuntime | None = None,
+    **options: object,
 ) -> Container:
     image = await node_images(box.node.log_directory.parent / "images").resolve(PullRequest("nodeport/echo"))
     env = {"PATH": image.config.env[0].removeprefix("PATH="), "MARK": "here"}
@@ -61,10 +66,10 @@ async def start(
         argv or image.config.entrypoint, env, user=user or User(), capabilities=DEFAULT_CAPABILITIES
     )
     order = ContainerOrder("main", attempt, image, process, is_own_program=not argv, **options)  # type: ignore[arg-type]
-    return await runtime().start(box, order, lambda: None)
+    return await (runtime or new_runtime()).start(box, order, lambda: None)
 
 
-def runtime() -> OciRuntime:
+def new_runtime() -> OciRuntime:
     return OciRuntime(SystemClock(), Runc.found())
 
 

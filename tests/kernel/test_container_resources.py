@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.boxes import box, ended, log_of, runtime, start
+from kernel.boxes import box, ended, log_of, new_runtime, start
 from nodeport.api.meta import JsonObject
 from nodeport.node.oci import cgroups
 from nodeport.node.oci.resources import cgroup_figures
@@ -75,10 +75,10 @@ def quota(box: Sandbox, container: Container) -> int:
 async def test_shares_of_cpus_are_given_and_changed_while_a_container_runs(box: Sandbox) -> None:
     container = await start(box, "sleep", "1000", isolation=isolated({"cpu": "100m"}, {}))
     assert share(box, container) == 102
-    await runtime().update(box, container, figures({"cpu": "500m"}, {}))
+    await new_runtime().update(box, container, figures({"cpu": "500m"}, {}))
     assert share(box, container) == 512
     if has_quota(box, container):
-        await runtime().update(box, container, figures({"cpu": "500m"}, {"cpu": "1500m"}))
+        await new_runtime().update(box, container, figures({"cpu": "500m"}, {"cpu": "1500m"}))
         assert quota(box, container) == 150_000
 
 
@@ -86,8 +86,8 @@ async def test_shares_of_cpus_are_given_and_changed_while_a_container_runs(box: 
 async def test_memory_is_limited_and_the_limit_changed_while_a_container_runs(box: Sandbox) -> None:
     container = await start(box, "sleep", "1000", isolation=isolated({}, {"memory": "64Mi"}))
     assert memory_limit(box, container) == 64 * MEGABYTE
-    assert 0 < runtime().memory_usage(box, container) < 64 * MEGABYTE
-    await runtime().update(box, container, figures({}, {"memory": "96Mi"}))
+    assert 0 < new_runtime().memory_usage(box, container) < 64 * MEGABYTE
+    await new_runtime().update(box, container, figures({}, {"memory": "96Mi"}))
     assert memory_limit(box, container) == 96 * MEGABYTE
 
 
@@ -103,12 +103,12 @@ async def test_who_takes_more_memory_than_it_may_is_killed_and_told_so(box: Sand
 async def test_a_container_is_frozen_and_goes_on(box: Sandbox) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.05; done"
     container = await start(box, "sh", "-c", script)
-    runtime().set_frozen(box, frozen=True)
+    new_runtime().set_frozen(box, frozen=True)
     before = len(log_of(container))
     await asyncio.sleep(0.3)
     assert len(log_of(container)) <= before + 1
     assert container.exit is None
-    runtime().set_frozen(box, frozen=False)
+    new_runtime().set_frozen(box, frozen=False)
     assert await ended(container) == 0
     assert log_of(container)[-1] == "9"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 from datetime import timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.boxes import box, ended, log_of, runtime, start
+from kernel.boxes import box, ended, log_of, new_runtime, start
 from nodeport.kit.clock import SystemClock
 from nodeport.node import processes, sandbox
 from nodeport.node.oci.runc import Runc
@@ -88,7 +89,7 @@ async def test_mount_points_follow_links_inside_the_container_only(box: Sandbox,
 async def test_a_stubborn_container_is_killed_with_all_its_processes_after_the_grace(box: Sandbox) -> None:
     container = await start(box, "sh", "-c", "trap '' TERM; sleep 1000 & sleep 1000 & wait; wait")
     began = asyncio.get_running_loop().time()
-    await runtime().stop(container, timedelta(seconds=0.3))
+    await new_runtime().stop(container, timedelta(seconds=0.3))
     assert 0.25 < asyncio.get_running_loop().time() - began < 2
     assert container.exit is not None
     assert container.exit.code == 137
@@ -175,3 +176,30 @@ def test_logs_of_pods_that_went_unseen_are_removed(box: Sandbox) -> None:
     sandbox.remove_strange_logs(box.node, {box.pod.uid})
     assert not gone.exists()
     assert box.log_directory.exists()
+
+
+async def test_a_zygote_that_is_killed_costs_no_container_and_is_replaced(box: Sandbox) -> None:
+    runtime = OciRuntime(SystemClock(), Runc.found())
+    first = await start(box, "sleep", "1000", runtime=runtime)
+    for process in processes.of_cluster(box.node.cluster):
+        if b"zygote.py" in Path(f"/proc/{process.pid}/cmdline").read_bytes() and not is_launcher(process.pid):
+            process.send(processes.signal.SIGKILL)
+    second = await start(box, "sleep", "1000", attempt=1, runtime=runtime)
+    assert first.exit is None
+    assert second.exit is None
+    assert first.pid != second.pid
+
+
+async def test_launchers_outlive_whoever_had_them_started(box: Sandbox) -> None:
+    runtime = OciRuntime(SystemClock(), Runc.found())
+    container = await start(box, "sleep", "1000", runtime=runtime)
+    container.ended.set()  # nobody follows it any more
+    del runtime
+    gc.collect()
+    left = processes.of_cluster(box.node.cluster)
+    assert [is_launcher(process.pid) for process in left if is_launcher(process.pid)] == [True]
+    assert Path(f"/proc/{container.pid}").exists()
+
+
+def is_launcher(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text() == "launcher\n"

@@ -1,8 +1,8 @@
 """The parent of one container: has the runtime make it, writes its log, and leaves its exit status in a file.
 
-A program of its own, run as ``python -I -S launcher.py run|session`` with the order (a marshalled dict) on stdin; it
-imports little, so that it starts in some 20 ms and stays small, and it outlives the agent: an agent that comes back
-after a kill finds the container running and takes it over.
+A program of its own: ``run`` is forked off the `zygote`, ``session`` run as ``python -I -S launcher.py session``, the
+order (a marshalled dict) on stdin. It imports little, so that it starts in some 20 ms and stays small, and it outlives
+the agent: an agent that comes back after a kill finds the container running and takes it over.
 
 ``run``: the order has ``directory`` (with the container's ``config.json``), ``log``, ``log_limits`` (bytes of a file
 and how many files), ``runtime`` (the beginning of the runtime's command line), ``id``, ``overlay`` (lower folders,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # typing itself would take 5 ms
 
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_SLAVE = 0x4000, 0x80000
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 READ_SIZE = 16384
 CANNOT_START = 128
 FULL_DISK_WAIT = 0.2
@@ -499,16 +499,18 @@ def session_of(processes: int, name: str) -> int:
     return 0 if fields[0] in b"ZX" else int(fields[3])
 
 
-def main() -> None:
-    first = 7 if sys.argv[1] == "session" else 5
+def main(kind: str) -> None:
+    libc.prctl(PR_SET_NAME, b"launcher", 0, 0, 0)
+    first = 7 if kind == "session" else 5
     os.closerange(first, MOST_DESCRIPTORS)  # whatever the agent's own parents have left open
     order = marshal.loads(os.read(0, 1 << 26))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
-    if sys.argv[1] == "session":
+    if kind == "session":
         converse(order)
     else:
         run(order)
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -22,10 +22,10 @@ from nodeport.node import lastwords
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.images.base import Image
 from nodeport.node.images.host import base_python
+from nodeport.node.launchers import Launcher, Launchers, ZygoteDied
 from nodeport.node.oci import cgroups, spec
 from nodeport.node.oci.runc import Runc
 from nodeport.node.oci.spec import Isolation, Mount, Process
-from nodeport.node.processes import CLUSTER_VARIABLE
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.sessions import Launch, Output, Session, SessionEnd, StreamOptions, attach, open_session
 
@@ -158,6 +158,7 @@ class OciRuntime:
     ) -> None:
         self._clock, self._runc, self._log_limits = clock, runc, log_limits
         self._python = base_python()
+        self._launchers = Launchers(self._python)
         self._one_hierarchy = cgroups.is_unified()
         self._burials: set[asyncio.Task[None]] = set()
 
@@ -175,10 +176,13 @@ class OciRuntime:
             container.log.parent.mkdir(mode=0o700, exist_ok=True)
             container.log.touch(mode=0o600)  # also what never starts has a log, an empty one
             launch = self._prepare(sandbox, container, order)
-            launcher = self._spawn(sandbox.node.cluster, container, launch, tell)
-        except BaseException:
+            launcher = await self._spawn(sandbox.node.cluster, container, launch, tell)
+        except Exception:
             os.close(told)
             shutil.rmtree(directory, ignore_errors=True)
+            raise
+        except asyncio.CancelledError:
+            os.close(told)  # it may be running: whoever comes next finds it
             raise
         finally:
             os.close(tell)
@@ -222,45 +226,46 @@ class OciRuntime:
             "log_limits": self._log_limits, "stdin": order.stdin, "stdin_once": order.stdin_once, "tty": process.tty,
         }  # fmt: skip
 
-    def _spawn(self, cluster: str, container: Container, order: Mapping[str, Any], tell: int) -> int:
+    async def _spawn(
+        self, cluster: str, container: Container, order: Mapping[str, Any], tell: int
+    ) -> Launcher:
         """Start the launcher: the order on stdin, ``tell`` as 3, a locked file as 4, nothing else."""
         directory = container.directory
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         with contextlib.ExitStack() as stack:
             memory = _kept(stack, os.memfd_create("order"))
+            log = _kept(stack, os.open(directory / "launcher.log", flags, 0o600))
             lock = _kept(stack, os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            end = _kept(stack, os.dup(tell))
             os.write(memory, marshal.dumps(dict(order)))
             os.lseek(memory, 0, os.SEEK_SET)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            return os.posix_spawn(
-                self._python,
-                [self._python, "-I", "-S", LAUNCHER, "run"],
-                {CLUSTER_VARIABLE: cluster},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, memory, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(directory / "launcher.log"), flags, 0o600),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                    (os.POSIX_SPAWN_DUP2, end, 3),
-                    (os.POSIX_SPAWN_DUP2, lock, 4),
-                ],
-                setsid=True,
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
-            )
+            given = [memory, log, log, tell, lock]
+            with contextlib.suppress(ZygoteDied):
+                return await self._started(cluster, given)
+            if living := await self._living_launcher(directory):
+                return Launcher(living, os.pidfd_open(living))
+            os.lseek(memory, 0, os.SEEK_SET)
+            return await self._started(cluster, given)
+
+    async def _started(self, cluster: str, given: list[int]) -> Launcher:
+        """``given`` stays open until it is known whether the launcher has it. Raises OSError, ZygoteDied."""
+        starting = asyncio.ensure_future(self._launchers.start(cluster, given))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting})
+            raise
 
     def _watch(
-        self, sandbox: Sandbox, container: Container, launcher: int, on_exit: Callable[[], None]
+        self, sandbox: Sandbox, container: Container, launcher: Launcher, on_exit: Callable[[], None]
     ) -> None:
-        container._launcher, container._pidfd = launcher, os.pidfd_open(launcher)
+        container._launcher, container._pidfd = launcher.pid, launcher.pidfd
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
             loop.remove_reader(container._pidfd)
             os.close(container._pidfd)
             container._pidfd = -1
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(launcher, os.WNOHANG)
             _read_state(container)
             if container.exit is not None:
                 container.ended.set()
@@ -296,7 +301,7 @@ class OciRuntime:
         launcher = await self._living_launcher(directory)
         _read_state(container)
         if container.exit is None and launcher:
-            self._watch(sandbox, container, launcher, on_exit)
+            self._watch(sandbox, container, Launcher(launcher, os.pidfd_open(launcher)), on_exit)
             return container
         if container.exit is None:
             await self._bury(sandbox, container, lambda: None)
@@ -398,11 +403,9 @@ def stop_signal(name: str) -> signal.Signals:
 
 
 def _kept(stack: contextlib.ExitStack, descriptor: int) -> int:
-    """The same file above the numbers that the launcher gets its own at; closed with ``stack``."""
-    high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
-    os.close(descriptor)
-    stack.callback(os.close, high)
-    return int(high)
+    """Closed with ``stack``."""
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 async def _until_closed(pipe: int) -> None:

@@ -48,10 +48,9 @@ def remove(paths: Paths) -> list[str]:
 
 def _is_launcher(pid: int) -> bool:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/comm").read_text() == "launcher\n"
     except OSError:
         return False
-    return any(word.endswith(b"/launcher.py") for word in words)
 
 
 def _unmount_below(directory: Path) -> None:
