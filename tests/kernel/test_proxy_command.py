@@ -26,6 +26,7 @@ from kernel.topology import CLIENT, NODES, PLANS, Topology, answering_topology, 
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     ENDPOINT_SLICES,
     EVENTS,
     NAMESPACES,
@@ -532,18 +533,13 @@ async def test_a_changed_kubeconfig_leads_to_the_new_server(made: Topology, tmp_
 async def test_in_a_pod_the_mounted_account_is_enough(site: Site) -> None:
     """With the manifest's own rights, and nothing but the environment and the mount."""
     manifest = list(yaml.safe_load_all((ROOT / "deploy" / "nodeport-proxy.yaml").read_text()))
-    for resource, kind in (
-        (SERVICE_ACCOUNTS, "ServiceAccount"),
-        (CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding"),
-    ):
-        (item,) = (found for found in manifest if found["kind"] == kind)
+    for resource in (SERVICE_ACCOUNTS, CLUSTER_ROLE_BINDINGS):
+        (item,) = (found for found in manifest if found["kind"] == resource.kind)
         await site.client.create(resource, item)
     account = site.work / "account"
     account.mkdir()
-    asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {}}
-    granted = await site.client.create_subresource(
-        SERVICE_ACCOUNTS, "nodeport-proxy", "kube-system", "token", asked
-    )
+    asked = ("nodeport-proxy", "kube-system", "token", {"spec": {}})
+    granted = await site.client.create_subresource(SERVICE_ACCOUNTS, *asked)
     (account / "token").write_text(granted["status"]["token"])
     (account / "ca.crt").write_bytes(site.server.ca_pem)
     (account / "namespace").write_text("kube-system")
@@ -561,6 +557,27 @@ async def test_in_a_pod_the_mounted_account_is_enough(site: Site) -> None:
         await eventually(lambda: site.is_served(port_of(item)))
         assert await eventually(lambda: site.events("Starting"))
     assert "orbidden" not in proxy.log.read_text()
+
+
+async def test_whoever_may_not_read_service_cidrs_is_served_all_the_same(site: Site) -> None:
+    """As with the role that kube-proxy had before there were any."""
+    account = {"name": "old", "namespace": "kube-system"}
+    subject = {"kind": "ServiceAccount", **account}
+    rule = {"verbs": ["*"], "apiGroups": ["", "discovery.k8s.io"], "resources": ["*"]}
+    await site.client.create(SERVICE_ACCOUNTS, {"metadata": account})
+    await site.client.create(CLUSTER_ROLES, {"metadata": {"name": "old"}, "rules": [rule]})
+    role = {"roleRef": {"kind": "ClusterRole", "name": "old"}, "subjects": [subject]}
+    await site.client.create(CLUSTER_ROLE_BINDINGS, {"metadata": {"name": "old"}, **role})
+    asked = site.client.create_subresource(SERVICE_ACCOUNTS, *account.values(), "token", {"spec": {}})
+    path = site.server.write_kubeconfig(site.work / "kubeconfig")
+    config = yaml.safe_load(path.read_text())
+    config["users"][0]["user"] = {"token": (await asked)["status"]["token"]}
+    path.write_text(yaml.safe_dump(config))
+    proxy = site.command(f"--kubeconfig={path}")
+    async with proxy.running():
+        item = await site.serve(a_service(), {"local": READY})
+        await eventually(lambda: site.is_served(port_of(item)))
+    assert proxy.log.read_text().count("going on without ServiceCIDRs") == 1
 
 
 async def test_a_file_that_changes_ends_the_proxy_so_that_it_starts_with_the_new_one(site: Site) -> None:

@@ -24,8 +24,10 @@ from nodeport.api.meta import JsonObject, NamespacedName, resource_version
 from nodeport.api.resources import Resource
 from nodeport.api.status import (
     ApiError,
+    BadRequest,
     Expired,
     Forbidden,
+    NotFound,
     ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -63,6 +65,8 @@ class _RelistNeeded(Exception):
 class Informer:
     """``namespace``, ``label_selector`` and ``field_selector`` narrow what is followed; all of it when empty.
 
+    A field selector that only ``spares_work`` is given up where a server does not know the field.
+
     ``keep``: what of an object is kept; the metadata that name it and its version must be.
     Objects in the cache are shared with everyone: never change one.
     """
@@ -75,6 +79,7 @@ class Informer:
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        spares_work: bool = False,
         clock: Clock | None = None,
         watch_timeout: timedelta = timedelta(minutes=8),
         keep: Callable[[JsonObject], JsonObject] = lambda obj: obj,
@@ -84,6 +89,7 @@ class Informer:
         self._client = client
         self._namespace = namespace
         self._selectors: _Selectors = {"label_selector": label_selector, "field_selector": field_selector}
+        self._dispensable = spares_work and bool(field_selector)
         self._clock = clock or SystemClock()
         self._watch_timeout = watch_timeout
         self._cache = ObjectCache()
@@ -194,7 +200,8 @@ class Informer:
                 self._version = ""
                 await self._pause_between_lists()
             except (ApiError, TransportError) as error:
-                _log.warning("%s: %s", self.resource.plural, error)
+                where = f" of {self.resource.api_version}" if isinstance(error, NotFound) else ""
+                _log.warning("%s%s: %s", self.resource.plural, where, error)
                 await self._clock.sleep(self._delay_after(error).total_seconds())
 
     async def _pause_between_lists(self) -> None:
@@ -247,6 +254,13 @@ class Informer:
         """The fallback for servers without WatchList: pages at one revision, all at once when that expires."""
         try:
             listed = await self._client.list_all(self.resource, self._namespace, **self._selectors)
+        except BadRequest as error:
+            if not self._dispensable:
+                raise
+            _log.info("%s: following all, this server cannot select: %s", self.resource.plural, error)
+            self._dispensable, self._selectors["field_selector"] = False, ""
+            await self._list()
+            return
         except Expired:
             listed = await self._client.list(self.resource, self._namespace, **self._selectors)
         objects = [self._slim(obj) for obj in listed.get("items") or ()]

@@ -20,7 +20,7 @@ from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.kubeproxy.configz import configz
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
-from nodeport.api.status import ApiError, NotFound
+from nodeport.api.status import ApiError, Forbidden, NotFound
 from nodeport.client.config import ClientConfig
 from nodeport.client.events import NORMAL, WARNING, EventRecorder
 from nodeport.client.informer import Informer
@@ -81,7 +81,7 @@ class ProxyServer:
         self._events = EventRecorder(self._client, COMPONENT, settings.node_name, clock=clock)
         self._services = Informer(
             self._client, SERVICES, clock=clock, label_selector="!service.kubernetes.io/service-proxy-name",
-            field_selector="spec.clusterIP!=None", keep=ServiceSlimmer(),
+            field_selector="spec.clusterIP!=None", spares_work=True, keep=ServiceSlimmer(),
         )  # fmt: skip
         self._slices = Informer(
             self._client,
@@ -196,13 +196,21 @@ class ProxyServer:
         return bool(kinds & {"InternalIP", "ExternalIP"})
 
     async def _service_cidrs(self) -> Informer | None:
-        """``None`` for servers from before ServiceCIDRs: addresses of no Service are then left alone, as there."""
+        """``None`` for servers from before ServiceCIDRs: addresses of no Service are then left alone, as there.
+
+        Such a server says that they are forbidden to whoever was never allowed to read them.
+        """
         backoff = Backoff(timedelta(milliseconds=200), timedelta(seconds=10), jitter=0.2)
         while True:
             try:
                 await self._client.list(SERVICE_CIDRS, limit=1)
             except NotFound:
                 _log.info("this server has no ServiceCIDRs")
+                return None
+            except Forbidden as error:
+                _log.warning(
+                    "going on without ServiceCIDRs: addresses of no Service are left alone: %s", error
+                )
                 return None
             except (ApiError, TransportError) as error:
                 _log.warning("servicecidrs: %s", error)

@@ -12,7 +12,7 @@ import pytest
 
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import SERVICES
-from nodeport.api.status import ApiError, Expired, Invalid, ServiceUnavailable, Timeout
+from nodeport.api.status import ApiError, BadRequest, Expired, Invalid, ServiceUnavailable, Timeout
 from nodeport.client.informer import Change, Informer
 from nodeport.client.rest import RestClient, TransportError, WatchEvent
 
@@ -186,6 +186,40 @@ async def test_a_server_without_watch_list_is_listed_and_watched() -> None:
     async with following(watches, [page(7, svc("a", 1))]) as f:
         await f.until(lambda: f.names() == ["a", "c"])
         assert f.server.asked == ["stream", "list", "watch 7"]
+
+
+UNKNOWN_FIELD = BadRequest('"spec.clusterIP" is not a known field selector: only "metadata.name"')
+
+
+class Selecting(ScriptedServer):
+    """Notes by which fields it was asked to select."""
+
+    async def list_all(self, *_: object, field_selector: str, **__: object) -> JsonObject:
+        self.asked.append(field_selector)
+        return await self.list()
+
+
+@pytest.mark.parametrize("spares_work", [True, False])
+async def test_a_field_that_a_server_does_not_know_is_given_up_where_it_only_spares_work(
+    *, spares_work: bool
+) -> None:
+    server = Selecting([[NO_WATCH_LIST]], [UNKNOWN_FIELD, page(7, svc("a", 1)), page(8)])
+    informer = Informer(
+        cast("RestClient", server),
+        SERVICES,
+        clock=QuickClock(),
+        field_selector="a!=b",
+        spares_work=spares_work,
+    )
+    task = asyncio.create_task(informer.run())
+    try:
+        await informer.wait_until_synced()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [one for one in server.asked if one in ("", "a!=b")] == (
+        ["a!=b", ""] if spares_work else ["a!=b"] * 2
+    )
 
 
 async def test_an_expired_continue_token_is_answered_with_one_whole_list() -> None:
