@@ -423,6 +423,28 @@ async def test_verify_finds_what_is_missing_and_cleanup_leaves_nothing(site: Sit
     assert site.ruleset() == ""
 
 
+async def test_verify_says_at_once_that_nobody_tells_it_what_to_compare_with(site: Site) -> None:
+    unreachable = await asyncio.to_thread(site.command("--master=http://127.0.0.1:1").run, "verify")
+    assert (unreachable.returncode, unreachable.stdout) == (1, "")
+    assert re.fullmatch(
+        r"error: cannot learn what the cluster wants: GET /api/v1/nodes: .*\n", unreachable.stderr
+    )
+    nobody = site.command(f"--master={site.server.url}", f"--kubeconfig={kubeconfig_of_nobody(site)}")
+    refused = await asyncio.to_thread(nobody.run, "verify")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(r"error: cannot learn what the cluster wants: .*\n", refused.stderr)
+
+
+def kubeconfig_of_nobody(site: Site) -> Path:
+    """Trusts the server, and proves nothing about itself."""
+    path = site.server.write_kubeconfig(site.work / "kubeconfig-of-nobody")
+    shown = yaml.safe_load(path.read_text())
+    for user in shown["users"]:
+        user["user"] = {}
+    path.write_text(yaml.safe_dump(shown))
+    return path
+
+
 async def test_load_balancers_are_told_how_many_endpoints_this_node_has(site: Site) -> None:
     proxy = site.with_kubeconfig()
     async with proxy.running():

@@ -54,9 +54,14 @@ class ClientConfig:
 def with_scheme(server: str, *, secured: bool) -> str:
     """``server`` as a URL: what is only a host and a port is reached over TLS where something about TLS was said.
 
-    client-go's rule for ``server`` in a kubeconfig and for ``--master``.
+    client-go's rule for ``server`` in a kubeconfig and for ``--master``. Raises ValueError for a URL of another kind.
     """
-    if "://" in server:
+    scheme, separator, _ = server.partition("://")
+    if separator:
+        if scheme.lower() not in ("http", "https"):
+            raise ValueError(
+                f'server "{server}": unsupported protocol scheme "{scheme}", must be http or https'
+            )
         return server
     return f"{'https' if secured else 'http'}://{server}"
 

@@ -120,6 +120,10 @@ class Informer:
     async def wait_until_synced(self) -> None:
         await self._synced.wait()
 
+    async def probe(self) -> None:
+        """Ask for what is followed, once. Raises ApiError or TransportError, where ``run`` would try again."""
+        await self._client.list(self.resource, self._namespace, limit=1, **self._selectors)
+
     def __len__(self) -> int:
         return len(self._cache)
 

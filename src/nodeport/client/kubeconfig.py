@@ -158,8 +158,12 @@ def _config(
     authority = _pem(cluster, "certificate-authority", base)
     certificate = _pem(user, "client-certificate", user_base)
     verify = not cluster.get("insecure-skip-tls-verify")
+    try:
+        url = with_scheme(server, secured=bool(authority or certificate) or not verify)
+    except ValueError as error:
+        raise KubeconfigError(str(error)) from error
     return ClientConfig(
-        server=with_scheme(server, secured=bool(authority or certificate) or not verify),
+        server=url,
         ca=authority,
         client_cert=certificate,
         client_key=_pem(user, "client-key", user_base),

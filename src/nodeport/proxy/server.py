@@ -223,6 +223,7 @@ class ProxyServer:
     async def verify(self) -> dict[Family, list[Discrepancy]]:
         """Where this node's kernel is not what the cluster wants now; changes nothing."""
         async with self._client, asyncio.TaskGroup() as tasks:
+            await self._ask_once()
             cidrs = await self._service_cidrs()
             followed = [self._nodes, self._services, self._slices, *([cidrs] if cidrs is not None else [])]
             running = [tasks.create_task(informer.run()) for informer in followed]
@@ -242,6 +243,16 @@ class ProxyServer:
             for task in running:
                 task.cancel()
         return found
+
+    async def _ask_once(self) -> None:
+        """Whoever waits for an answer is told what is in its way. Raises ProxyError."""
+        try:
+            for informer in (self._nodes, self._services, self._slices):
+                await informer.probe()
+            with suppress(NotFound):
+                await self._client.list(SERVICE_CIDRS, limit=1)
+        except (ApiError, TransportError) as error:
+            raise ProxyError(f"cannot learn what the cluster wants: {error}") from error
 
     # --- around it
 

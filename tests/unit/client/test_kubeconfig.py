@@ -131,6 +131,11 @@ def test_a_proxy_is_part_of_how_a_cluster_is_reached(tmp_path: Path) -> None:
         (_WITH_PROXY.format("ftp://p"), "unsupported scheme 'ftp', must be http, https, or socks5"),
         (_WITH_PROXY.format("p:3128"), "unsupported scheme 'p', must be http, https, or socks5"),
         (_WITH_PROXY.format("http://"), "names no host"),
+        (
+            "{current-context: x, contexts: [{name: x, context: {cluster: c}}], "
+            "clusters: [{name: c, cluster: {server: 'ftp://s:6443'}}]}",
+            'server "ftp://s:6443": unsupported protocol scheme "ftp", must be http or https',
+        ),
         (_WITH_PROXY.format("http://p:port"), "could not parse"),
     ],
 )
