@@ -17,12 +17,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "uml"
@@ -201,7 +203,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end(number: int, _: object) -> NoReturn:
+    """The way out that takes the kernel and its files along."""
+    raise SystemExit(128 + number)
+
+
 def main() -> int:
+    signal.signal(signal.SIGTERM, _end)
     arguments = _arguments()
     match arguments.verb:
         case "run":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kernel.clusters import wait_for
 from kernel.modes import lacks_ipvs
-from tooling import tool_module
+from tooling import ROOT, tool_module
 
 uml = tool_module("uml")
 KERNEL = uml.user_mode_kernel() if lacks_ipvs() else None
@@ -62,3 +65,26 @@ def test_a_kernel_that_dies_is_no_success(tmp_path: Path, capsys: pytest.Capture
     dead.chmod(0o755)
     assert uml.run_in(dead, ["true"], []) == 1
     assert "ended without a result" in capsys.readouterr().err
+
+
+def test_a_runner_that_is_told_to_end_takes_its_kernel_along(tmp_path: Path) -> None:
+    endless = tmp_path / "linux"
+    endless.write_text(
+        f"#!/bin/sh\necho $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 600\n"
+    )
+    endless.chmod(0o755)
+    script = "import sys, uml; uml.host_has_ipvs = lambda: False; sys.argv = ['uml', 'run', 'true']; sys.exit(uml.main())"
+    runner = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={
+            **os.environ,
+            "NODEPORT_UML": str(endless),
+            "TMPDIR": str(tmp_path),
+            "PYTHONPATH": str(ROOT / "tools"),
+        },
+    )
+    wait_for((tmp_path / "pid").exists, "the kernel")
+    runner.terminate()
+    assert runner.wait(timeout=20) == 128 + signal.SIGTERM
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    assert not list(tmp_path.glob("nodeport-uml-*"))
