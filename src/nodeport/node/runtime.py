@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from nodeport.api.meta import JsonObject
 from nodeport.kit.clock import Clock, parse_rfc3339
-from nodeport.node import lastwords
+from nodeport.node import lastwords, startplaces
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.images.base import Image
 from nodeport.node.images.host import base_python
@@ -159,10 +159,15 @@ class OciRuntime:
         self._clock, self._runc, self._log_limits = clock, runc, log_limits
         self._python = base_python()
         self._launchers = Launchers(self._python)
+        self._places = startplaces.of_machine()
         self._one_hierarchy = cgroups.is_unified()
         self._burials: set[asyncio.Task[None]] = set()
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
+        async with self._places.one():
+            return await self._start(sandbox, order, on_exit)
+
+    async def _start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         directory = sandbox.directory / "containers" / order.name / str(order.attempt)
         _forget_runs(sandbox, order.name, before=order.attempt - 1)
         directory.mkdir(mode=0o700, parents=True)
