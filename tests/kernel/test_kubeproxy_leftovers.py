@@ -242,3 +242,17 @@ def test_the_command_takes_what_kube_proxy_left_and_nothing_of_ours(netns: Path)
     tables = run(netns, "nft", "list", "tables").splitlines()
     assert "table ip nodeport" in tables
     assert "table ip kube-proxy" not in tables
+
+
+def test_without_the_right_to_legacy_tables_the_command_names_it_and_does_the_rest(netns: Path) -> None:
+    for program in ("iptables-legacy-restore", "iptables-nft-restore"):
+        run(netns, program, "--noflush", text=KUBE_PROXY)
+    limited = ["setpriv", "--inh-caps=-net_raw", "--bounding-set=-net_raw"]
+    program = [str(Path(sys.executable).with_name("nodeport")), "proxy", f"--network-namespace={netns}"]
+    done = subprocess.run([*limited, *program, "remove-kube-proxy"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "CAP_NET_RAW" in done.stderr
+    assert not any("KUBE-SERVICES" in line for line in saved(netns, Variant.NFT))
+    assert any("KUBE-SERVICES" in line for line in saved(netns, Variant.LEGACY))
+    subprocess.run([*program, "remove-kube-proxy"], check=True)
+    assert leftovers(netns) == []

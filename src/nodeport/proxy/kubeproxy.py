@@ -6,6 +6,7 @@ it may still run, and then they are right. Chains that the kubelet makes, or tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -86,25 +87,32 @@ def hidden(netns: Path | None) -> list[str]:
 def remove_leftovers(netns: Path | None) -> None:
     """Takes away kube-proxy's nftables tables and iptables chains; what it left of mode ipvs is not ours to know.
 
-    Raises OSError, NetlinkError; what is gone by then stays gone. IptablesError also when there are tables that
-    cannot be looked into: who asked for a clean node must not believe that it is one.
+    Raises OSError, NetlinkError. IptablesError, when all that can go is gone, with what could not, and also when there
+    are tables that cannot be looked into: who asked for a clean node must not believe that it is one.
     """
     with Nftables(netns) as kernel:
         for table in _tables(netns):
             kernel.commit([(MessageType.DELTABLE, 0, table.address)])
-    for family in Family:
-        for variant in Variant:
-            there = listing(family, netns, variant)
-            sections = [
-                section for table, item in there.items() for section in _removal(table, item) if section
-            ]
-            if sections:
-                Iptables(family, netns, variant).restore(restore_text(sections))
+    problems: dict[str, None] = {}
+    for family, variant in itertools.product(Family, Variant):
+        try:
+            _remove_chains(family, netns, variant)
+        except IptablesError as error:
+            problems[str(error)] = None
     if unseen := hidden(netns):
-        raise IptablesError(
-            f"there may be rules of kube-proxy in {', '.join(unseen)}, whose programs are not installed here: "
-            "install iptables, or use kube-proxy --cleanup"
+        told = (
+            f"there may be rules of kube-proxy in {', '.join(unseen)}, whose programs are not installed here"
         )
+        problems[f"{told}: install iptables, or use kube-proxy --cleanup"] = None
+    if problems:
+        raise IptablesError("; ".join(problems))
+
+
+def _remove_chains(family: Family, netns: Path | None, variant: Variant) -> None:
+    there = listing(family, netns, variant)
+    sections = [section for table, item in there.items() for section in _removal(table, item) if section]
+    if sections:
+        Iptables(family, netns, variant).restore(restore_text(sections))
 
 
 def _removal(table: str, there: Listing) -> list[Section]:

@@ -249,8 +249,6 @@ class ProxyServer:
         try:
             for informer in (self._nodes, self._services, self._slices):
                 await informer.probe()
-            with suppress(NotFound):
-                await self._client.list(SERVICE_CIDRS, limit=1)
         except (ApiError, TransportError) as error:
             raise ProxyError(f"cannot learn what the cluster wants: {error}") from error
 

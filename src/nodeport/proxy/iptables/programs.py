@@ -24,6 +24,7 @@ from nodeport.proxy.options import Variant
 LOCK_SECONDS: Final = 5
 """How long a program waits for another one that holds the lock of all iptables programs."""
 _PATIENCE: Final = 120.0
+_NOT_ROOT: Final = "you must be root"
 _SEARCH_PATH: Final = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -98,7 +99,10 @@ def _explained(program: str, status: int, complaint: str, text: str) -> str:
         if before == "line" and number.isdigit() and 0 < int(number) <= len(lines):
             said.append(f"({lines[int(number) - 1]})")
             break
-    return f"{program} ended with status {status}: {' '.join(said[:4])}"
+    if _NOT_ROOT in complaint and f"-{Variant.LEGACY}-" in program:
+        del said[4:]
+        said.append("(tables of the legacy interface take CAP_NET_RAW besides CAP_NET_ADMIN)")
+    return f"{program} ended with status {status}: {' '.join(said[:5])}"
 
 
 class LegacyTables:
