@@ -147,6 +147,22 @@ def test_a_paused_pod_goes_on_where_it_was(hurtable: tuple[LocalCluster, int]) -
     cluster.wait_for_pods(3)
 
 
+@pytest.mark.parametrize(("order", "undo"), [("pause", "resume"), ("partition", "heal")])
+def test_pods_that_ran_on_are_ready_again_with_their_node(
+    hurtable: tuple[LocalCluster, int], order: str, undo: str
+) -> None:
+    cluster, _ = hurtable
+    cluster.pod("patient", spec_tolerations=[{"operator": "Exists"}])
+    node = cluster.wait_for_pod("patient", ready, "readiness")["spec"]["nodeName"]
+    cluster.nodeport("node", order, node)
+    wait_for(lambda: not ready(cluster.get(PODS, "patient")), "the pod to be taken as not ready")
+    cluster.nodeport("node", undo, node)
+    again = cluster.wait_for_pod("patient", ready, "readiness")
+    assert again["status"]["containerStatuses"][0]["restartCount"] == 0
+    cluster.delete(PODS, "patient", gracePeriodSeconds=0)
+    cluster.wait_for_pods(3)
+
+
 def test_a_partitioned_node_restarts_containers_itself_and_hears_nothing_until_it_is_healed(
     hurtable: tuple[LocalCluster, int], tmp_path: Path
 ) -> None:

@@ -81,8 +81,8 @@ class PodRecord:
     ``starting_over``: all containers are being ended to begin anew. ``disruption``: why the node had to end it for its
     own sake. ``settled``: it was over before we came, and the API has all there is to say. ``lost``: the last statuses
     of ephemeral containers that nobody starts again.
-    ``final``: nothing will be started again. ``sent``: the last status that the API took. ``wake`` has the manager
-    look again, ``dirty`` the reporter.
+    ``final``: nothing will be started again. ``sent``: the last status that the API took, ``sent_version`` the object's
+    revision with it. ``wake`` has the manager look again, ``dirty`` the reporter.
     """
 
     node: NodeContext
@@ -104,6 +104,7 @@ class PodRecord:
     disruption: str = ""
     settled: bool = False
     sent: JsonObject = field(default_factory=dict)
+    sent_version: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     dirty: asyncio.Event = field(default_factory=asyncio.Event)
 

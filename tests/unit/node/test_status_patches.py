@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeport.api.patch import strategic_merge_patch
 from nodeport.api.resources import PODS
-from nodeport.node.reporter import patch_from
+from nodeport.node.reporter import overwritten, patch_from
 
 
 def test_a_new_address_takes_the_place_of_the_old_one() -> None:
@@ -38,3 +38,12 @@ def test_an_address_that_is_not_known_any_more_is_taken_away() -> None:
         PODS.schema, {"status": stored}, {"status": patch_from(stored, {"phase": "Pending"})}
     )
     assert patched["status"] == {"phase": "Pending"}
+
+
+def test_a_condition_that_somebody_else_changed_is_noticed() -> None:
+    sent = {"conditions": [{"type": "Ready", "status": "True", "reason": None}]}
+    gate = {"type": "example.com/gate", "status": "False"}
+    assert not overwritten({"conditions": [gate, {"type": "Ready", "status": "True"}]}, sent)
+    assert overwritten({"conditions": [gate, {"type": "Ready", "status": "False"}]}, sent)
+    assert overwritten({"conditions": [gate]}, sent)
+    assert not overwritten({}, {})
