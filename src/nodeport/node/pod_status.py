@@ -167,10 +167,25 @@ def status(view: PodView, now: datetime) -> JsonObject:
         "hostIPs": [{"ip": each} for each in view.host_ips],
         "startTime": rfc3339(view.started_at),
         "observedGeneration": view.pod["metadata"].get("generation"),
-        "containerStatuses": [container_status(one, view) for one in view.containers],
     }
+    if not _is_rejected(view):
+        found |= _container_statuses(view)
     if view.pod_ips:
         found |= {"podIP": view.pod_ips[0], "podIPs": [{"ip": each} for each in view.pod_ips]}
+    if view.failure and found["phase"] == "Failed":
+        found["reason"], found["message"] = view.failure
+    found["conditions"] = conditions(view, found["phase"], now)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _is_rejected(view: PodView) -> bool:
+    """The node refused the pod: there are no containers to tell of, and the reason is what kubectl is to show."""
+    every = (*view.init_containers, *view.containers)
+    return view.failure is not None and all(one.current is None and not one.waiting for one in every)
+
+
+def _container_statuses(view: PodView) -> JsonObject:
+    found: JsonObject = {"containerStatuses": [container_status(one, view) for one in view.containers]}
     if view.init_containers:
         found["initContainerStatuses"] = [
             container_status(one, view, initial=True) for one in view.init_containers
@@ -179,10 +194,7 @@ def status(view: PodView, now: datetime) -> JsonObject:
         found["ephemeralContainerStatuses"] = [
             *view.lost, *(_ephemeral_status(one, view) for one in view.ephemeral_containers)
         ]  # fmt: skip
-    if view.failure and found["phase"] == "Failed":
-        found["reason"], found["message"] = view.failure
-    found["conditions"] = conditions(view, found["phase"], now)
-    return {key: value for key, value in found.items() if value is not None}
+    return found
 
 
 def container_status(one: ContainerView, view: PodView, *, initial: bool = False) -> JsonObject:

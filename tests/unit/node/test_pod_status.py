@@ -223,3 +223,11 @@ def test_an_init_container_that_succeeded_counts_as_ready() -> None:
 def test_a_sidecar_that_ended_after_the_others_leaves_the_pod_as_they_did() -> None:
     sidecar = replace(ended(0), spec={"name": "s", "restartPolicy": "Always"})
     assert phase(view([ended(0)], "Never", init=[sidecar], final=True)) == "Succeeded"
+
+
+def test_a_pod_that_the_node_refused_has_a_reason_and_no_containers() -> None:
+    refused = replace(view([NEW], init=[NEW]), failure=("OutOfcpu", "too much"))
+    found = status(refused, NOW)
+    assert (found["phase"], found["reason"]) == ("Failed", "OutOfcpu")
+    assert found.keys().isdisjoint({"containerStatuses", "initContainerStatuses"})
+    assert "containerStatuses" in status(replace(refused, containers=[ended(137)]), NOW)
