@@ -24,6 +24,7 @@ KINDS = (
     *(CORE + kind for kind in (
         "Namespace", "Node", "Pod", "Service", "Endpoints", "Event", "ConfigMap", "Secret", "ServiceAccount",
         "ReplicationController", "ResourceQuota", "LimitRange", "PodTemplate",
+        "PersistentVolume", "PersistentVolumeClaim",
     )),
     *(APPS + kind for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "ControllerRevision")),
     "io.k8s.api.discovery.v1.EndpointSlice",
@@ -34,6 +35,7 @@ KINDS = (
     "io.k8s.api.policy.v1.PodDisruptionBudget",
     "io.k8s.api.scheduling.v1.PriorityClass",
     "io.k8s.api.node.v1.RuntimeClass",
+    "io.k8s.api.storage.v1.StorageClass",
     *(NETWORKING + kind for kind in ("Ingress", "IngressClass", "ServiceCIDR", "IPAddress")),
     *(RBAC + kind for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")),
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nodeport.api import rbac, services
+from nodeport.api import rbac, services, storage
 from nodeport.api.meta import JsonObject, metadata
 from nodeport.api.resources import Resource
 
@@ -371,6 +371,9 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
     ("", "LimitRange"): _limit_range,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
+    ("", "PersistentVolume"): storage.default_volume,
+    ("", "PersistentVolumeClaim"): storage.default_claim,
+    ("storage.k8s.io", "StorageClass"): storage.default_class,
     ("networking.k8s.io", "Ingress"): _only_spec,
     ("", "ResourceQuota"): _only_spec,
     ("coordination.k8s.io", "Lease"): _only_spec,

@@ -32,7 +32,7 @@ _GROUPS = {
     "rbac.authorization.k8s.io": "rbac", "networking.k8s.io": "networking", "discovery.k8s.io": "discovery",
     "coordination.k8s.io": "coordination", "authentication.k8s.io": "authentication",
     "authorization.k8s.io": "authorization", "events.k8s.io": "events",
-    "scheduling.k8s.io": "scheduling", "node.k8s.io": "node",
+    "scheduling.k8s.io": "scheduling", "node.k8s.io": "node", "storage.k8s.io": "storage",
 }  # fmt: skip
 _WRAPPERS = frozenset((
     "io.k8s.api.authentication.v1.ExtraValue", "io.k8s.api.authorization.v1.ExtraValue",

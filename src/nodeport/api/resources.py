@@ -243,6 +243,18 @@ RESOURCE_QUOTAS = _core(
     "ResourceQuota", "resourcequotas", short_names=("quota",), subresources=(STATUS,), returns_deleted=True
 )
 POD_TEMPLATES = _core("PodTemplate", "podtemplates", returns_deleted=True, has_generation=True)
+PERSISTENT_VOLUMES = _core(
+    "PersistentVolume", "persistentvolumes", namespaced=False, short_names=("pv",), subresources=(STATUS,),
+    returns_deleted=True,
+)  # fmt: skip
+PERSISTENT_VOLUME_CLAIMS = _core(
+    "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",), subresources=(STATUS,),
+    returns_deleted=True,
+)  # fmt: skip
+STORAGE_CLASSES = _row(
+    "storage.k8s.io", "v1", "StorageClass", "storageclasses", "storage", namespaced=False, short_names=("sc",),
+    returns_deleted=True,
+)  # fmt: skip
 LIMIT_RANGES = _core("LimitRange", "limitranges", short_names=("limits",), upsert=True)
 POD_DISRUPTION_BUDGETS = _row(
     "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "policy", short_names=("pdb",),
@@ -305,7 +317,8 @@ RESOURCES: tuple[Resource, ...] = (
     REPLICATION_CONTROLLERS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, ENDPOINT_SLICES, LEASES,
     INGRESSES, INGRESS_CLASSES, SERVICE_CIDRS, IP_ADDRESSES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS, CONTROLLER_REVISIONS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_TEMPLATES, POD_DISRUPTION_BUDGETS,
-    PRIORITY_CLASSES, RUNTIME_CLASSES, CUSTOM_RESOURCE_DEFINITIONS, NEW_EVENTS, CERTIFICATE_SIGNING_REQUESTS,
+    PRIORITY_CLASSES, RUNTIME_CLASSES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES,
+    CUSTOM_RESOURCE_DEFINITIONS, NEW_EVENTS, CERTIFICATE_SIGNING_REQUESTS,
     TOKEN_REVIEWS, SELF_SUBJECT_REVIEWS, SUBJECT_ACCESS_REVIEWS, LOCAL_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_RULES_REVIEWS,

@@ -118,7 +118,7 @@ def test_a_job_gets_kubernetes_defaults() -> None:
         (kinds.STATEFUL_SETS, {"ordinals": {"start": -1}},
          "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0"),
         (kinds.STATEFUL_SETS, {"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]},
-         "spec.volumeClaimTemplates: Forbidden: persistent volume claims are not served here: use volumes in the template"),
+         "spec.volumeClaimTemplates: Forbidden: nothing binds persistent volume claims here: use volumes in the template"),
         (kinds.STATEFUL_SETS, {"selector": {}},
          "spec.selector: Invalid value: {}: empty selector is invalid for statefulset"),
         (kinds.DAEMON_SETS, {"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}},

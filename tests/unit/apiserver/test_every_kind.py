@@ -56,6 +56,13 @@ MINIMAL: dict[str, Json] = {
     "poddisruptionbudgets.policy": {"spec": {"minAvailable": 1, "selector": SELECTOR}},
     "priorityclasses.scheduling.k8s.io": {"value": 5},
     "runtimeclasses.node.k8s.io": {"handler": "h"},
+    "persistentvolumes": {
+        "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/srv"}}
+    },
+    "persistentvolumeclaims": {
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    },
+    "storageclasses.storage.k8s.io": {"provisioner": "example.com/p"},
     "certificatesigningrequests.certificates.k8s.io": {
         "spec": {"request": REQUEST, "signerName": "example.com/s", "usages": ["client auth"]}
     },

@@ -63,6 +63,11 @@ COLUMNS = {
     "poddisruptionbudgets": "Name, Min Available, Max Unavailable, Allowed Disruptions, Age",
     "priorityclasses": "Name, Value, Global-Default, Age, PreemptionPolicy",
     "runtimeclasses": "Name, Handler, Age",
+    "persistentvolumes": "Name, Capacity, Access Modes, Reclaim Policy, Status, Claim, StorageClass, "
+    "VolumeAttributesClass, Reason, Age, VolumeMode*",
+    "persistentvolumeclaims": "Name, Status, Volume, Capacity, Access Modes, StorageClass, VolumeAttributesClass, Age, "
+    "VolumeMode*",
+    "storageclasses": "Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion, Age",
     "customresourcedefinitions": "Name, Created At",
     "certificatesigningrequests": "Name, Age, SignerName, Requestor, RequestedDuration, Condition",
     "roles": "Name, Created At",

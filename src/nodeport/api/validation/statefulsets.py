@@ -29,7 +29,7 @@ _IMMUTABLE_TEXT = (
     "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
     "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
 )
-_NO_CLAIMS = "persistent volume claims are not served here: use volumes in the template"
+_NO_CLAIMS = "nothing binds persistent volume claims here: use volumes in the template"
 _COUNTS = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
 _SMALLER = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
 

@@ -27,6 +27,7 @@ from nodeport.api.validation import (
     rbac,
     services,
     statefulsets,
+    storage,
 )
 from nodeport.api.validation.meta import NameRule, validate_meta, validate_meta_update
 
@@ -138,6 +139,11 @@ _RULES: dict[tuple[str, str], Rules] = {
     ),
     ("node.k8s.io", "RuntimeClass"): Rules(
         create=policies.validate_runtime_class, update=policies.validate_runtime_class_update
+    ),
+    ("", "PersistentVolume"): Rules(create=storage.validate_volume, update=storage.validate_volume_update),
+    ("", "PersistentVolumeClaim"): Rules(create=storage.validate_claim, update=storage.validate_claim_update),
+    ("storage.k8s.io", "StorageClass"): Rules(
+        create=storage.validate_class, update=storage.validate_class_update
     ),
     ("apps", "ControllerRevision"): Rules(
         create=policies.validate_controller_revision, update=policies.validate_controller_revision_update

@@ -69,12 +69,13 @@ def _source(volume: JsonObject, path: str) -> Iterator[FieldError]:
     if not kinds:
         yield required(path, "must specify a volume type")
         return
-    yield from _one(kinds[0], volume[kinds[0]], f"{path}.{kinds[0]}")
+    yield from validate_source(kinds[0], volume[kinds[0]], f"{path}.{kinds[0]}")
     for kind in kinds[1:]:
         yield forbidden(f"{path}.{_MISNAMED.get(kind, kind)}", "may not specify more than 1 volume type")
 
 
-def _one(kind: str, source: JsonObject, path: str) -> Iterator[FieldError]:
+def validate_source(kind: str, source: JsonObject, path: str) -> Iterator[FieldError]:
+    """One source of a pod's volume or a PersistentVolume, by the name of its field."""
     for field in _NEEDED.get(kind, ()):
         if not source.get(field):
             yield required(f"{path}.{field}")

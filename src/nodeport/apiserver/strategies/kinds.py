@@ -18,6 +18,8 @@ from nodeport.api.resources import (
     NAMESPACES,
     NEW_EVENTS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
     RESOURCES,
@@ -33,6 +35,7 @@ from nodeport.apiserver.strategies.base import Strategy, WriteContext, restore
 from nodeport.apiserver.strategies.certificates import CertificateSigningRequestStrategy
 from nodeport.apiserver.strategies.ingresses import IngressStrategy
 from nodeport.apiserver.strategies.services import ServiceStrategy
+from nodeport.apiserver.strategies.storage import PersistentVolumeClaimStrategy, PersistentVolumeStrategy
 from nodeport.apiserver.strategies.workloads import (
     DaemonSetStrategy,
     JobStrategy,
@@ -221,6 +224,8 @@ def all_strategies(services: ServiceStrategy, *others: Strategy) -> list[Strateg
         DAEMON_SETS.qualified_name: DaemonSetStrategy(),
         JOBS.qualified_name: JobStrategy(),
         INGRESSES.qualified_name: IngressStrategy(),
+        PERSISTENT_VOLUMES.qualified_name: PersistentVolumeStrategy(),
+        PERSISTENT_VOLUME_CLAIMS.qualified_name: PersistentVolumeClaimStrategy(),
         ENDPOINT_SLICES.qualified_name: EndpointSliceStrategy(),
         SECRETS.qualified_name: SecretStrategy(),
         LEASES.qualified_name: LeaseStrategy(LEASES),

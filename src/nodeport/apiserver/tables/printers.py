@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeport.api import resources as rows
 from nodeport.api.resources import Resource
-from nodeport.apiserver.tables import access, network, nodes, pods, policies, small, workloads
+from nodeport.apiserver.tables import access, network, nodes, pods, policies, small, storage, workloads
 from nodeport.apiserver.tables.columns import AGE, NAME, Printer, age, name_of
 
 _GENERIC = Printer((NAME, AGE), lambda obj, now: [name_of(obj), age(obj, now)])
@@ -45,6 +45,9 @@ _PRINTERS = {
     rows.POD_DISRUPTION_BUDGETS.qualified_name: policies.DISRUPTION_BUDGET,
     rows.PRIORITY_CLASSES.qualified_name: policies.PRIORITY_CLASS,
     rows.RUNTIME_CLASSES.qualified_name: policies.RUNTIME_CLASS,
+    rows.PERSISTENT_VOLUMES.qualified_name: storage.VOLUME,
+    rows.PERSISTENT_VOLUME_CLAIMS.qualified_name: storage.CLAIM,
+    rows.STORAGE_CLASSES.qualified_name: storage.CLASS,
     rows.CUSTOM_RESOURCE_DEFINITIONS.qualified_name: small.CUSTOM_RESOURCE_DEFINITION,
 }
 
