@@ -162,6 +162,25 @@ def test_a_discrepancy_says_who_sends_to_whom_and_what_becomes_of_it() -> None:
     )
 
 
+def test_of_many_differences_each_is_told_with_a_packet_of_its_own_service_or_with_none() -> None:
+    made = ForwardingTable()
+    for number, affinity in ((1, "ClientIP"), (2, "None")):
+        item, found = service(
+            number, "Cluster", "TCP", ("10.244.1.2", "10.244.2.2"), sessionAffinity=affinity
+        )
+        made.replace(NamespacedName.of(item), build_service(item, [found], NODE, OPTIONS[0]))
+    wanted, _, _ = render(made.items(), NODE, OPTIONS[0])
+    mutant = Ruleset(wanted.chains, wanted.sets, {**wanted.elements, "nodeport-endpoints": {}})
+    told = discrepancies(wanted, mutant, made.items(), NODE)
+    assert [item.where for item in told] == [
+        f"tcp . {port} . {slot} in nodeport-endpoints" for port in (30001, 30002) for slot in (0, 1)
+    ]
+    for item in told:
+        port = int(item.where.split()[2])
+        assert item.packet is None or item.packet.port == port, item.story
+    assert [item.packet is None for item in told] == [True, True, False, False]
+
+
 def test_more_differences_than_anybody_reads_are_counted() -> None:
     made = ForwardingTable()
     for number in range(1, MOST_ELEMENTS + 31):

@@ -109,11 +109,16 @@ class _Comparison:
             yield Difference(f"{len(left)} more elements of {item.name}", "as rendered", "other", packets)
 
     def _packets(self, item: Set, key: bytes) -> Iterator[Packet]:
-        """Those that have to do with an element: of the Service ports that need it, or of what it names itself."""
-        for name in self._owners.get((item.name, key), ()):
+        """Those that have to do with an element: of the Service ports that need it, or of what it names itself.
+
+        What a Service port needs is no other packet's business: one that fares differently does so for another reason.
+        """
+        owners = self._owners.get((item.name, key), ())
+        for name in owners:
             yield from self.questions.about(name)
         yield from self._named(item, key)
-        yield from self.questions.samples()
+        if not owners:
+            yield from self.questions.samples()
 
     @cached_property
     def _owners(self) -> Mapping[tuple[str, bytes], list[ServicePortName]]:
