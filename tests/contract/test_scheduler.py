@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.resources import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, SERVICES
+from nodeport.api.resources import (
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    PRIORITY_CLASSES,
+    SERVICES,
+)
 from nodeport.client.rest import JSON_PATCH, STRATEGIC_MERGE_PATCH
 from nodeport.testing.controlplane import ControlledCluster, controlled_cluster, eventually
 
@@ -336,3 +344,27 @@ async def test_a_crowd_that_waits_is_placed_when_there_is_room_the_more_importan
             return len(await on_nodes()) == 120
 
         await eventually(are_all_there)
+
+
+async def test_a_pod_waits_for_its_claim_to_be_there_and_to_be_bound() -> None:
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim: JsonObject = {"metadata": {"name": "data", "namespace": "default"}, "spec": wanted}
+    async with controlled_cluster(nodes=2) as cluster:
+        await cluster.client.create(PODS, pod("p", volumes=[volume]))
+        await refused(cluster, "p", '0/2 nodes are available: persistentvolumeclaim "data" not found.')
+        await cluster.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
+        await refused(
+            cluster, "p", "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        )
+        told = (await scheduled(cluster, "p"))["message"]
+        assert told.endswith(
+            "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        )
+        named, bound = {"spec": {"volumeName": "v"}}, {"status": {"phase": "Bound"}}
+        merge = {"content_type": STRATEGIC_MERGE_PATCH}
+        await cluster.client.patch(PERSISTENT_VOLUME_CLAIMS, "data", named, "default", **merge)
+        await cluster.client.patch(
+            PERSISTENT_VOLUME_CLAIMS, "data", bound, "default", subresource="status", **merge
+        )
+        assert await placed(cluster, "p") in ("node-1", "node-2")

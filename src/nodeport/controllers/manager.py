@@ -23,6 +23,7 @@ from nodeport.api.resources import (
     NAMESPACES,
     NEW_EVENTS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
@@ -221,7 +222,7 @@ class ControllerManager:
                 self._client,
                 SchedulerInformers(
                     pods, self._informer(NODES), self._informer(SERVICES), self._informer(NAMESPACES),
-                    self._informer(POD_DISRUPTION_BUDGETS),
+                    self._informer(POD_DISRUPTION_BUDGETS), self._informer(PERSISTENT_VOLUME_CLAIMS),
                 ),
                 clock=self._clock, recorder=self._recorder("default-scheduler"),
             ),

@@ -24,6 +24,7 @@ from nodeport.client.informer import Informer
 from nodeport.client.rest import STRATEGIC_MERGE_PATCH, RestClient, TransportError
 from nodeport.client.workqueue import Ranked, WorkQueue
 from nodeport.controllers import conditions
+from nodeport.controllers.scheduler.claims import why_not_yet
 from nodeport.controllers.scheduler.eviction import drive_away
 from nodeport.controllers.scheduler.nodes import ClusterState
 from nodeport.controllers.scheduler.nominees import Nominees
@@ -51,6 +52,7 @@ class SchedulerInformers:
     services: Informer
     namespaces: Informer
     budgets: Informer
+    claims: Informer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Scheduler:
         informers.namespaces.subscribe(self._namespace_changed)
         informers.nodes.subscribe(self._node_changed)
         informers.pods.subscribe(self._pod_changed)
+        informers.claims.subscribe(lambda _: self._retry_unplaced())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -90,6 +93,7 @@ class Scheduler:
             found.namespaces,
             found.services,
             found.budgets,
+            found.claims,
             found.nodes,
             found.pods,
         ):
@@ -202,7 +206,7 @@ class Scheduler:
         if pod is None or not self._is_ours(pod) or self._cluster.placement(key) is not None:
             return
         with self._nominees.counted(key, pod["spec"].get("priority") or 0):
-            choice = choose(pod, self._cluster, self._selected_with(pod))
+            choice = self._held_back(pod) or choose(pod, self._cluster, self._selected_with(pod))
             made = None if choice.node else self._make_others_go(key, pod, choice)
         if choice.node:
             self._forget(key)
@@ -213,6 +217,12 @@ class Scheduler:
         if made is not None and made.message:
             choice = replace(choice, message=f"{choice.message} {made.message}")
         await self._decided.put(_Decision(pod, choice, made))
+
+    def _held_back(self, pod: JsonObject) -> Choice | None:
+        """What keeps the pod from every node alike."""
+        reason = why_not_yet(pod, self._informers.claims.get)
+        count = len(self._cluster.nodes)
+        return Choice("", f"0/{count} nodes are available: {reason}.") if reason and count else None
 
     def _make_others_go(self, key: NamespacedName, pod: JsonObject, choice: Choice) -> Preemption | None:
         """Keep the room of those that will have to, if that helps; None when it is no question."""
