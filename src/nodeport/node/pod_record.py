@@ -71,6 +71,7 @@ class NodeContext:
     recorder: EventRecorder
     clock: Clock
     pressure: Pressure
+    sandbox_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(slots=True)

@@ -178,7 +178,7 @@ class PodWorker:
             self._over = True
             record.dirty.set()
             return None
-        if not self._surroundings.ensure():
+        if not await self._has_surroundings():
             return SANDBOX_RETRY
         self._take_ephemeral()
         try:
@@ -187,6 +187,15 @@ class PodWorker:
             return min((due for due in dues if due is not None), default=None)
         finally:
             record.dirty.set()
+
+    async def _has_surroundings(self) -> bool:
+        """New ones are made one after another, so that a crowd of pods leaves the loop to the others in between."""
+        if self._record.sandbox is not None:
+            return self._surroundings.ensure()
+        async with self._node.sandbox_turn:
+            made = not self._record.is_going and self._surroundings.ensure()
+            await asyncio.sleep(0)
+        return made
 
     async def _start_over(self) -> None:
         """A container asks for all to be restarted: they are killed, without hooks or grace, and run again in the same
