@@ -1,4 +1,4 @@
-"""A thousand pods on this machine: until all are ready, until all are gone, and what each of them costs.
+"""A thousand pods on this machine: until all are ready, have answered and are gone, and what each of them costs.
 
 Needs root. A Deployment of the built-in image on as many local nodes as a hundred pods each take; one Service in front.
 The cluster is called bench-pods and is removed at the end. ``python bench/pods.py 200`` chooses another number.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ NAME = "bench-pods"
 PODS = 1000
 PODS_PER_NODE = 100
 PATIENCE = 600.0
+VAIN_PER_POD = 20
+"""A client that chooses at random meets the last of them after about ln(pods) times as many questions."""
 KINDS = ("server", "nodes", "launcher", "zygote", "pod")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -51,10 +54,13 @@ def measure(kubeconfig: Path, count: int, nodes: int) -> None:
     before = weights()
     began = time.monotonic()
     nodeport(kubeconfig, "apply", "-f", "-", stdin=manifest(count))
-    wait_until(lambda: ready(kubeconfig) == count)
+    longest = wait_until(lambda: ready(kubeconfig) == count)
     took = time.monotonic() - began
     after, used = weights(), time.monotonic()
     print(f"{count} pods on {nodes} nodes: ready after {took:.1f} s, {count / took:.0f} a second")
+    print(
+        f"  meanwhile a get took {longest:.1f} s at most; load {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
+    )
     for kind in KINDS:
         one = after[kind]
         grown = Weight(one.count, one.megabytes - before[kind].megabytes, one.seconds - before[kind].seconds)
@@ -68,6 +74,7 @@ def measure(kubeconfig: Path, count: int, nodes: int) -> None:
     idle, passed = weights(), time.monotonic() - used
     rest = sum(idle[kind].seconds - after[kind].seconds for kind in KINDS)
     print(f"  at rest  {100 * rest / passed:.1f} % of a CPU for all of it")
+    print(f"  {answering(kubeconfig, count)} pods answered through the node port")
     began = time.monotonic()
     nodeport(kubeconfig, "delete", "deployment", "many")
     wait_until(lambda: pods(kubeconfig) == [])
@@ -108,11 +115,32 @@ def ready(kubeconfig: Path) -> int:
     return int(json.loads(text).get("status", {}).get("readyReplicas") or 0)
 
 
-def wait_until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not check():
-        if time.monotonic() > deadline:
+def answering(kubeconfig: Path, count: int) -> int:
+    """How many of the pods a client meets who asks until it has met all, or met nobody new for long."""
+    text = nodeport(kubeconfig, "get", "service", "many", "-o", "json")
+    port = json.loads(text)["spec"]["ports"][0]["nodePort"]
+    found = json.loads(nodeport(kubeconfig, "get", "nodes", "-o", "json"))["items"][0]["status"]["addresses"]
+    host = next(each["address"] for each in found if each["type"] == "InternalIP")
+    met, in_vain = set[bytes](), 0
+    while len(met) < count and in_vain < VAIN_PER_POD * count:
+        with urllib.request.urlopen(f"http://{host}:{port}/hostname", timeout=5) as reply:
+            name = reply.read()
+        in_vain = 0 if name not in met else in_vain + 1
+        met.add(name)
+    return len(met)
+
+
+def wait_until(check: Callable[[], bool]) -> float:
+    """The seconds that the longest check took."""
+    deadline, longest = time.monotonic() + PATIENCE, 0.0
+    while True:
+        began = time.monotonic()
+        if began > deadline:
             raise TimeoutError(f"not within {PATIENCE:g} s")
+        is_so = check()
+        longest = max(longest, time.monotonic() - began)
+        if is_so:
+            return longest
         time.sleep(0.5)
 
 
