@@ -10,6 +10,7 @@ from nodeport.api.quantity import format_quantity, parse_quantity
 from nodeport.api.quota import Usage, pod_amounts
 
 ANNOTATION = "kubernetes.io/limit-ranger"
+CLAIM = "PersistentVolumeClaim"
 
 
 def items_of(limit_ranges: Iterable[JsonObject], kind: str) -> list[JsonObject]:
@@ -61,6 +62,27 @@ def complaints(limit_ranges: list[JsonObject], pod: JsonObject) -> list[str]:
             )
     for item in items_of(limit_ranges, "Pod"):
         found += _judge(item, "Pod", pod_amounts(spec, "requests"), pod_amounts(spec, "limits"))
+    return found
+
+
+def claim_complaints(limit_ranges: list[JsonObject], claim: JsonObject) -> list[str]:
+    """The same of a claim on a volume, which has requests only."""
+    asked = _parsed(((claim.get("spec") or {}).get("resources") or {}).get("requests"))
+    found: list[str] = []
+    for item in items_of(limit_ranges, CLAIM):
+        for name, text in sorted((item.get("min") or {}).items()):
+            least = parse_quantity(str(text))
+            found += _minimum(f"minimum {name} usage per {CLAIM} is {text}", least, asked.get(name), None)
+        for name, text in sorted((item.get("max") or {}).items()):
+            head, most, request = (
+                f"maximum {name} usage per {CLAIM} is {text}",
+                parse_quantity(str(text)),
+                asked.get(name),
+            )
+            if request is None:
+                found.append(f"{head}.  No request is specified")
+            elif request > most:
+                found.append(f"{head}, but request is {_shown(request)}")
     return found
 
 

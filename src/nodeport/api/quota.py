@@ -10,16 +10,20 @@ from typing import Any
 from nodeport.api.meta import JsonObject
 from nodeport.api.pods import qos_class
 from nodeport.api.quantity import format_quantity, parse_quantity
-from nodeport.api.resources import PODS, RESOURCES, SERVICES, Resource
+from nodeport.api.resources import PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCES, SERVICES, Resource
+from nodeport.api.storage import class_of
 
 Usage = dict[str, Fraction]
 
 _COUNTED = frozenset((
-    "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
+    "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims",
 ))  # fmt: skip
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 _MUST_BE_SAID = frozenset(name for each in _COMPUTE for name in (each, f"requests.{each}", f"limits.{each}"))
 _ONE = Fraction(1)
+_CLAIMED = "requests.storage"
+_OF_CLASS = ".storageclass.storage.k8s.io/"
+"""Between a StorageClass and what is limited of its claims."""
 
 
 def usage_of(resource: Resource, obj: JsonObject) -> Usage:
@@ -31,8 +35,22 @@ def usage_of(resource: Resource, obj: JsonObject) -> Usage:
         made |= _pod_usage(obj.get("spec") or {})
     elif resource is SERVICES:
         made |= _service_usage(obj.get("spec") or {})
+    elif resource is PERSISTENT_VOLUME_CLAIMS:
+        made |= _claim_usage(obj)
     if not resource.group and resource.plural in _COUNTED:
         made[resource.plural] = _ONE
+    return made
+
+
+def _claim_usage(claim: JsonObject) -> Usage:
+    """What a claim asks for, of all storage and of its class."""
+    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    made: Usage = {}
+    if "storage" in requests:
+        made[_CLAIMED] = parse_quantity(str(requests["storage"]))
+    if name := class_of(claim):
+        of_class = {f"{name}{_OF_CLASS}{each}": amount for each, amount in made.items()}
+        made |= {**of_class, f"{name}{_OF_CLASS}{PERSISTENT_VOLUME_CLAIMS.plural}": _ONE}
     return made
 
 
@@ -102,6 +120,10 @@ def rows_that_use(names: Iterable[str]) -> list[Resource]:
             f"count/{row.qualified_name}" in wanted
             or (not row.group and row.plural in wanted & _COUNTED)
             or (row is SERVICES and not wanted.isdisjoint(("services.nodeports", "services.loadbalancers")))
+            or (
+                row is PERSISTENT_VOLUME_CLAIMS
+                and any(each == _CLAIMED or _OF_CLASS in each for each in wanted)
+            )
             or (row is PODS and any(name in _MUST_BE_SAID or name.startswith("requests.") for name in wanted))
         )
     ]

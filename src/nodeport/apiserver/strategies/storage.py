@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from nodeport.api.meta import JsonObject
-from nodeport.api.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
+from nodeport.api import limits
+from nodeport.api.meta import JsonObject, name_or_base
+from nodeport.api.resources import LIMIT_RANGES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
+from nodeport.api.status import Forbidden
 from nodeport.api.storage import CLASS_ANNOTATION, PENDING, is_default_class
 from nodeport.apiserver.encoding import decode, prefix_of
 from nodeport.apiserver.strategies.base import Strategy, WriteContext
@@ -21,6 +23,7 @@ class PersistentVolumeClaimStrategy(Strategy):
         return {"phase": PENDING}
 
     async def admit(self, obj: JsonObject, store: Store) -> None:
+        await _fit_limit_ranges(obj, store)
         annotations = obj["metadata"].get("annotations") or {}
         spec = obj["spec"]
         if spec.get("storageClassName") is not None or CLASS_ANNOTATION in annotations:
@@ -30,6 +33,16 @@ class PersistentVolumeClaimStrategy(Strategy):
             newest = max(each["creationTimestamp"] for each in marked)
             latest = (each["name"] for each in marked if each["creationTimestamp"] == newest)
             spec["storageClassName"] = min(latest)
+
+
+async def _fit_limit_ranges(claim: JsonObject, store: Store) -> None:
+    """Raises 403."""
+    metadata = claim["metadata"]
+    listing = await store.list(prefix_of(LIMIT_RANGES, metadata.get("namespace") or ""))
+    if wrong := limits.claim_complaints([decode(kv.value) for kv in listing.items], claim):
+        name, plural = name_or_base(metadata), PERSISTENT_VOLUME_CLAIMS.plural
+        why = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
+        raise Forbidden(f'{plural} "{name}" is forbidden: {why}', details={"name": name, "kind": plural})
 
 
 class PersistentVolumeStrategy(Strategy):
