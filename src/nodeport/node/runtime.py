@@ -28,6 +28,7 @@ from nodeport.node.oci.runc import Runc
 from nodeport.node.oci.spec import Isolation, Mount, Process
 from nodeport.node.sandbox import Sandbox
 from nodeport.node.sessions import Launch, Output, Session, SessionEnd, StreamOptions, attach, open_session
+from nodeport.node.startplaces import StartPlaces
 
 KILLED = 137
 """128 + SIGKILL: what a container without an exit status is taken to have ended with."""
@@ -98,7 +99,12 @@ class Container:
 
 
 class Runtime(Protocol):
-    """Starts, finds, ends and enters containers. ``on_exit`` is called on the loop when one has ended."""
+    """Starts, finds, ends and enters containers. ``on_exit`` is called on the loop when one has ended.
+
+    ``places``: whoever starts one holds a place meanwhile.
+    """
+
+    places: StartPlaces
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         """A run that could not be started has an exit already, with code 128 and the reason as message.
@@ -159,15 +165,11 @@ class OciRuntime:
         self._clock, self._runc, self._log_limits = clock, runc, log_limits
         self._python = base_python()
         self._launchers = Launchers(self._python)
-        self._places = startplaces.of_machine()
+        self.places = startplaces.of_machine()
         self._one_hierarchy = cgroups.is_unified()
         self._burials: set[asyncio.Task[None]] = set()
 
     async def start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
-        async with self._places.one():
-            return await self._start(sandbox, order, on_exit)
-
-    async def _start(self, sandbox: Sandbox, order: ContainerOrder, on_exit: Callable[[], None]) -> Container:
         directory = sandbox.directory / "containers" / order.name / str(order.attempt)
         _forget_runs(sandbox, order.name, before=order.attempt - 1)
         directory.mkdir(mode=0o700, parents=True)

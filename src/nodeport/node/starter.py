@@ -51,11 +51,14 @@ class ContainerStarter:
             return self._pull_failed(keeper, error)
         except (ConfigError, ApiError, TransportError, OSError) as error:
             return self._not_created(keeper, error, "CreateContainerConfigError")
-        record.note("Created", "Container created", keeper)
-        try:
-            container = await node.runtime.start(sandbox, order, record.changed)
-        except OSError as error:
-            return self._not_created(keeper, error)
+        async with node.runtime.places.one():
+            if record.is_going:  # it may have waited long
+                return timedelta(0)
+            record.note("Created", "Container created", keeper)
+            try:
+                container = await node.runtime.start(sandbox, order, record.changed)
+            except OSError as error:
+                return self._not_created(keeper, error)
         keeper.take(container)
         record.dirty.set()
         if container.pid == 0 and container.exit is not None:
