@@ -350,7 +350,7 @@ def container_pid(cluster: LocalCluster, uid: str, attempt: int) -> int:
 
 def test_no_call_fails_while_pods_are_deleted_and_replaced(cluster: LocalCluster) -> None:
     cluster.up("--nodes", "2")
-    port = cluster.deploy(3, probe=False)
+    port = cluster.deploy(3)
     addresses = list(cluster.node_addresses().values())
     with OutsideClient.on(cluster.paths.name) as client, ThreadPoolExecutor(1) as background:
         stop = threading.Event()

@@ -4,6 +4,9 @@
 
     table ip nodeport-loss { prerouting (raw): iifname eth0 numgen random mod 10000 < N drop
                              postrouting: oifname eth0 numgen random mod 10000 < N drop }
+
+What finds neighbours is spared in IPv6 (ICMPv6 types 133 to 137 are accepted first), as ARP is in IPv4: a lossy link
+loses packets, it does not forget who is on it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ PARTS = 10_000
 """A hundredth of a percent is the least that can be asked for."""
 RAW, LAST = -300, 300
 _NAME_BYTES = 16
+_ICMPV6, _ROUTER_SOLICITATION, _REDIRECT = 58, 133, 137
 _CREATE = codec.NLM_F_CREATE
 _APPEND = codec.NLM_F_CREATE | codec.NLM_F_APPEND
 
@@ -47,17 +51,27 @@ def requests(percent: float) -> Iterator[Request]:
 
 def _table(table: Table, lost: int) -> Iterator[Request]:
     yield MessageType.NEWTABLE, _CREATE, table.address
-    for chain in _chains(lost):
+    for chain in _chains(table.family, lost):
         yield MessageType.NEWCHAIN, _CREATE, objects.chain_payload(table, chain)
         for rule in chain.rules:
             yield MessageType.NEWRULE, _APPEND, objects.rule_payload(table, chain.name, rule)
 
 
-def _chains(lost: int) -> Iterator[Chain]:
+def _chains(family: int, lost: int) -> Iterator[Chain]:
+    spared = (Rule(tuple(_spare_neighbours())),) if family == objects.FAMILY_IPV6 else ()
     comes = Rule(tuple(_lose(nft.META_IIFNAME, lost)))
     goes = Rule(tuple(_lose(nft.META_OIFNAME, lost)))
-    yield Chain("prerouting", (comes,), BaseHook("filter", Hook.PREROUTING, RAW))
-    yield Chain("postrouting", (goes,), BaseHook("filter", Hook.POSTROUTING, LAST))
+    yield Chain("prerouting", (*spared, comes), BaseHook("filter", Hook.PREROUTING, RAW))
+    yield Chain("postrouting", (*spared, goes), BaseHook("filter", Hook.POSTROUTING, LAST))
+
+
+def _spare_neighbours() -> Iterator[nft.Expression]:
+    yield expression("meta", dreg=register(0), key=nft.META_L4PROTO)
+    yield expression("cmp", sreg=register(0), op=nft.CMP_EQ, data=bytes([_ICMPV6]))
+    yield expression("payload", dreg=register(0), base=nft.TRANSPORT_HEADER, offset=0, length=1)
+    yield expression("cmp", sreg=register(0), op=nft.CMP_GTE, data=bytes([_ROUTER_SOLICITATION]))
+    yield expression("cmp", sreg=register(0), op=nft.CMP_LTE, data=bytes([_REDIRECT]))
+    yield expression("immediate", dreg=nft.VERDICT_REGISTER, data=VerdictData(Code.ACCEPT))
 
 
 def _lose(link: int, lost: int) -> Iterator[nft.Expression]:

@@ -172,8 +172,16 @@ def delete_pods(k: Kit) -> None:
     assert k("get", "pods", "-o", "name") == ""
 
 
-@row("debug", "an ephemeral container is refused clearly", since="1.25")
-def debug_refused(k: Kit) -> None:
+@row("debug", "an ephemeral container beside the others, and among their processes with --target", since="1.25")
+def debug(k: Kit) -> None:
     k.sleeper()
-    text = k("debug", "sleeper", f"--image={ECHO}", "--", "true", code=1)
-    assert "ephemeral containers are disabled for this cluster" in text
+    container = k.json("get", "pod", "sleeper")["spec"]["containers"][0]["name"]
+    for number, (name, target) in enumerate((("beside", ()), ("among", (f"--target={container}",)))):
+        k("debug", "sleeper", f"--image={ECHO}", f"--container={name}", *target, "--", "cat", "/proc/1/cmdline")
+        k(
+            "wait", "pod/sleeper", "--timeout=30s",
+            f"--for=jsonpath={{.status.ephemeralContainerStatuses[{number}].state.terminated.reason}}=Completed",
+        )  # fmt: skip
+        assert k("logs", "sleeper", "-c", name)
+    names = [each["name"] for each in k.json("get", "pod", "sleeper")["spec"]["ephemeralContainers"]]
+    assert names == ["beside", "among"]

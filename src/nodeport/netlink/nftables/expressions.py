@@ -194,6 +194,8 @@ DYNSET_DELETE: Final = 2
 CMP_EQ: Final = 0
 CMP_NEQ: Final = 1
 CMP_LT: Final = 2
+CMP_LTE: Final = 3
+CMP_GTE: Final = 5
 HTON: Final = 1
 LOOKUP_INVERTED: Final = 1
 

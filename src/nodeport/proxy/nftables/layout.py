@@ -173,12 +173,12 @@ def intervals(networks: Iterable[IPNetwork], family: Family) -> dict[bytes, Data
 
 def sets(node: NodeFacts, role: Role) -> dict[str, Set]:
     """Every set and map of the table."""
-    return dict(_sets(dialect(node.family), role))
+    return dict(_sets(dialect(node.family), role, AFFINITY_SIZE))
 
 
 @lru_cache(maxsize=4)
-def _sets(words: Dialect, role: Role) -> dict[str, Set]:
-    made = [*_plain_sets(words), *_source_sets(words), *_maps(words)]
+def _sets(words: Dialect, role: Role, remembered: int) -> dict[str, Set]:
+    made = [*_plain_sets(words), *_source_sets(words), *_maps(words, remembered)]
     if role is Role.BESIDE_IPVS:
         made.append(
             Set(HELD_ADDRESSES, words.address_type, words.address_length, userdata=typeof.network_order())
@@ -225,7 +225,7 @@ def _source_sets(words: Dialect) -> Iterable[Set]:
         )
 
 
-def _maps(words: Dialect) -> Iterable[Set]:
+def _maps(words: Dialect, remembered: int) -> Iterable[Set]:
     numbers = typeof.class_data()
     for lookup in LOOKUPS:
         fields = _fields(words, by_address=lookup.by_address)
@@ -247,7 +247,7 @@ def _maps(words: Dialect) -> Iterable[Set]:
         _CLASS,
         4,
         numbers,
-        AFFINITY_SIZE,
+        remembered,
     )
 
 
