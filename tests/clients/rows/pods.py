@@ -172,12 +172,23 @@ def delete_pods(k: Kit) -> None:
     assert k("get", "pods", "-o", "name") == ""
 
 
-@row("debug", "an ephemeral container beside the others, and among their processes with --target", since="1.25")
+@row(
+    "debug", "an ephemeral container beside the others, and among their processes with --target", since="1.25"
+)
 def debug(k: Kit) -> None:
     k.sleeper()
     container = k.json("get", "pod", "sleeper")["spec"]["containers"][0]["name"]
     for number, (name, target) in enumerate((("beside", ()), ("among", (f"--target={container}",)))):
-        k("debug", "sleeper", f"--image={ECHO}", f"--container={name}", *target, "--", "cat", "/proc/1/cmdline")
+        k(
+            "debug",
+            "sleeper",
+            f"--image={ECHO}",
+            f"--container={name}",
+            *target,
+            "--",
+            "cat",
+            "/proc/1/cmdline",
+        )
         k(
             "wait", "pod/sleeper", "--timeout=30s",
             f"--for=jsonpath={{.status.ephemeralContainerStatuses[{number}].state.terminated.reason}}=Completed",
