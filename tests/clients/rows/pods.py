@@ -178,7 +178,8 @@ def delete_pods(k: Kit) -> None:
 def debug(k: Kit) -> None:
     k.sleeper()
     container = k.json("get", "pod", "sleeper")["spec"]["containers"][0]["name"]
-    for number, (name, target) in enumerate((("beside", ()), ("among", (f"--target={container}",)))):
+    reasons = ".status.ephemeralContainerStatuses[*].state.terminated.reason"
+    for count, name, *target in ((1, "beside"), (2, "among", f"--target={container}")):
         k(
             "debug",
             "sleeper",
@@ -189,10 +190,10 @@ def debug(k: Kit) -> None:
             "cat",
             "/proc/1/cmdline",
         )
-        k(
-            "wait", "pod/sleeper", "--timeout=30s",
-            f"--for=jsonpath={{.status.ephemeralContainerStatuses[{number}].state.terminated.reason}}=Completed",
-        )  # fmt: skip
+        wait_for(
+            lambda count=count: k.path("pod", "sleeper", reasons).split() == ["Completed"] * count,
+            f"{name} has ended",
+        )
         assert k("logs", "sleeper", "-c", name)
     names = [each["name"] for each in k.json("get", "pod", "sleeper")["spec"]["ephemeralContainers"]]
     assert names == ["beside", "among"]
