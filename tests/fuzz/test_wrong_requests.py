@@ -21,6 +21,13 @@ ROUNDS = int(os.environ.get("NODEPORT_FUZZ_ROUNDS", "4000"))
 """Requests for each seed."""
 PATIENCE_SECONDS = 20
 AT_ONCE = 8
+TAKEN = Wrong(
+    "POST",
+    "/api/v1/namespaces",
+    b'{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}',
+    {"Content-Type": "application/json"},
+)
+"""A name that is taken: chance alone makes few of these."""
 SAID_BY_KUBERNETES = (
     "resourceVersion should not be set on objects to be created",
     "range is full",
@@ -92,7 +99,7 @@ async def test_every_wrong_request_gets_a_good_answer(
     api: RunningApiServer, session: aiohttp.ClientSession, seed: int
 ) -> None:
     maker = Maker(seed)
-    waiting = [maker.request() for _ in range(ROUNDS)]
+    waiting = [maker.request() for _ in range(ROUNDS)] + [TAKEN]
     faults: list[str] = []
     statuses: Counter[int] = Counter()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernel.boxes import box, ended, log_of, new_runtime, start
+from kernel.clusters import wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.node.oci import cgroups
 from nodeport.node.oci.resources import cgroup_figures
@@ -113,11 +114,16 @@ async def test_a_container_is_frozen_and_goes_on(box: Sandbox) -> None:
     assert log_of(container)[-1] == "9"
 
 
+def both_of(cluster: str) -> set[int]:
+    """The two processes of a cluster, once there are two."""
+    found = cgroups.processes_below(cluster)
+    return found if len(found) == 2 else set()
+
+
 async def test_everything_of_a_cluster_is_found_and_ended_by_its_cgroup(box: Sandbox) -> None:
     container = await start(box, "sh", "-c", "sleep 1000 & exec sleep 1000")
-    found = cgroups.processes_below(box.node.cluster)
+    found = wait_for(lambda: both_of(box.node.cluster), "the shell to start its child")
     assert container.pid in found
-    assert len(found) == 2
     assert cgroups.kill_below(box.node.cluster) == 2
     assert await ended(container) == 137
     assert not any(Path(f"/proc/{pid}").exists() for pid in found)

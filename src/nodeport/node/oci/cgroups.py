@@ -40,11 +40,12 @@ def of_container(cluster: str, container_id: str) -> str:
 
 
 def processes_below(cluster: str, root: Path = ROOT) -> set[int]:
+    """The cluster's processes; groups may go while they are looked through."""
     found: set[int] = set()
     for hierarchy in hierarchies(root):
-        for file in _folder(hierarchy, cluster).glob("**/cgroup.procs"):
+        for group, _, _ in os.walk(_folder(hierarchy, cluster)):
             with contextlib.suppress(OSError):
-                found |= {int(word) for word in file.read_text().split()}
+                found |= {int(word) for word in Path(group, "cgroup.procs").read_text().split()}
     return found - {0}
 
 
@@ -88,18 +89,16 @@ def memory_usage(group: str, root: Path = ROOT) -> int:
 def thaw_below(cluster: str, root: Path = ROOT) -> None:
     """Frozen processes cannot even be killed with cgroups of the first version."""
     for hierarchy in hierarchies(root):
-        for folder in _folder(hierarchy, cluster).glob("*"):
-            if folder.is_dir():
-                set_frozen(f"{of_cluster(cluster)}/{folder.name}", frozen=False, root=root)
+        _, groups, _ = next(os.walk(_folder(hierarchy, cluster)), ("", [], []))
+        for name in groups:
+            set_frozen(f"{of_cluster(cluster)}/{name}", frozen=False, root=root)
 
 
 def remove_below(cluster: str, root: Path = ROOT) -> None:
     """Forget the cluster's cgroups. The kernel needs a moment for those just left."""
     for hierarchy in hierarchies(root):
-        top = _folder(hierarchy, cluster)
-        folders = sorted((path for path in top.glob("**/") if path.is_dir()), reverse=True)
-        for folder in folders:
-            _remove(folder)
+        for group, _, _ in os.walk(_folder(hierarchy, cluster), topdown=False):
+            _remove(Path(group))
 
 
 def _remove(folder: Path) -> None:
