@@ -20,8 +20,8 @@ ARGS ?=
 # What all modes have to pass is there for mode ipvs only: the others did so in `make test`. SCTP is there for all.
 IPVS_TESTS := -k "ipvs or test_sctp or test_container_resources" $(addprefix tests/kernel/,test_ipvs.py test_ipvs_packets.py test_sctp.py \
 	test_packet_suite.py test_proxy_runner.py test_proxy_switch.py test_conntrack.py \
-	test_packet_options.py test_localhost_rows.py test_kubeproxy_leftovers.py \
-	test_container_resources.py)
+	test_packet_options.py test_packets_under_way.py test_localhost_rows.py \
+	test_kubeproxy_leftovers.py test_container_resources.py)
 
 .PHONY: demo test test-ipvs uml-kernel lint bench clients semantics docs lock setup
 .DEFAULT_GOAL := setup

@@ -173,10 +173,6 @@ def talk(live: socket.socket) -> str:
     return live.recv(100).decode().split()[0]
 
 
-REFUSED = {("nftables", "iptables-legacy"): 1}
-"""New calls that may be refused at a change: the node's own meet both programs of the kernel at once there, seldom."""
-
-
 @pytest.mark.parametrize(("old", "new"), PAIRS, ids=["-to-".join(pair) for pair in PAIRS])
 def test_nobody_notices_a_change_of_the_mode(old: str, new: str, made: Topology, node: Path) -> None:
     for name in (old, new):
@@ -192,8 +188,6 @@ def test_nobody_notices_a_change_of_the_mode(old: str, new: str, made: Topology,
             assert set(traces(node)) == {old}
             assert [talk(live) for live in kept] == before
     for prober in probers:
-        refused = prober.answers.pop("reject", 0)
-        assert refused <= REFUSED.get((old, new), 0), (prober.sender, refused)
         assert prober.answers.keys() == {"local", "remote"}, (prober.sender, prober.answers)
         assert sum(prober.answers.values()) > 2 * ROUNDS
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, ValuesView
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -14,10 +16,20 @@ from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.decide import Packet
 from nodeport.forwarding.diff import settle_forwarding
-from nodeport.forwarding.table import Change, ForwardingOptions, ForwardingTable, NodeFacts, ServicePortName
-from nodeport.proxy.nftables.evaluate import fates
+from nodeport.forwarding.table import (
+    Change,
+    ForwardingOptions,
+    ForwardingTable,
+    NodeFacts,
+    ServicePortName,
+    Verdict,
+)
+from nodeport.netlink.nftables.expressions import Data
+from nodeport.netlink.nftables.objects import Chain
+from nodeport.proxy.nftables.dialect import dialect
+from nodeport.proxy.nftables.evaluate import fate, fates
 from nodeport.proxy.nftables.proxier import NftablesProxier
-from nodeport.proxy.nftables.render import render
+from nodeport.proxy.nftables.render import render, spare_sizes, with_sizes
 from nodeport.proxy.nftables.ruleset import Ruleset
 from nodeport.proxy.questions import Fate, Questions
 from unit.proxy.fake_nftables import FakeNftables
@@ -86,9 +98,11 @@ class Site:
         return fates(there or Ruleset(), packet, self.local)
 
     def assert_rendered(self) -> None:
-        wanted, _, _ = render(self.table.items(), self.node, OPTIONS)
-        there = self.kernel.table
+        """And besides, chains for numbers of endpoints that no Service has any more."""
+        rendered, _, sizes = render(self.table.items(), self.node, OPTIONS)
+        there, words = self.kernel.table, dialect(self.node.family)
         assert there is not None
+        wanted = with_sizes(rendered, spare_sizes(there, sizes, words), words)
         assert there.chains == wanted.chains
         assert there.sets == wanted.sets
         for name in wanted.sets:
@@ -141,6 +155,84 @@ def test_however_small_the_batches_every_packet_fares_as_before_or_as_after(
                 allowed |= {replace(fate, masquerade=not fate.masquerade) for fate in allowed}
             for there in site.kernel.history:
                 assert site.fates(there, packet) <= allowed
+
+
+class Overtaken(Ruleset):
+    """What a packet sees that is in a hook when a batch takes effect, as the kernel does it: the rules of that hook are
+    the old ones to its end (chains that are new are there, and empty), but every element is looked up as it is now.
+    """
+
+    def __init__(self, old: Ruleset, new: Ruleset, lookups: int) -> None:
+        """``lookups``: how many the packet has made by then."""
+        super().__init__({}, {**new.sets, **old.sets})
+        empty = {name: Chain(name) for name in new.chains.keys() - old.chains.keys()}
+        self.chains = _Generations({**empty, **old.chains}, new.chains)
+        self._old, self._new = old, new
+        self._left = lookups
+
+    def elements_of(self, name: str) -> Mapping[bytes, Data]:
+        there = self._old if self._left > 0 else self._new
+        self._left -= 1
+        self.chains.is_new = self._left < 0
+        return there.elements_of(name)
+
+
+class _Generations(dict[str, Chain]):
+    """A hook begins with a look at all chains, and stays with the rules that they had then."""
+
+    def __init__(self, old: Mapping[str, Chain], new: Mapping[str, Chain]) -> None:
+        super().__init__(old)
+        self._new = new
+        self.is_new = False
+
+    def values(self) -> ValuesView[Chain]:
+        if self.is_new:
+            self.clear()
+            self.update(self._new)
+        return super().values()
+
+
+@both_families
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(st.data(), st.booleans())
+def test_a_packet_on_its_way_while_a_batch_takes_effect_fares_as_before_or_as_after(
+    world: World, data: st.DataObject, mended: bool
+) -> None:
+    """But one to a Service that loses its last endpoint, or goes, may be dropped: whoever sent it asks again.
+
+    Whether the sender's address stays is decided in a hook of its own, and may be answered as before or as after, too.
+    """
+    site = Site(world)
+    site.proxier.resync(site.table, site.node)
+    for wanted in data.draw(bursts(world)):
+        packets, start = site.packets(), site.kernel.table
+        changes = site.put([(without_ranges(item), there) for item, there in wanted])
+        packets |= site.packets()
+        site.kernel.history.clear()
+        if mended:
+            site.proxier.resync(site.table, site.node)
+        elif changes:
+            site.proxier.apply(changes, site.node)
+        for old, new in pairwise([start, *site.kernel.history]):
+            assert old is not None
+            assert new is not None
+            for packet in Random(7).sample(sorted(packets, key=str), min(len(packets), MOST_PACKETS)):
+                after = site.fates(site.kernel.table, packet)
+                allowed = where(site.fates(start, packet) | after)
+                if not any(end.verdict is Verdict.FORWARD for end in after):
+                    allowed.add((Verdict.DROP, None))
+                for lookups, choice in product(range(MOST_LOOKUPS), range(MOST_CHOICES)):
+                    end = fate(Overtaken(old, new, lookups), packet, site.local, choice)
+                    assert where([end]) <= allowed
+
+
+MOST_LOOKUPS = 16
+"""Some more than a packet meets in the nat chains before it is translated, session affinity apart."""
+MOST_CHOICES = 3
+
+
+def where(ends: Iterable[Fate]) -> set[tuple[Verdict, object]]:
+    return {(end.verdict, end.destination) for end in ends}
 
 
 @both_families

@@ -33,6 +33,7 @@ from nodeport.proxy.nftables.layout import (
 _SOMEWHERE: Final = (IPv4Network("0.0.0.0/0"),)
 DSTNAT: Final = -100
 SRCNAT: Final = 100
+_GONE_MEANWHILE: Final = "its endpoint went while the packet was here"
 _MASQUERADING: Final = "masquerading"
 _MASQUERADE_NODEPORTS: Final = "masquerade-nodeports"
 _MASQUERADE_EXTERNAL: Final = "masquerade-external"
@@ -100,19 +101,22 @@ def size_chain(words: Dialect, lookup: Lookup, size: int, timeout: int = 0) -> C
     name = lookup.chain_name(size, timeout)
     if timeout:
         return Chain(name, tuple(_sticky(words, lookup, size, timeout)))
-    frontend = words.frontend(by_address=lookup.by_address)
-    rule = Rule(
-        (
-            say.protocol(),
-            say.in_set(layout.PROTOCOLS),
-            *say.clear_priority(),
-            *frontend,
-            say.random_below(size, words.frontend_words(by_address=lookup.by_address)),
-            say.mapped(lookup.endpoints),
-            *words.dnat(),
-        )
+    anybody = _to_endpoint(words, lookup, size, say.clear_priority())
+    instead = _to_endpoint(words, lookup, 1)
+    return Chain(name, (Rule(anybody), Rule(instead, _GONE_MEANWHILE), Rule((say.verdict(Code.DROP),))))
+
+
+def _to_endpoint(words: Dialect, lookup: Lookup, size: int, before: Expressions = ()) -> Expressions:
+    """To one of the first ``size`` endpoints."""
+    return (
+        say.protocol(),
+        say.in_set(layout.PROTOCOLS),
+        *before,
+        *words.frontend(by_address=lookup.by_address),
+        say.random_below(size, words.frontend_words(by_address=lookup.by_address)),
+        say.mapped(lookup.endpoints),
+        *words.dnat(),
     )
-    return Chain(name, (rule,))
 
 
 def _sticky(words: Dialect, lookup: Lookup, size: int, timeout: int) -> Iterable[Rule]:

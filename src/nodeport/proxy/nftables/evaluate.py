@@ -43,6 +43,11 @@ def fates(
     return frozenset(found)
 
 
+def fate(ruleset: Ruleset, packet: Packet, local_addresses: frozenset[IPAddress], choice: int) -> Fate:
+    """What becomes of ``packet`` where every random choice is ``choice``, modulo the number of what there is."""
+    return _Machine(ruleset, packet, local_addresses, choice, None).run()
+
+
 _REJECT: Final = "reject"
 _TRANSLATED: Final = "translated"
 _MASQUERADED: Final = "masqueraded"
@@ -183,8 +188,9 @@ class _Machine:
             case "fib":
                 return self._fib(item)
             case "numgen":
-                self.modulus = item.number("modulus")
-                return struct.pack("=I", self.choice % self.modulus)
+                modulus = item.number("modulus")
+                self.modulus = max(self.modulus, modulus)
+                return struct.pack("=I", self.choice % modulus)
         return None
 
     def _payload(self, item: Expression) -> bytes:

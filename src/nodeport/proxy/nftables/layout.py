@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,6 +102,7 @@ LOOKUPS: Final = (IPS, NODEPORTS, OUTSIDE_IPS, OUTSIDE_NODEPORTS)
 _PROTOCOL: Final = 12
 _PORT: Final = 13
 _CLASS: Final = 23
+_CLASS_LENGTH: Final = 4
 _INTEGER: Final = 4
 _VERDICT: Final = 0xFFFFFF00
 _A_DAY: Final = 24 * 3600 * 1000
@@ -134,6 +136,12 @@ def number(value: int) -> bytes:
 def class_key(size: int, timeout: int = 0) -> bytes:
     """The class of frontends with ``size`` endpoints and, with session affinity, a timeout in seconds."""
     return number(timeout << _SIZE_BITS | size)
+
+
+def numbers_of(key: bytes) -> tuple[int, int] | None:
+    """The number of endpoints and the timeout that a class stands for; None: it refuses or drops, or says nothing."""
+    timeout, size = divmod(int.from_bytes(key, sys.byteorder), 1 << _SIZE_BITS)
+    return (size, timeout) if len(key) == _CLASS_LENGTH and 0 < size <= MAXIMUM_ENDPOINTS else None
 
 
 def constant_elements(node: NodeFacts, role: Role) -> Elements:

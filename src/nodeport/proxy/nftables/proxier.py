@@ -6,8 +6,10 @@ else committed anything in this namespace: the kernel counts commits, we count o
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,7 +17,7 @@ from typing import Final
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable, NodeFacts
 from nodeport.netlink.nftables.expressions import Code, VerdictData
 from nodeport.netlink.nftables.kernel import Nftables
-from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag
+from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag, rules_of_payload
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.chains import OptionalChain, optional_chains, size_chain
@@ -27,16 +29,29 @@ from nodeport.proxy.nftables.render import (
     SizeClass,
     render,
     render_forwarding,
+    spare_sizes,
+    with_sizes,
 )
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.slots import KernelSlots
-from nodeport.proxy.nftables.transaction import Transaction, batches, compare_elements, difference, rebuilt
+from nodeport.proxy.nftables.transaction import (
+    Transaction,
+    batches,
+    compare_elements,
+    difference,
+    portions,
+    rebuilt,
+)
 from nodeport.proxy.nftables.verify import Spread, discrepancies
 from nodeport.proxy.options import ProxyOptions
 from nodeport.proxy.portions import halves
 from nodeport.proxy.proxier import Discrepancy, Proxier
 
 _ATTEMPTS: Final = 10
+MOST_SPARES: Final = 64
+"""So many chains for numbers of endpoints that no Service has now are kept for when one has them again."""
+_UNDER_WAY: Final = 0.02
+"""Seconds: longer than a packet spends in a hook, even on a processor that is taken away from it meanwhile."""
 
 
 @contextmanager
@@ -67,6 +82,7 @@ class NftablesProxier:
         self._sets: dict[str, Set] = {}
         self._shared: Counter[SharedElement] = Counter()
         self._sizes: Counter[SizeClass] = Counter()
+        self._spare: dict[SizeClass, None] = {}
         self._chains: dict[str, Chain] = {}
         self._words = dialect(family)
         self._optional: dict[str, OptionalChain] = {}
@@ -86,11 +102,13 @@ class NftablesProxier:
         Whoever commits in between makes the kernel refuse our batch as a whole; then it is read again. Where it refuses
         although nobody did, something that others put into our table is in the way: then the table is made anew.
         """
-        wanted, shared, sizes = render(table.items(), node, self._options, self._role)
+        rendered, shared, sizes = render(table.items(), node, self._options, self._role)
         in_the_way = False
         for attempt in range(_ATTEMPTS):
             listed, generation = self._kernel.list_table(self._table)
             there = Ruleset.of_listing(listed) if listed else None
+            spare = spare_sizes(there, sizes, self._words) if there is not None else []
+            wanted = with_sizes(rendered, spare, self._words)
             whole = in_the_way and there is not None
             transaction = rebuilt(self._table, wanted) if whole else difference(self._table, there, wanted)
             try:
@@ -102,6 +120,7 @@ class NftablesProxier:
                     raise
                 in_the_way = in_the_way or alone
         self._sets, self._shared, self._sizes = wanted.sets, shared, sizes
+        self._spare = dict.fromkeys(spare)
         self._counts = Counter({name: len(items) for name, items in wanted.elements.items()})
         self._chains = wanted.chains
         self._optional = {name: chain for chain in optional_chains(node) for name in chain.sets}
@@ -121,8 +140,9 @@ class NftablesProxier:
     def apply(self, changes: Sequence[Change], node: NodeFacts) -> int:
         """Sends what ``changes`` change; returns the number of requests.
 
-        As one batch, and so all of it or nothing. Where the socket does not take that, whole Services in one batch
-        each; a Service too large for one is added from its endpoints to its frontends, and removed the other way round.
+        As one batch, and so all of it or nothing, but for chains that are new: those stand there before. Where the
+        socket does not take that, whole Services in one batch each; a Service too large for one is added from its
+        endpoints to its frontends, and removed the other way round.
         """
         transaction = Transaction(self._table, self._sets)
         old, new = Elements(), Elements()
@@ -136,23 +156,23 @@ class NftablesProxier:
         for name in {*old, *new}:
             compare_elements(transaction, name, old.get(name, {}), new.get(name, {}))
         self._share(transaction, shared)
-        self._resize(transaction, sizes)
+        dropped = self._resize(transaction, sizes)
         growth = _growth(transaction)
         transaction.changed_chains = self._optional_chains(growth)
-        requests, sent = 0, list(batches(transaction, self._limit))
-        first, second = halves(changes) if len(sent) > 1 else (changes, [])
+        requests, stages = 0, [list(portions(stage, self._limit)) for stage in transaction.stages()]
+        first, second = halves(changes) if any(len(stage) > 1 for stage in stages) else (changes, [])
         if second:
             return self.apply(first, node) + self.apply(second, node)
-        for batch in sent:
+        for batch in itertools.chain.from_iterable(stages):
             self._kernel.commit(batch)
             self._generation = _next(self._generation)
             self._tell()
             requests += len(batch)
         self._shared.update(shared)
-        self._sizes.update(sizes)
+        self._count_sizes(sizes, dropped)
         self._counts.update(growth)
-        for chain in (*transaction.new_chains, *transaction.changed_chains):
-            self._chains[chain.name] = chain
+        for item in (*transaction.new_chains, *transaction.changed_chains):
+            self._chains[item.name] = item
         for name in transaction.old_chains:
             del self._chains[name]
         return requests
@@ -178,20 +198,32 @@ class NftablesProxier:
             where = transaction.removed if before else transaction.added
             where.setdefault(name, {})[key] = b""
 
-    def _resize(self, transaction: Transaction, growth: Counter[SizeClass]) -> None:
-        """Likewise the chain for so many endpoints, and the verdict that leads there."""
-        for item, number in growth.items():
-            before = self._sizes[item]
-            if bool(before) == bool(before + number):
-                continue
-            lookup, size, timeout = item
-            name, key = lookup.chain_name(size, timeout), layout.class_key(size, timeout)
-            where = transaction.removed if before else transaction.added
-            where.setdefault(lookup.verdicts, {})[key] = VerdictData(Code.GOTO, name)
-            if before:
-                transaction.old_chains.append(name)
-            else:
-                transaction.new_chains.append(size_chain(self._words, lookup, size, timeout))
+    def _resize(self, transaction: Transaction, growth: Counter[SizeClass]) -> list[SizeClass]:
+        """Puts the chains for so many endpoints that nobody needed so far, and the verdicts that lead there.
+
+        Those that nobody needs any more stay as spares: the same number comes again soon, and packets may be on their
+        way through. When one is made, the longest unneeded of too many spares go; returns those.
+        """
+        new = [item for item, number in growth.items() if number > 0 and not self._sizes[item]]
+        made = [item for item in new if item not in self._spare]
+        kept = [item for item in self._spare if item not in new] if made else []
+        dropped = kept[: max(0, len(kept) - MOST_SPARES)]
+        for items, where in ((made, transaction.added), (dropped, transaction.removed)):
+            for lookup, size, timeout in items:
+                verdict = VerdictData(Code.GOTO, lookup.chain_name(size, timeout))
+                where.setdefault(lookup.verdicts, {})[layout.class_key(size, timeout)] = verdict
+        transaction.new_chains += [size_chain(self._words, *item) for item in made]
+        transaction.old_chains += [lookup.chain_name(size, timeout) for lookup, size, timeout in dropped]
+        return dropped
+
+    def _count_sizes(self, growth: Counter[SizeClass], dropped: Iterable[SizeClass]) -> None:
+        self._sizes.update(growth)
+        for item in growth:
+            self._spare.pop(item, None)
+            if not self._sizes[item]:
+                self._spare[item] = None
+        for item in dropped:
+            del self._spare[item]
 
     def sizes(self) -> Mapping[str, int]:
         """The elements of each set."""
@@ -242,15 +274,28 @@ class NftablesProxier:
 
         ``spread``: what IPVS does, where this table stands beside it.
         """
-        wanted, _, _ = render(table.items(), node, self._options, self._role)
+        wanted, _, sizes = render(table.items(), node, self._options, self._role)
         listed, _ = self._kernel.list_table(self._table)
         there = Ruleset.of_listing(listed) if listed else None
+        if there is not None:
+            wanted = with_sizes(wanted, spare_sizes(there, sizes, self._words), self._words)
         return discrepancies(wanted, there, table.items(), node, spread)
 
     def remove(self) -> None:
-        """Takes the table away, with everything in it."""
-        if self._kernel.table_handle(self._table) is not None:
-            self._kernel.commit([(MessageType.DELTABLE, 0, self._table.address)])
+        """Takes the table away, with everything in it.
+
+        Its entrances first. Another mode may forward meanwhile, and a packet that is on its way through these rules
+        when their maps go would find itself in a service network without a Service, and be refused.
+        """
+        if self._kernel.table_handle(self._table) is None:
+            return
+        listed, _ = self._kernel.list_table(self._table, elements=False)
+        entrances = [chain.name for chain in listed.chains.values() if chain.hook] if listed else []
+        flush = [(MessageType.DELRULE, 0, rules_of_payload(self._table, name)) for name in entrances]
+        if flush:
+            self._kernel.commit(flush)
+            time.sleep(_UNDER_WAY)
+        self._kernel.commit([(MessageType.DELTABLE, 0, self._table.address)])
 
 
 def _count(rendered: Rendered, shared: Counter[SharedElement], sizes: Counter[SizeClass], sign: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,7 @@ from nodeport.forwarding.table import (
 from nodeport.netlink.nftables.expressions import Code, VerdictData
 from nodeport.proxy.nftables import layout
 from nodeport.proxy.nftables.chains import constant_chains, optional_chains, size_chain
-from nodeport.proxy.nftables.dialect import dialect
+from nodeport.proxy.nftables.dialect import Dialect, dialect
 from nodeport.proxy.nftables.layout import Lookup, Role
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 
@@ -141,15 +141,38 @@ def render(
             sizes[size_class] = sizes.get(size_class, 0) + 1
     for item, key in shared:
         elements.setdefault(item, {})[key] = b""
-    words = dialect(node.family)
-    for lookup, size, timeout in sizes:
-        chain = size_chain(words, lookup, size, timeout)
-        ruleset.chains[chain.name] = chain
-        elements[lookup.verdicts][layout.class_key(size, timeout)] = VerdictData(Code.GOTO, chain.name)
+    ruleset = with_sizes(ruleset, sizes, dialect(node.family))
     for optional in optional_chains(node):
         if any(elements.get(item) for item in optional.sets):
             ruleset.chains[optional.name] = optional.chain(in_use=True)
     return ruleset, shared, sizes
+
+
+def with_sizes(ruleset: Ruleset, sizes: Iterable[SizeClass], words: Dialect) -> Ruleset:
+    """``ruleset`` with the chains for so many endpoints, and the verdicts that lead there."""
+    chains, verdicts = (
+        dict(ruleset.chains),
+        {lookup.verdicts: dict(ruleset.elements_of(lookup.verdicts)) for lookup in layout.LOOKUPS},
+    )
+    for lookup, size, timeout in sizes:
+        chain = size_chain(words, lookup, size, timeout)
+        chains[chain.name] = chain
+        verdicts[lookup.verdicts][layout.class_key(size, timeout)] = VerdictData(Code.GOTO, chain.name)
+    return Ruleset(chains, ruleset.sets, {**ruleset.elements, **verdicts}, ruleset.dormant)
+
+
+def spare_sizes(there: Ruleset, needed: Container[SizeClass], words: Dialect) -> list[SizeClass]:
+    """Those not ``needed`` for which ``there`` has the right chain, and the verdict that leads to it."""
+    return [
+        (lookup, *numbers)
+        for lookup in layout.LOOKUPS
+        for key, data in there.elements_of(lookup.verdicts).items()
+        if (numbers := layout.numbers_of(key)) is not None
+        and (lookup, *numbers) not in needed
+        and isinstance(data, VerdictData)
+        and data == VerdictData(Code.GOTO, lookup.chain_name(*numbers))
+        and there.chains.get(data.chain or "") == size_chain(words, lookup, *numbers)
+    ]
 
 
 def frontend_key(name: ServicePortName, frontend: Frontend) -> bytes:

@@ -1,12 +1,14 @@
-"""From one ruleset to another: the difference, and the batch that makes it so. Pure.
+"""From one ruleset to another: the difference, and the batches that make it so. Pure.
 
 The order inside a batch is such that it may be cut anywhere between two groups and still never send a packet astray:
-what is pointed to comes before what points to it, and goes after it.
+what is pointed to comes before what points to it, and goes after it. A packet that is in a hook when
+a batch takes effect sees the old rules there to the end, but the new elements at once. So what it might see one half of
+comes in a batch of its own before, and goes in one after: see ``stages``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -29,6 +31,20 @@ _LATE: Final = tuple(
     lookup.classes for lookup in (layout.OUTSIDE_IPS, layout.OUTSIDE_NODEPORTS, layout.IPS, layout.NODEPORTS)
 )
 """The maps that lead packets on: filled last, emptied first; among them the exceptions before what they except from."""
+_VERDICTS: Final = tuple(lookup.verdicts for lookup in layout.LOOKUPS)
+"""The maps that lead to chains."""
+_OUTSIDE: Final = (layout.OUTSIDE_IPS, layout.OUTSIDE_NODEPORTS)
+_DECIDING: Final = (
+    *(lookup.classes for lookup in _OUTSIDE),
+    layout.RESTRICTED_IPS,
+    layout.RESTRICTED_NODEPORTS,
+)
+"""What is in one of these fares otherwise there than what goes for everybody says."""
+_EXCEPTIONS: Final = (
+    *(name for lookup in _OUTSIDE for name in (lookup.endpoints, lookup.choices, lookup.seats)),
+    *_DECIDING,
+)
+"""Those, and what they lead to, in the order in which they come."""
 _MESSAGE: Final = 20
 """Bytes of a message beyond its payload, padding included."""
 _FRAME: Final = 64
@@ -62,30 +78,61 @@ class Transaction:
 
     @property
     def empty(self) -> bool:
-        return not any(True for _ in self.groups())
+        return not any(self.stages())
 
-    def groups(self) -> Iterator[Group]:
-        """The requests in order. Commit them in one batch where possible, else cut between groups.
+    def stages(self) -> list[list[Group]]:
+        """The requests in order: each stage in one batch where possible, else cut between groups.
 
-        Endpoints before the frontends that lead to them, and away after them; base chains, which let packets in at all,
-        when everything else is there.
+        Chains that packets will be led to; who will be led elsewhere, or nowhere, by more than what goes for everybody;
+        all the rest; what nothing leads to any more. Most transactions are one stage, and a new table is: no packet is
+        in it.
         """
-        yield from self._structure()
+        chains, rest, ruins = list(self._new_chains()), list(self._rest()), list(self._ruins())
+        exceptions = list(self._exceptions())
+        if self.new_table or self.rebuild:
+            return [[*chains, *exceptions, *rest, *ruins]]
+        if any(name in self.added for name in _DECIDING):
+            stages = [chains, exceptions, rest, ruins]
+        else:
+            stages = [chains, [*exceptions, *rest], ruins]
+        return [stage for stage in stages if stage]
+
+    def _exceptions(self) -> Iterator[Group]:
+        for chain in self.changed_chains:
+            if chain.rules:
+                address = objects.rules_of_payload(self.table, chain.name)
+                yield [(MessageType.DELRULE, 0, address), *self._rules(chain)]
         yield from self._exchanges(gone=False)
+        for name in _EXCEPTIONS:
+            if name in self.added:
+                yield from self._additions(self.sets[name])
+
+    def _rest(self) -> Iterator[Group]:
+        """Endpoints before the frontends that lead to them, and away after them; base chains, which let packets in at
+        all, when everything else is there.
+        """
         for name in _ordered(self.added.keys() | self.changed.keys()):
             item = self.sets[name]
             yield from self._changes(item)
-            for payload in element_payloads(self.table, item, self.added.get(name, {})):
-                yield [(MessageType.NEWSETELEM, _CREATE, payload)]
+            if name not in _VERDICTS and name not in _EXCEPTIONS:
+                yield from self._additions(item)
         yield from self._entrances()
+        late = self._removed_late()
         for name in reversed(_ordered(self.removed)):
-            for payload in element_payloads(self.table, _keys_only(self.sets[name]), self.removed[name]):
-                yield [(MessageType.DELSETELEM, 0, payload)]
+            if name not in late:
+                yield from self._removals(name)
         yield from self._exchanges(gone=True)
         for chain in self.changed_chains:
             if not chain.rules:
                 yield [(MessageType.DELRULE, 0, objects.rules_of_payload(self.table, chain.name))]
-        yield from self._ruins()
+
+    def _removed_late(self) -> Collection[str]:
+        """The maps of which a packet may still ask for something that goes, once it is told so."""
+        late = set(_VERDICTS)
+        for lookup in _OUTSIDE:
+            if lookup.classes in self.removed:
+                late |= {lookup.endpoints, lookup.choices, lookup.seats}
+        return late & self.removed.keys()
 
     def _exchanges(self, *, gone: bool) -> Iterator[Group]:
         """Of interval sets; ``gone``: what nothing takes the place of, which goes after what asks for it."""
@@ -95,7 +142,15 @@ class Transaction:
                 if bool(after) is not gone:
                     yield list(self._exchange(item, before, after))
 
-    def _structure(self) -> Iterator[Group]:
+    def _additions(self, item: Set) -> Iterator[Group]:
+        for payload in element_payloads(self.table, item, self.added.get(item.name, {})):
+            yield [(MessageType.NEWSETELEM, _CREATE, payload)]
+
+    def _removals(self, name: str) -> Iterator[Group]:
+        for payload in element_payloads(self.table, _keys_only(self.sets[name]), self.removed[name]):
+            yield [(MessageType.DELSETELEM, 0, payload)]
+
+    def _new_chains(self) -> Iterator[Group]:
         if self.new_table or self.rebuild:
             address = self.table.address
             group: Group = [(MessageType.DELTABLE, 0, address)] if self.rebuild else []
@@ -109,10 +164,9 @@ class Transaction:
         for chain in inner:
             if chain.rules:
                 yield list(self._rules(chain))
-        for chain in self.changed_chains:
-            if chain.rules:
-                address = objects.rules_of_payload(self.table, chain.name)
-                yield [(MessageType.DELRULE, 0, address), *self._rules(chain)]
+        for name in _VERDICTS:
+            if name in self.added:
+                yield from self._additions(self.sets[name])
 
     def _entrances(self) -> Iterator[Group]:
         """New base chains with their rules, all at once: translating without masquerading would lose packets."""
@@ -143,6 +197,8 @@ class Transaction:
 
     def _ruins(self) -> Iterator[Group]:
         """Rules go before chains, since chains may jump to one another; sets go when no rule reads them."""
+        for name in sorted(self._removed_late()):
+            yield from self._removals(name)
         if not self.old_chains and not self.old_sets:
             return
         group: Group = [
@@ -210,11 +266,17 @@ def compare_elements(
     _put(transaction.changed, name, changed)
 
 
-def batches(transaction: Transaction, limit: int) -> Iterable[list[Request]]:
-    """The transaction as one batch, or as several where one of ``limit`` bytes cannot hold it."""
+def batches(transaction: Transaction, limit: int) -> Iterator[list[Request]]:
+    """The transaction in batches of at most ``limit`` bytes."""
+    for stage in transaction.stages():
+        yield from portions(stage, limit)
+
+
+def portions(stage: Iterable[Group], limit: int) -> Iterator[list[Request]]:
+    """A stage as one batch, or as several where one of ``limit`` bytes cannot hold it."""
     batch: list[Request] = []
     size = _FRAME
-    for group in transaction.groups():
+    for group in stage:
         length = sum(len(payload) + _MESSAGE for _, _, payload in group)
         if batch and size + length > limit:
             yield batch
