@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -85,6 +86,8 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
             said = wait_for(lambda: call(pod["status"]["podIP"], 8080), "an answer from the other node's pod")
         assert (said["pod"], said["node"]) == ("there", "machine")
         wait_for(lambda: served(cluster), "the machine's server to have its certificate")
+        assert heard(path, 10249, "/proxyMode") == "nftables"
+        assert '"nodeEligible":true' in heard(path, 10256, "/healthz")
         assert cluster.log_of("there").startswith("listening on 8080")
     finally:
         os.kill(process.pid, signal.SIGTERM)
@@ -93,15 +96,20 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
             removed = subprocess.run([*command, "--remove"], capture_output=True, text=True, check=True)
     assert code == 0, log.read_text()
     assert "1 containers" in removed.stdout
-    rules = subprocess.run(
-        ["ip", "netns", "exec", path.name, "nft", "list", "ruleset"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert rules.stdout == ""
+    nft = ["ip", "netns", "exec", path.name, "nft", "list", "ruleset"]
+    assert subprocess.run(nft, capture_output=True, text=True, check=True).stdout == ""
     assert not (tmp_path / "agent-run").exists()
     assert not (tmp_path / "agent-data").exists()
+
+
+def heard(netns: Path, port: int, path: str) -> str:
+    """What the machine's proxy tells it."""
+    url = f"http://127.0.0.1:{port}{path}"
+    with (
+        namespaces.entered([NamespaceFile("net", netns)]),
+        urllib.request.urlopen(url, timeout=3) as answer,
+    ):
+        return str(answer.read().decode())
 
 
 def served(cluster: LocalCluster) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
+from nodeport.cli.nodeproxy import NodeProxy
 from nodeport.client.informer import Informer
 from nodeport.netlink.codec import NetlinkError
 from nodeport.node import loss, network
@@ -20,7 +21,6 @@ from nodeport.node.dns.server import NameServer
 from nodeport.node.hurt import Hurt, Power
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
-from nodeport.proxy.runner import ProxyRunner
 
 AgentParts = tuple[NodeAgent, Informer]
 _UNHURT = Hurt()
@@ -39,7 +39,7 @@ class LocalNode:
     """
 
     def __init__(
-        self, surroundings: NodeSurroundings, *, runtime: Runtime, proxy: ProxyRunner, names: NameServer,
+        self, surroundings: NodeSurroundings, *, runtime: Runtime, proxy: NodeProxy, names: NameServer,
         new_agent: Callable[[], AbstractAsyncContextManager[AgentParts]], told: Callable[[], None],
         lead: Callable[[bool], Awaitable[None]],
     ) -> None:  # fmt: skip

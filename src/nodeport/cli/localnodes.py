@@ -13,6 +13,7 @@ from nodeport.api.clusterdns import service_addresses
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from nodeport.cli.corridor import Corridor
 from nodeport.cli.localnode import AgentParts, LocalNode
+from nodeport.cli.nodeproxy import NodeProxy
 from nodeport.client.config import ClientConfig
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
@@ -33,9 +34,7 @@ from nodeport.node.oci.runc import Runc
 from nodeport.node.runtime import OciRuntime
 from nodeport.node.server import server_tls
 from nodeport.node.storagewatch import NodeDisk
-from nodeport.proxy.options import ProxyOptions
-from nodeport.proxy.runner import ProxyRunner
-from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
+from nodeport.proxy.warnings import COMPONENT
 
 HURTS_CHANGED = signal.SIGUSR1
 """Tells the process to read again how its nodes are to be."""
@@ -153,19 +152,16 @@ class LocalNodes:
             finally:
                 corridor.leave()
 
-    def _proxy(self, number: int) -> ProxyRunner:
-        options = ProxyOptions(
-            nodeport_addresses=self._config.nodeport_addresses,
-            service_networks=self._config.service_networks,
-            localhost_nodeports=self._config.localhost_nodeports,
-        )
+    def _proxy(self, number: int) -> NodeProxy:
         netns, name = local.surroundings(self._paths, self._plan, number).netns, self._plan.node(number).name
         seen = self._corridors[number]
         recorder = EventRecorder(self._shared, COMPONENT, name, clock=self._clock)
         self._recorders.append(recorder)
-        return ProxyRunner(
-            node_name=name, services=seen.services, slices=seen.slices, nodes=seen.nodes, netns=netns,
-            options=options, clock=self._clock, warn=ServiceWarnings(recorder, seen.services),
+        return NodeProxy(
+            name, (seen.services, seen.slices, seen.nodes), netns, recorder, self._clock,
+            nodeport_addresses=self._config.nodeport_addresses,
+            localhost_nodeports=self._config.localhost_nodeports,
+            service_networks=self._config.service_networks,
         )  # fmt: skip
 
     async def wait_until_ready(self) -> None:

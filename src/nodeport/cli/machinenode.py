@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from nodeport.cli.nodeproxy import NodeProxy
 from nodeport.client.events import EventRecorder
 from nodeport.client.informer import Informer
 from nodeport.client.kubeconfig import load
@@ -34,9 +35,7 @@ from nodeport.node.runtime import OciRuntime
 from nodeport.node.sandbox import NodeSurroundings
 from nodeport.node.servingcertificate import ServingCertificate, tls_of
 from nodeport.node.storagewatch import NodeDisk
-from nodeport.proxy.options import ProxyOptions
-from nodeport.proxy.runner import ProxyRunner
-from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
+from nodeport.proxy.warnings import COMPONENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,7 @@ class MachineNode:
             disk=NodeDisk(self.paths.data, self.paths.images, self.thresholds),
         )  # fmt: skip
         recorder = EventRecorder(client, COMPONENT, self.name, clock=clock)
-        proxy = ProxyRunner(
-            node_name=self.name, services=services, slices=slices, nodes=nodes, netns=None,
-            options=ProxyOptions(), clock=clock, warn=ServiceWarnings(recorder, services),
-        )  # fmt: skip
+        proxy = NodeProxy(self.name, (services, slices, nodes), None, recorder, clock)
         resolver = Resolver(follow(services, slices, nodes), Forwarder(self.cluster_dns))
         names = NameServer(resolver, (services, slices, nodes), self.addresses, None, clock)
         async with asyncio.TaskGroup() as group:

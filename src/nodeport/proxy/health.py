@@ -9,23 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 from nodeport.api.meta import JsonObject, is_being_deleted
 from nodeport.forwarding.table import Family
-from nodeport.kit.clock import Clock
-from nodeport.kit.logs import get_logger
-from nodeport.proxy.http import NOT_FOUND, Handler, Request, Response, listen, serve
+from nodeport.proxy.http import NOT_FOUND, Handler, Request, Response
 
 LEAVING_TAINT: Final = "ToBeDeletedByClusterAutoscaler"
 FAMILY_NAMES: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _JSON: Final = "application/json"
-_BIND_RETRY: Final = timedelta(seconds=5)
-"""After which an address that could not be bound is tried again."""
-_log = get_logger(__name__)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -73,22 +67,6 @@ def health_handler(read: Callable[[], Health], counted: Callable[[str, int], Non
         return response
 
     return answer
-
-
-async def serve_health(
-    address: tuple[str, int], netns: Path | None, handler: Handler, clock: Clock, *, hard_fail: bool
-) -> None:
-    """Until cancelled. Raises OSError when ``address`` cannot be bound and ``hard_fail`` is set."""
-    while True:
-        try:
-            listener = listen(*address, netns)
-        except OSError as error:
-            if hard_fail:
-                raise
-            _log.error("cannot serve /healthz on %s:%d: %s", *address, error)
-            await clock.sleep(_BIND_RETRY.total_seconds())
-        else:
-            await serve([listener], handler)
 
 
 def respond(health: Health, *, with_node: bool) -> Response:

@@ -11,10 +11,13 @@ import inspect
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from nodeport.kit.clock import Clock
+from nodeport.kit.logs import get_logger
 from nodeport.netlink.namespace import open_in
 
 _HEAD_LIMIT: Final = 8192
@@ -25,6 +28,9 @@ _CONNECTIONS: Final = 256
 _WORTH_PACKING: Final = 1024
 _UNSPECIFIED: Final = ("0.0.0.0", "::")
 _TEXT: Final = "text/plain; charset=utf-8"
+_BIND_RETRY: Final = timedelta(seconds=5)
+"""After which an address that could not be bound is tried again."""
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,31 @@ async def serve(listeners: Sequence[socket.socket], handler: Handler) -> None:
     finally:
         for server in servers:
             server.close()
+
+
+async def serve_at(
+    address: tuple[str, int],
+    netns: Path | None,
+    handler: Handler,
+    clock: Clock,
+    *,
+    what: str,
+    hard_fail: bool,
+) -> None:
+    """``what`` (for the log) at ``address`` in ``netns``, until cancelled; while it cannot be bound, it is tried again.
+
+    Raises OSError when it cannot be bound and ``hard_fail`` is set.
+    """
+    while True:
+        try:
+            listener = listen(*address, netns)
+        except OSError as error:
+            _log.error("cannot serve %s on %s:%d: %s", what, *address, error)
+            if hard_fail:
+                raise
+            await clock.sleep(_BIND_RETRY.total_seconds())
+        else:
+            await serve([listener], handler)
 
 
 class _Serving:

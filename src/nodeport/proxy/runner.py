@@ -29,9 +29,9 @@ from nodeport.proxy.health import (
     Health,
     health_handler,
     is_eligible,
-    serve_health,
     waiting,
 )
+from nodeport.proxy.http import serve_at
 from nodeport.proxy.leftovers import LeftoverWatch
 from nodeport.proxy.localhost import LocalhostPorts
 from nodeport.proxy.modes import open_proxier, stand_side_by_side
@@ -197,8 +197,8 @@ class ProxyRunner:
                 tasks.create_task(self._tidy(tasks), name="proxy-tidy")
                 if self._options.health is not None:
                     handler = health_handler(self.health, self._observer.health_answered)
-                    serving = serve_health(
-                        self._options.health, self._netns, handler, self._clock,
+                    serving = serve_at(
+                        self._options.health, self._netns, handler, self._clock, what="/healthz",
                         hard_fail=self._options.hard_fail,
                     )  # fmt: skip
                     tasks.create_task(serving, name="proxy-health")

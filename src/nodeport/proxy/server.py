@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from nodeport import KUBERNETES_VERSION, __version__
-from nodeport.api.kubeproxy.configz import configz
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.api.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
 from nodeport.api.status import ApiError, Forbidden, NotFound
@@ -31,20 +30,20 @@ from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
 from nodeport.proxy.claim import AlreadyProxied
 from nodeport.proxy.conntrack_settings import apply_settings
-from nodeport.proxy.health import Health, health_handler, serve_health, waiting
-from nodeport.proxy.http import listen, serve
+from nodeport.proxy.health import Health, health_handler, waiting
+from nodeport.proxy.http import serve_at
 from nodeport.proxy.metrics import ProxyMetrics
 from nodeport.proxy.proxier import Discrepancy
 from nodeport.proxy.runner import ProxyRunner
-from nodeport.proxy.settings import ProxySettings, host_port, proxy_options
+from nodeport.proxy.settings import ProxySettings, proxy_options
 from nodeport.proxy.slimming import ServiceSlimmer, SliceSlimmer
-from nodeport.proxy.statuspage import status_handler
+from nodeport.proxy.statuspage import serve_status
 from nodeport.proxy.warnings import COMPONENT, ServiceWarnings
 
 ADDRESS_PATIENCE: Final = timedelta(seconds=30)
 POD_CIDR_PATIENCE: Final = timedelta(minutes=5)
 _POLL: Final = 0.2
-_BIND_RETRY: Final = 5.0
+_LAST_WORDS: Final = 5.0
 _FILE_POLL: Final = 5.0
 _VERIFY_TRIES: Final = 3
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
@@ -138,9 +137,10 @@ class ProxyServer:
             return
         handler = health_handler(self._health, self._metrics.health_answered)
         try:
-            await serve_health(
-                address, self._settings.netns, handler, self._clock, hard_fail=self._options.hard_fail
-            )
+            await serve_at(
+                address, self._settings.netns, handler, self._clock, what="/healthz",
+                hard_fail=self._options.hard_fail,
+            )  # fmt: skip
         except OSError as error:
             await self._say_last("FailedToStartProxierHealthcheck", str(error))
             raise ProxyError(f"cannot go on: {error}") from error
@@ -282,31 +282,12 @@ class ProxyServer:
                 self._tell_node(WARNING, "ReadOnlyConntrack", f"{problem}: problems may arise later")
 
     async def _serve_status(self, runner: ProxyRunner) -> None:
-        address = host_port(self._settings.config.metricsBindAddress)
-        if address is None:
-            return
-        handler = status_handler(
-            self._options.mode, configz(self._settings.config), lambda: self._render(runner)
-        )
-        while True:
-            try:
-                listener = listen(*address, self._settings.netns)
-            except OSError as error:
-                _log.error("cannot serve metrics on %s:%d: %s", *address, error)
-                if self._options.hard_fail:
-                    await self._say_last("FailedToStartMetricServer", str(error))
-                    raise ProxyError(f"starting metrics server failed: {error}") from error
-                await self._clock.sleep(_BIND_RETRY)
-            else:
-                await serve([listener], handler)
-
-    def _render(self, runner: ProxyRunner) -> bytes:
-        for family, sizes in runner.sizes().items():
-            self._metrics.set_sizes(family, sizes)
-        for family, counts in runner.rule_counts().items():
-            self._metrics.set_rules(family, counts)
-        self._metrics.set_traffic(runner.traffic())
-        return self._metrics.render()
+        settings = self._settings
+        try:
+            await serve_status(settings.config, runner, self._metrics, settings.netns, self._clock)
+        except OSError as error:
+            await self._say_last("FailedToStartMetricServer", str(error))
+            raise ProxyError(f"starting metrics server failed: {error}") from error
 
     async def _watch_file(self) -> None:
         """As kube-proxy, start over when the configuration changes; whoever keeps us running starts the new one."""
@@ -336,7 +317,7 @@ class ProxyServer:
     async def _say_last(self, reason: str, message: str) -> None:
         self._tell_node(WARNING, reason, message)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_BIND_RETRY):
+            async with asyncio.timeout(_LAST_WORDS):
                 await self._events.wait_until_written()
 
 

@@ -6,11 +6,17 @@ import asyncio
 import json
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
+from nodeport.api.kubeproxy.configz import configz
+from nodeport.api.kubeproxy.types import KubeProxyConfiguration
 from nodeport.api.meta import JsonObject
-from nodeport.proxy.http import NOT_FOUND, Handler, Request, Response
-from nodeport.proxy.metrics import CONTENT_TYPE
+from nodeport.kit.clock import Clock
+from nodeport.proxy.http import NOT_FOUND, Handler, Request, Response, serve_at
+from nodeport.proxy.metrics import CONTENT_TYPE, ProxyMetrics
+from nodeport.proxy.runner import ProxyRunner
+from nodeport.proxy.settings import host_port
 
 _JSON: Final = "application/json"
 _VERBOSE: Final = b"[+]ping ok\nhealthz check passed\n"
@@ -57,3 +63,30 @@ def status_handler(mode: str, configz: JsonObject, render: Callable[[], bytes]) 
         return NOT_FOUND
 
     return answer
+
+
+async def serve_status(
+    config: KubeProxyConfiguration,
+    runner: ProxyRunner,
+    metrics: ProxyMetrics,
+    netns: Path | None,
+    clock: Clock,
+) -> None:
+    """In ``netns`` where ``config`` says, until cancelled; nothing if it says nowhere.
+
+    Raises OSError when the address cannot be bound and ``config`` makes that fatal.
+    """
+    address = host_port(config.metricsBindAddress)
+    if address is None:
+        return
+    handler = status_handler(config.mode, configz(config), lambda: _render(runner, metrics))
+    await serve_at(address, netns, handler, clock, what="metrics", hard_fail=config.bindAddressHardFail)
+
+
+def _render(runner: ProxyRunner, metrics: ProxyMetrics) -> bytes:
+    for family, sizes in runner.sizes().items():
+        metrics.set_sizes(family, sizes)
+    for family, counts in runner.rule_counts().items():
+        metrics.set_rules(family, counts)
+    metrics.set_traffic(runner.traffic())
+    return metrics.render()
