@@ -1,9 +1,10 @@
-"""What a command says when it cannot: one sentence on standard error, exit code 1.
+"""What a command says when it cannot: one sentence on standard error, exit code 1 unless 1 is an answer.
 
 ::
 
     click.ClickException
     ├── UserError       the command was given something it cannot use
+    │   └── CannotTell  and its exit code 1 would be an answer
     ├── Unreachable     no server answers
     └── ServerRefused   the API refused the request
 """
@@ -22,6 +23,12 @@ class UserError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"error: {self.format_message()}", err=True, file=file)
+
+
+class CannotTell(UserError):
+    """Of a command that compares: exit code 2, as diff(1) has it; 1 says that something differs."""
+
+    exit_code = 2
 
 
 class Unreachable(UserError):
@@ -56,6 +63,15 @@ class ServerRefused(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.format_message(), err=True, file=file)
+
+
+def told(error: click.ClickException) -> str:
+    """In our words: a mistake in the command line as one sentence, and where to read on."""
+    if not isinstance(error, click.UsageError):
+        return error.format_message()
+    sentence = error.format_message().rstrip(".")
+    further = f"\nSee '{error.ctx.command_path} --help' for usage." if error.ctx is not None else ""
+    return f"{sentence[:1].lower()}{sentence[1:]}{further}"
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -13,7 +13,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from nodeport import KUBERNETES_VERSION, __version__
 from nodeport.api.status import ApiError
-from nodeport.cli.errors import ServerRefused
+from nodeport.cli.errors import ServerRefused, told
 
 COMMANDS: tuple[str, ...] = (
     "up", "down", "status", "node", "service", "get", "apply", "delete", "expose", "scale", "server", "nodes", "agent",
@@ -73,10 +73,7 @@ def _show_usage_error(error: click.UsageError) -> int:
     if isinstance(error, NoArgsIsHelpError):
         error.show(sys.stdout)
         return 0
-    sentence = error.format_message().rstrip(".")
-    click.echo(f"error: {sentence[:1].lower()}{sentence[1:]}", err=True)
-    if error.ctx is not None:
-        click.echo(f"See '{error.ctx.command_path} --help' for usage.", err=True)
+    click.echo(f"error: {told(error)}", err=True)
     return 1
 
 

@@ -74,3 +74,31 @@ def test_what_cannot_be_is_refused_in_a_sentence(line: str, sentence: str) -> No
     result = CliRunner().invoke(command, line.split())
     assert result.exit_code in (1, 2)
     assert sentence in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--conntrack-min=lots verify", "--no-such-flag=1 verify", "--proxy-mode=userspace verify", "verify --proxy-mode=ipvs",
+        "--config=/nowhere verify", "verify twice",
+    ],
+)  # fmt: skip
+def test_what_keeps_verify_from_comparing_does_not_look_like_a_difference(line: str) -> None:
+    assert CliRunner().invoke(command, line.split()).exit_code == 2
+
+
+def test_a_bug_in_verify_does_not_look_like_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(given: object) -> None:
+        raise ZeroDivisionError("nobody thought of that")
+
+    monkeypatch.setattr("nodeport.cli.proxy.configured", broken)
+    result = CliRunner().invoke(command, ["verify"])
+    assert result.exit_code == 2
+    assert "ZeroDivisionError: nobody thought of that" in result.stderr
+    assert isinstance(CliRunner().invoke(command, ["--cleanup"]).exception, ZeroDivisionError)
+
+
+def test_help_of_verify_is_no_failure() -> None:
+    result = CliRunner().invoke(command, ["verify", "--help"])
+    assert result.exit_code == 0
+    assert "2 if that cannot be told" in " ".join(result.output.split())
