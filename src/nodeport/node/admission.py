@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nodeport.api.meta import JsonObject
-from nodeport.api.quantity import parse_quantity
 
 SAFE_SYSCTLS = frozenset((
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
@@ -56,10 +55,6 @@ def _container(container: Mapping[str, Any], where: str) -> Iterator[Refusal]:
     yield from _profiles(container.get("securityContext") or {}, f"{where}.securityContext")
     if container.get("volumeDevices"):
         yield UNSUPPORTED, f"{where}.volumeDevices: this node has no block volumes"
-    for name, text in ((container.get("resources") or {}).get("requests") or {}).items():
-        if name.startswith("hugepages-") and (asked := parse_quantity(str(text))):
-            told = f"requested: {int(asked)}, used: 0, capacity: 0"
-            yield f"OutOf{name}", f"Node didn't have enough resource: {name}, {told}"
 
 
 def _sysctls(spec: JsonObject) -> Iterator[Refusal]:

@@ -33,6 +33,7 @@ from nodeport.node.pod_record import NodeContext, PodRecord, Pressure
 from nodeport.node.podnetwork.follow import PodNetwork
 from nodeport.node.podnetwork.kernel import Setup
 from nodeport.node.podnetwork.plan import Way
+from nodeport.node.predicates import Tenants
 from nodeport.node.resizing import Allocations
 from nodeport.node.runtime import Runtime
 from nodeport.node.sandbox import NodeSurroundings, Sandbox
@@ -75,7 +76,8 @@ class NodeAgent:
             settings=Settings(client, clock), services=services, capacity=node_status.amounts(facts),
             naming=naming.of_machine(facts.name, cluster_dns), host_ports=HostPorts(surroundings.netns),
             addresses=PodAddresses(facts.pod_cidrs), recorder=self._recorder, clock=clock, pressure=Pressure(CALM),
-            allocations=Allocations(node_status.amounts(facts)),
+            allocations=Allocations(node_status.amounts(facts)), tenants=Tenants(node_status.amounts(facts)),
+            own_node=lambda: nodes.get(NamespacedName("", facts.name)),
         )  # fmt: skip
         setup = Setup(surroundings.netns, facts.addresses[0], facts.pod_cidrs, way)
         self._network = PodNetwork(facts.name, setup, nodes, self._recorder, clock)

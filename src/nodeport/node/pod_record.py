@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from nodeport.node.images.base import ImageStore
 from nodeport.node.oci.machine import Machine
 from nodeport.node.pod_status import PodView
 from nodeport.node.podfiles import NodeNaming
+from nodeport.node.predicates import Tenants
 from nodeport.node.reach import Reach
 from nodeport.node.resizing import Allocations, ResizeState
 from nodeport.node.runtime import Container, Runtime
@@ -68,6 +69,8 @@ class NodeContext:
     host_ports: HostPorts
     addresses: PodAddresses
     allocations: Allocations
+    tenants: Tenants
+    own_node: Callable[[], JsonObject | None]
     recorder: EventRecorder
     clock: Clock
     pressure: Pressure

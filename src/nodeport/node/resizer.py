@@ -26,7 +26,7 @@ class Resizer:
     def begin(self) -> None:
         """Count what the pod has from the start."""
         record = self._record
-        record.node.allocations.hold(record.uid, resizing.requested(self._given()))
+        record.node.allocations.hold(record.uid, resizing.requested(self.given()))
 
     async def advance(self, group: asyncio.TaskGroup) -> timedelta | None:
         """Do what can be done; after how long there is more to do, None: nothing is left."""
@@ -52,6 +52,7 @@ class Resizer:
         refused = allocations.refusal(record.uid, resizing.requested(spec))
         if refused is None:
             allocations.hold(record.uid, resizing.requested(spec))
+            record.node.tenants.take(record.uid, spec)
             allocations.waiting.pop(record.uid, None)
             record.resize.pending, record.resize.in_progress = None, ("", "")
             record.note("ResizeStarted", resizing.told("started", pod))
@@ -118,7 +119,7 @@ class Resizer:
         record = self._record
         return [*(one for one in record.init_keepers if is_restartable_init(one.spec)), *record.keepers]
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """The pod's spec with what its containers have been given."""
         given = {keeper.name: keeper.allocated for keeper in self._keepers()}
         spec = self._record.last_pod["spec"]

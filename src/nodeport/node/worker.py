@@ -69,6 +69,12 @@ class PodWorker:
         self._record.update(pod)
 
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._node.tenants.release(self._record.uid)
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             await self._prepare(group)
             reporting = group.create_task(self._reporter.run())
@@ -77,6 +83,7 @@ class PodWorker:
             refreshing.cancel()
             await self._end_containers(group)
             self._node.allocations.release(self._record.uid)
+            self._node.tenants.release(self._record.uid)
             await self._rest()
             await self._reporter.let_go()
             reporting.cancel()
@@ -96,6 +103,8 @@ class PodWorker:
             self._take_ephemeral()
             self._recall_end(record.pod.get("status") or {})
             self._resizer.begin()
+            if record.sandbox is not None:
+                self._node.tenants.take(record.uid, self._resizer.given())
         if record.sandbox is not None:
             await self._adopt(group, record.sandbox)
 
@@ -211,13 +220,21 @@ class PodWorker:
         record.changed()
 
     def _admit(self) -> None:
-        refused = admission.refusal(self._record.last_pod)
-        if self._node.pressure.holds and not eviction.is_critical(self._record.last_pod):
+        """Once: what comes later cannot turn out whom the node has taken."""
+        record, tenants = self._record, self._node.tenants
+        if record.uid in tenants:
+            return
+        pod = record.last_pod
+        refused = admission.refusal(pod)
+        if self._node.pressure.holds and not eviction.is_critical(pod):
             refused = refused or (eviction.REASON, eviction.UNDER_PRESSURE)
-        if refused:
-            reason, message = refused
-            self._record.fail(reason, f"Pod was rejected: {message}")
-            self._record.warn(reason, message)
+        refused = refused or tenants.refusal(pod, self._node.own_node())
+        if refused is None:
+            tenants.take(record.uid, self._resizer.given())
+            return
+        reason, message = refused
+        record.fail(reason, f"Pod was rejected: {message}")
+        record.warn(reason, message)
 
     def _time_left(self) -> timedelta | None:
         """Until the pod has been active for too long, which ends it; None: it may be for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nodeport.api.meta import JsonObject, NamespacedName
-from nodeport.controllers.nodeaffinity import REQUIRED
+from nodeport.api.nodeaffinity import REQUIRED
 from nodeport.controllers.scheduler.nodes import HOSTNAME_LABEL, ZONE_LABEL, ClusterState
 from nodeport.controllers.scheduler.podinfo import PREFERRED
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.nodeaffinity import node_of, selects_node
 from nodeport.controllers.daemonset.reconcile import (
     belongs,
     daemon_status,
@@ -17,7 +18,6 @@ from nodeport.controllers.daemonset.reconcile import (
     replaceable,
 )
 from nodeport.controllers.daemonset.rollout import roll
-from nodeport.controllers.nodeaffinity import node_of, selects_node
 from nodeport.kit.clock import rfc3339
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from nodeport.api.meta import JsonObject, NamespacedName
+from nodeport.api.podneeds import requests_of
 from nodeport.controllers.scheduler.nodes import ClusterState
-from nodeport.controllers.scheduler.podinfo import requests_of
 from nodeport.controllers.scheduler.reconcile import choose
 from unit.controllers.scheduling import (
     HOST,

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from nodeport.api.meta import JsonObject, is_being_deleted, labels
+from nodeport.api.nodeaffinity import bound_to, node_of, selects_node
 from nodeport.api.resources import DAEMON_SETS
+from nodeport.api.taints import is_tolerated
 from nodeport.controllers.availability import is_available, minimum_ready, next_available
 from nodeport.controllers.history import POD_HASH_LABEL
-from nodeport.controllers.nodeaffinity import bound_to, node_of, selects_node
 from nodeport.controllers.podcontrol import pod_from_template
 from nodeport.controllers.selection import is_finished, is_ready
-from nodeport.controllers.taints import is_tolerated
 from nodeport.kit.clock import parse_rfc3339
 
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.taints import tolerates
 from nodeport.controllers import conditions
-from nodeport.controllers.taints import tolerates
 from nodeport.kit.clock import bounded_seconds, parse_rfc3339, rfc3339
 
 NOT_READY = "node.kubernetes.io/not-ready"

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject
-from nodeport.controllers.nodeaffinity import selects_node
+from nodeport.api.nodeaffinity import selects_node
+from nodeport.api.podneeds import clash
+from nodeport.api.taints import is_tolerated
 from nodeport.controllers.scheduler.interpod import NOT_NEAR, PodTerms
 from nodeport.controllers.scheduler.nodes import ClusterState, NodeState
-from nodeport.controllers.scheduler.podinfo import ANYWHERE, HostPort, PodInfo
+from nodeport.controllers.scheduler.podinfo import PodInfo
 from nodeport.controllers.scheduler.spread import UNLABELLED, HardSpread
-from nodeport.controllers.taints import is_tolerated
 
 _CORDON: JsonObject = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
@@ -77,13 +78,9 @@ def _unselected(pod: JsonObject, state: NodeState) -> str:
 
 
 def _taken_ports(wanted: PodInfo, state: NodeState) -> str:
-    if wanted.host_ports and any(_clash(port, taken) for port in wanted.host_ports for taken in state.ports):
+    if wanted.host_ports and any(clash(port, taken) for port in wanted.host_ports for taken in state.ports):
         return "node(s) didn't have free ports for the requested pod ports"
     return ""
-
-
-def _clash(one: HostPort, other: HostPort) -> bool:
-    return one[1:] == other[1:] and (one[0] == other[0] or ANYWHERE in (one[0], other[0]))
 
 
 def _lacking(wanted: PodInfo, state: NodeState) -> tuple[str, ...]:

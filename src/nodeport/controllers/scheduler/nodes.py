@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
+from nodeport.api.podneeds import HostPort, Resources, amount
 from nodeport.controllers import conditions
-from nodeport.controllers.scheduler.podinfo import HostPort, PodInfo, Resources, amount
+from nodeport.controllers.scheduler.podinfo import PodInfo
 from nodeport.controllers.selection import is_finished
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"

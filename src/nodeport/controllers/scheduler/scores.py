@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from nodeport.api.nodeaffinity import term_selects
 from nodeport.api.selectors import LabelSelector
-from nodeport.controllers.nodeaffinity import term_selects
+from nodeport.api.taints import is_tolerated
 from nodeport.controllers.scheduler.interpod import preferences
 from nodeport.controllers.scheduler.nodes import ClusterState, NodeState
 from nodeport.controllers.scheduler.podinfo import PREFERRED, PodInfo
 from nodeport.controllers.scheduler.spread import soft_skews
-from nodeport.controllers.taints import is_tolerated
 
 MOST = 100
 

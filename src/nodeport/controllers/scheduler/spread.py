@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.nodeaffinity import selects_node
 from nodeport.api.selectors import EVERYTHING, LabelSelector
-from nodeport.controllers.nodeaffinity import selects_node
+from nodeport.api.taints import is_tolerated
 from nodeport.controllers.scheduler.nodes import HOSTNAME_LABEL, ZONE_LABEL, ClusterState, NodeState
 from nodeport.controllers.scheduler.podinfo import PodInfo, narrowed_selector
-from nodeport.controllers.taints import is_tolerated
 
 _UNEVEN = "node(s) didn't match pod topology spread constraints"
 UNLABELLED = f"{_UNEVEN} (missing required label)"
