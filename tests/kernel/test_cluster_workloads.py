@@ -10,6 +10,7 @@ from kernel.clusters import LocalCluster, wait_for
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     DAEMON_SETS,
+    EVENTS,
     JOBS,
     PODS,
     REPLICATION_CONTROLLERS,
@@ -63,6 +64,36 @@ def test_a_stateful_sets_pods_know_their_names(cluster: LocalCluster) -> None:
         wait_for(lambda name=name: cluster.log_of(name) == f"{name}\n", f"{name} to say its name")
     cluster.delete(STATEFUL_SETS, "db", propagationPolicy="Foreground")
     wait_until_empty(cluster, "db")
+
+
+def test_a_stateful_sets_pod_that_its_node_rejects_is_made_anew_until_there_is_room(
+    cluster: LocalCluster,
+) -> None:
+    on_port = template("fixed", nodeName="node-1")
+    on_port["spec"]["containers"][0]["ports"] = [{"containerPort": 8080, "hostPort": 21017}]
+    cluster.create(PODS, {"metadata": {"name": "holder"}, "spec": on_port["spec"]})
+    cluster.wait_for_pod("holder", lambda pod: pod["status"].get("phase") == "Running", "to run")
+    spec = {
+        "replicas": 1, "serviceName": "fixed", "selector": {"matchLabels": {"app": "fixed"}}, "template": on_port,
+    }  # fmt: skip
+    cluster.create(STATEFUL_SETS, {"metadata": {"name": "fixed"}, "spec": spec})
+    rejections = wait_for(lambda: rejections_of(cluster, "fixed-0"), "fixed-0 to be rejected")
+    assert rejections == {
+        "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    }
+    cluster.delete(PODS, "holder")
+    wait_for_status(cluster, STATEFUL_SETS, "fixed", readyReplicas=1)
+    cluster.delete(STATEFUL_SETS, "fixed", propagationPolicy="Foreground")
+    wait_until_empty(cluster, "fixed")
+
+
+def rejections_of(cluster: LocalCluster, pod: str) -> set[str]:
+    """What the node said of the ``NodePorts`` of pods of this name."""
+    return {
+        event["message"]
+        for event in cluster.items(EVENTS)
+        if event["involvedObject"]["name"] == pod and event["reason"] == "NodePorts"
+    }
 
 
 def test_a_daemon_runs_on_each_node(cluster: LocalCluster) -> None:
