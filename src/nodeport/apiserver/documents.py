@@ -12,6 +12,7 @@ from nodeport import KUBERNETES_VERSION
 from nodeport.api.meta import JsonObject
 from nodeport.apiserver.discovery import Discovery
 from nodeport.apiserver.encoding import encode
+from nodeport.apiserver.health import HEALTH_PATHS, Health
 from nodeport.apiserver.metrics import Metrics
 from nodeport.apiserver.negotiation import wants_discovery
 from nodeport.apiserver.openapi import OpenApi
@@ -19,7 +20,6 @@ from nodeport.apiserver.requests import Address
 
 NO_COMMIT = "0" * 40
 """As git says that there is none: clients, those of the conformance suite among them, read a hexadecimal number."""
-HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 
 
 def version() -> JsonObject:
@@ -57,9 +57,7 @@ class Documents:
         self._discovery = discovery
         self._openapi = openapi
         self._metrics = metrics
-        self._checks: dict[str, Callable[[], bool]] = {
-            "ping": lambda: True, "store": store_is_good, "started": is_started,
-        }  # fmt: skip
+        self._health = Health({"ping": lambda: True, "store": store_is_good, "started": is_started})
         self._made: dict[str, tuple[str, Callable[[], JsonObject]]] = {}
         self._fixed: dict[str, bytes] = {
             "/apis": encode(discovery.groups()),
@@ -84,7 +82,7 @@ class Documents:
             or path in self._made
             or path == "/metrics"
             or self._openapi.knows(path)
-            or any(path == health or path.startswith(f"{health}/") for health in HEALTH_PATHS)
+            or self._health.knows(path)
         )
 
     async def answer(self, request: web.BaseRequest, address: Address) -> web.Response:
@@ -106,7 +104,8 @@ class Documents:
             return web.Response(text=self._metrics.render())
         if self._openapi.knows(path):
             return await self._openapi.answer(request, path, address.query.get("hash", ""))
-        return self._health(path, verbose="verbose" in address.query)
+        excluded = address.query["exclude"].split("\n") if "exclude" in address.query else ()
+        return self._health.answer(path, verbose="verbose" in address.query, exclude=excluded)
 
     def _aggregated(self, request: web.BaseRequest, wanted: str, *, core: bool) -> web.Response:
         """Clients keep it by its ETag and ask only whether it still holds."""
@@ -116,16 +115,3 @@ class Documents:
             return web.Response(status=304, headers=headers)
         kind = f"application/json;g=apidiscovery.k8s.io;v={wanted};as=APIGroupDiscoveryList"
         return web.Response(body=body, headers={**headers, "Content-Type": kind})
-
-    def _health(self, path: str, *, verbose: bool) -> web.Response:
-        """All checks, or the one that is named; a failed one withholds its reason, as anybody may ask."""
-        top, _, name = path.strip("/").partition("/")
-        asked = {name: self._checks[name]} if name in self._checks else self._checks
-        outcomes = {check: top == "livez" or is_good() for check, is_good in asked.items()}
-        lines = [
-            f"[+]{check} ok" if good else f"[-]{check} failed: reason withheld"
-            for check, good in outcomes.items()
-        ]
-        if not all(outcomes.values()):
-            return web.Response(status=500, text="\n".join([*lines, f"{top} check failed\n"]))
-        return web.Response(text="\n".join([*lines, f"{top} check passed\n"]) if verbose else "ok")

@@ -12,11 +12,12 @@ from aiohttp import HttpVersion11, web
 from nodeport.api.status import BadRequest, NotFound, RequestEntityTooLarge, Timeout
 
 BODY_SECONDS = 30.0
+_LISTS = ("dryRun", "exclude")
 
 
 class Address(msgspec.Struct, frozen=True):
     """A request's path, decoded, and its query; of a repeated parameter the first value counts,
-    of ``dryRun`` each, on a line of its own."""
+    of ``dryRun`` and ``exclude`` each, on a line of its own."""
 
     path: str
     query: Mapping[str, str]
@@ -39,7 +40,7 @@ def address_of(request: web.BaseRequest) -> Address:
     if query_text:
         for name, value in parse_qsl(query_text, keep_blank_values=True):
             query[name] = (
-                f"{query[name]}\n{value}" if name == "dryRun" and name in query else query.get(name, value)
+                f"{query[name]}\n{value}" if name in _LISTS and name in query else query.get(name, value)
             )
     return Address(path, query, query_text)
 

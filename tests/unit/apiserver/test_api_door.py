@@ -117,7 +117,16 @@ async def test_openapi_lets_kubectl_validate_and_explain(raw: Any) -> None:
 async def test_health_version_and_metrics(raw: Any) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
         assert (await raw("GET", path)).body == b"ok"
-    assert b"[+]ping ok\n" in (await raw("GET", "/livez?verbose")).body
+    assert (
+        await raw("GET", "/livez?verbose")
+    ).body == b"[+]ping ok\n[+]store ok\n[+]started ok\nlivez check passed\n"
+    excluded = (await raw("GET", "/readyz?verbose&exclude=ping&exclude=etcd&exclude=started")).body
+    assert excluded == (
+        b"[+]ping excluded: ok\n[+]store ok\n[+]started excluded: ok\n"
+        b'warn: some health checks cannot be excluded: no matches for "etcd"\nreadyz check passed\n'
+    )
+    for path in ("/healthz/etcd", "/readyz/ping/store"):
+        assert (await raw("GET", path)).status == 404
     found = await raw.get("/version")
     assert (found["major"], found["minor"], found["gitVersion"]) == ("1", "36", "v1.36.1+nodeport")
     assert int(found["gitCommit"], 16) == 0
