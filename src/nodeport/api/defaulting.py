@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nodeport.api import rbac, services, storage
+from nodeport.api import events, rbac, services, storage
 from nodeport.api.meta import JsonObject, metadata
 from nodeport.api.resources import Resource
 
@@ -87,6 +87,9 @@ def _pod(obj: JsonObject) -> None:
         for container in containers:
             for port in _each(container, "ports"):
                 _default(port, "hostPort", port.get("containerPort") or 0)
+    for condition in _each(obj.get("status") or {}, "conditions"):
+        condition.setdefault("lastProbeTime", None)
+        condition.setdefault("lastTransitionTime", None)
 
 
 def _pod_spec(spec: JsonObject) -> None:
@@ -359,6 +362,8 @@ _DEFAULTS: dict[tuple[str, str], Callable[[JsonObject], None]] = {
     ("", "Pod"): _pod,
     ("", "Endpoints"): _endpoints,
     ("", "Namespace"): _namespace,
+    ("", "Event"): events.fill_core,
+    ("events.k8s.io", "Event"): events.fill_new,
     ("", "Node"): _node,
     ("", "Secret"): _secret,
     ("apps", "Deployment"): _deployment,

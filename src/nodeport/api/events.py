@@ -13,6 +13,7 @@ _CORE_NAMES = {
     "deprecatedLastTimestamp": "lastTimestamp",
     "deprecatedCount": "count",
 }
+_REPORTERS = ("reportingComponent", "reportingInstance")
 _NEW_NAMES = {core: new for new, core in _CORE_NAMES.items()}
 
 
@@ -22,5 +23,27 @@ def to_core(event: JsonObject) -> JsonObject:
 
 
 def from_core(event: JsonObject) -> JsonObject:
-    """The way back."""
-    return {_NEW_NAMES.get(field, field): value for field, value in event.items()}
+    """The way back; the new version leaves out who reports when that is not told."""
+    return {
+        _NEW_NAMES.get(field, field): value
+        for field, value in event.items()
+        if value or field not in _REPORTERS
+    }
+
+
+def fill_core(event: JsonObject) -> None:
+    """In place what Go prints of a ``v1`` event though nobody has set it; a time is null then."""
+    for struct in ("involvedObject", "source"):
+        event[struct] = event.get(struct) or {}
+    for text in _REPORTERS:
+        event[text] = event.get(text) or ""
+    for time in ("firstTimestamp", "lastTimestamp", "eventTime"):
+        event.setdefault(time, None)
+
+
+def fill_new(event: JsonObject) -> None:
+    """The same of an ``events.k8s.io/v1`` event."""
+    for struct in ("regarding", "deprecatedSource"):
+        event[struct] = event.get(struct) or {}
+    for time in ("deprecatedFirstTimestamp", "deprecatedLastTimestamp", "eventTime"):
+        event.setdefault(time, None)

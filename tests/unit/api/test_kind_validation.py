@@ -49,6 +49,14 @@ def pod_errors(**container: Any) -> list[str]:
     return [error.removeprefix(prefix) for error in errors(kinds.PODS, spec=pod_spec(**container))]
 
 
+def test_a_pods_condition_has_times_though_nobody_set_them() -> None:
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    pod = made(kinds.PODS, spec=pod_spec(), status=status)
+    assert pod["status"]["conditions"] == [
+        {"type": "Ready", "status": "True", "lastProbeTime": None, "lastTransitionTime": None}
+    ]
+
+
 def test_a_pod_gets_kubernetes_defaults() -> None:
     probe = {"httpGet": {"port": 80}}
     pod = made(kinds.PODS, spec={**pod_spec(

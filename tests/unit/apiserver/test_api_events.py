@@ -48,6 +48,28 @@ async def test_an_event_of_the_new_version_is_seen_in_the_old_one(raw: Any) -> N
     assert old["metadata"] == made["metadata"]
 
 
+async def test_what_go_always_prints_of_an_event_is_there_though_nobody_set_it(raw: Any) -> None:
+    made = await raw.create(CORE, {"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}})
+    bare = {
+        "involvedObject": {"namespace": "default"}, "source": {}, "firstTimestamp": None, "lastTimestamp": None,
+        "eventTime": None, "reportingComponent": "", "reportingInstance": "",
+    }  # fmt: skip
+    assert without_head(made) == bare
+    assert without_head(await raw.get(f"{NEW}/e")) == {
+        "regarding": {"namespace": "default"}, "eventTime": None, "deprecatedSource": {},
+        "deprecatedFirstTimestamp": None, "deprecatedLastTimestamp": None,
+    }  # fmt: skip
+    again = await raw("PUT", f"{CORE}/e", {"metadata": {"name": "e"}, **made})
+    assert again.json["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    new = await raw.create(NEW, new_event("new"))
+    assert (new["deprecatedSource"], new["deprecatedFirstTimestamp"]) == ({}, None)
+    assert (await raw.get(f"{CORE}/new"))["lastTimestamp"] is None
+
+
+def without_head(event: Json) -> Json:
+    return {field: value for field, value in event.items() if field not in ("kind", "apiVersion", "metadata")}
+
+
 async def test_an_event_of_the_old_version_is_seen_in_the_new_one(raw: Any) -> None:
     made = await raw.create(CORE, core_event())
     found = await raw.get(f"{NEW}/e")
