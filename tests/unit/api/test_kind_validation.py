@@ -346,10 +346,56 @@ def test_owners_and_finalizers() -> None:
         "finalizers": ["plain", "a/b"],
     })  # fmt: skip
     assert found[0].startswith("metadata.ownerReferences: Invalid value: [") is True
-    assert 'Found "true" in references for r and s' in found[0]
+    assert 'Found "true" in references for ReplicaSet/r and ReplicaSet/s' in found[0]
     assert found[-1] == (
         'metadata.finalizers[0]: Invalid value: "plain": name is neither a standard finalizer name nor is it fully qualified'
     )
+
+
+def test_which_owner_is_wrong_is_not_told() -> None:
+    found = errors(kinds.CONFIG_MAPS, metadata={"ownerReferences": [{"apiVersion": "apps/"}]})
+    assert found == [
+        'metadata.ownerReferences.apiVersion: Invalid value: "apps/": version must not be empty',
+        *(
+            f'metadata.ownerReferences.{field}: Invalid value: "": must not be empty'
+            for field in ("kind", "name", "uid")
+        ),
+    ]
+
+
+LABEL, UID, FINALIZER = "metadata.labels", "metadata.uid", "metadata.finalizers[0]"
+
+
+@pytest.mark.parametrize(
+    ("resource", "labels", "uid", "finalizers"),
+    [
+        (kinds.SERVICES, 3, 2, 1),
+        (kinds.CONFIG_MAPS, 4, 2, 2),
+        (kinds.DEPLOYMENTS, 3, 2, 1),
+        (kinds.ENDPOINT_SLICES, 3, 1, 1),
+        (kinds.ROLES, 5, 2, 3),
+        (kinds.LEASES, 3, 2, 0),
+        (kinds.POD_DISRUPTION_BUDGETS, 2, 1, 0),
+    ],
+)
+def test_an_update_has_a_cause_for_each_time_that_its_metadata_is_judged(
+    resource: Resource, labels: int, uid: int, finalizers: int
+) -> None:
+    """As often as a real server judges it, whose causes were counted."""
+    old: JsonObject = {"metadata": {"name": "a", "namespace": "default", "uid": "1"}}
+    faulty = {"uid": "2", "labels": {"a b": ""}, "finalizers": ["x"]}
+    found = validate_update(resource, {"metadata": old["metadata"] | faulty}, old)
+    fields = [error.field for error in found]
+    assert (fields.count(LABEL), fields.count(UID), fields.count(FINALIZER)) == (labels, uid, finalizers)
+
+
+@pytest.mark.parametrize(("resource", "is_judged"), [(kinds.CONFIG_MAPS, True), (kinds.DEPLOYMENTS, False)])
+def test_a_prefix_for_names_is_judged_again_where_the_whole_object_is(
+    resource: Resource, is_judged: bool
+) -> None:
+    old: JsonObject = {"metadata": {"name": "a", "namespace": "default"}}
+    found = validate_update(resource, {"metadata": old["metadata"] | {"generateName": "A_"}}, old)
+    assert ("metadata.generateName" in [error.field for error in found]) is is_judged
 
 
 def test_a_config_map_that_is_too_large_is_blamed_as_a_whole() -> None:

@@ -29,7 +29,7 @@ from nodeport.api.validation import (
     statefulsets,
     storage,
 )
-from nodeport.api.validation.meta import NameRule, validate_meta, validate_meta_update
+from nodeport.api.validation.meta import Again, NameRule, validate_meta, validate_meta_update
 
 Check = Callable[[JsonObject], Iterable[FieldError]]
 Comparison = Callable[[JsonObject, JsonObject], Iterable[FieldError]]
@@ -43,16 +43,24 @@ def _no_comparison(_new: JsonObject, _old: JsonObject) -> Iterable[FieldError]:
     return ()
 
 
+_AS_MOST = Again()
+_WHOLE = Again(whole=1)
+_WHOLE_TWICE = Again(whole=2)
+_ONLY_WHOLE = Again(compared=0, whole=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """``create`` judges a new object's content; ``update`` a new object against its predecessor (content included);
-    ``status`` the same for /status, ``ways`` for the other subresources that write the object, by their names."""
+    ``status`` the same for /status, ``ways`` for the other subresources that write the object, by their names;
+    ``again``: how an update's metadata is judged once more."""
 
     name: NameRule = names.dns_subdomain
     create: Check = _nothing
     update: Comparison = _no_comparison
     status: Comparison = _no_comparison
     ways: Mapping[str, Comparison] = field(default_factory=dict)
+    again: Again = _AS_MOST
 
 
 _PLAIN = Rules(name=names.path_segment)
@@ -71,10 +79,15 @@ _RULES: dict[tuple[str, str], Rules] = {
             podsubresources.EPHEMERAL_CONTAINERS: podsubresources.validate_ephemeral_containers,
             podsubresources.RESIZE: podsubresources.validate_resize,
         },
+        again=_WHOLE,
     ),
-    ("", "Endpoints"): Rules(create=endpoints.validate_endpoints, update=endpoints.validate_endpoints_update),
+    ("", "Endpoints"): Rules(
+        create=endpoints.validate_endpoints, update=endpoints.validate_endpoints_update, again=_WHOLE
+    ),
     ("discovery.k8s.io", "EndpointSlice"): Rules(
-        create=endpoints.validate_endpoint_slice, update=endpoints.validate_endpoint_slice_update
+        create=endpoints.validate_endpoint_slice,
+        update=endpoints.validate_endpoint_slice_update,
+        again=_ONLY_WHOLE,
     ),
     ("apps", "Deployment"): Rules(
         create=apps.validate_deployment,
@@ -85,24 +98,31 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=apps.validate_replica_set,
         update=apps.validate_replica_set_update,
         status=apps.validate_replica_set_status,
+        again=_WHOLE,
     ),
     ("", "ReplicationController"): Rules(
         create=apps.validate_replication_controller,
         update=apps.validate_replication_controller_update,
         status=apps.validate_replica_set_status,
+        again=_WHOLE,
     ),
     ("apps", "StatefulSet"): Rules(
         create=statefulsets.validate_stateful_set,
         update=statefulsets.validate_stateful_set_update,
         status=statefulsets.validate_stateful_set_status,
+        again=_WHOLE,
     ),
     ("apps", "DaemonSet"): Rules(
         create=daemonsets.validate_daemon_set,
         update=daemonsets.validate_daemon_set_update,
         status=daemonsets.validate_daemon_set_status,
+        again=_WHOLE,
     ),
     ("batch", "Job"): Rules(
-        create=jobs.validate_job, update=jobs.validate_job_update, status=jobs.validate_job_status
+        create=jobs.validate_job,
+        update=jobs.validate_job_update,
+        status=jobs.validate_job_status,
+        again=_WHOLE,
     ),
     ("", "Namespace"): Rules(
         names.dns_label,
@@ -111,9 +131,11 @@ _RULES: dict[tuple[str, str], Rules] = {
         others.validate_namespace_status,
     ),
     ("", "Node"): Rules(create=others.validate_node, update=others.validate_node_update),
-    ("", "ConfigMap"): Rules(create=others.validate_config_map, update=others.validate_config_map_update),
-    ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update),
-    ("", "ServiceAccount"): Rules(),
+    ("", "ConfigMap"): Rules(
+        create=others.validate_config_map, update=others.validate_config_map_update, again=_WHOLE
+    ),
+    ("", "Secret"): Rules(create=others.validate_secret, update=others.validate_secret_update, again=_WHOLE),
+    ("", "ServiceAccount"): Rules(again=_WHOLE),
     ("", "Event"): Rules(
         name=names.path_segment, create=events.validate_event, update=events.validate_event_update
     ),
@@ -124,15 +146,17 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=policies.validate_quota,
         update=policies.validate_quota_update,
         status=policies.validate_quota_status,
+        again=_WHOLE,
     ),
     ("", "PodTemplate"): Rules(create=apps.validate_pod_template, update=apps.validate_pod_template_update),
     ("", "LimitRange"): Rules(
-        create=policies.validate_limit_range, update=policies.validate_limit_range_update
+        create=policies.validate_limit_range, update=policies.validate_limit_range_update, again=_ONLY_WHOLE
     ),
     ("policy", "PodDisruptionBudget"): Rules(
         create=policies.validate_disruption_budget,
         update=policies.validate_disruption_budget_update,
         status=policies.validate_disruption_budget_status,
+        again=Again(compared=0, finalizers=False),
     ),
     ("scheduling.k8s.io", "PriorityClass"): Rules(
         create=policies.validate_priority_class, update=policies.validate_priority_class_update
@@ -140,8 +164,12 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("node.k8s.io", "RuntimeClass"): Rules(
         create=policies.validate_runtime_class, update=policies.validate_runtime_class_update
     ),
-    ("", "PersistentVolume"): Rules(create=storage.validate_volume, update=storage.validate_volume_update),
-    ("", "PersistentVolumeClaim"): Rules(create=storage.validate_claim, update=storage.validate_claim_update),
+    ("", "PersistentVolume"): Rules(
+        create=storage.validate_volume, update=storage.validate_volume_update, again=_WHOLE
+    ),
+    ("", "PersistentVolumeClaim"): Rules(
+        create=storage.validate_claim, update=storage.validate_claim_update, again=_WHOLE_TWICE
+    ),
     ("storage.k8s.io", "StorageClass"): Rules(
         create=storage.validate_class, update=storage.validate_class_update
     ),
@@ -152,6 +180,7 @@ _RULES: dict[tuple[str, str], Rules] = {
         create=ingresses.validate_ingress,
         update=ingresses.validate_ingress_update,
         status=ingresses.validate_ingress_status,
+        again=_WHOLE,
     ),
     ("networking.k8s.io", "IngressClass"): Rules(
         create=ingresses.validate_ingress_class, update=ingresses.validate_ingress_class_update
@@ -163,7 +192,7 @@ _RULES: dict[tuple[str, str], Rules] = {
         addressing.ip_address_name, addressing.validate_ip_address, addressing.validate_ip_address_update
     ),
     ("coordination.k8s.io", "Lease"): Rules(
-        create=others.validate_lease, update=others.validate_lease_update
+        create=others.validate_lease, update=others.validate_lease_update, again=Again(finalizers=False)
     ),
     ("certificates.k8s.io", "CertificateSigningRequest"): Rules(
         names.path_segment,
@@ -172,15 +201,20 @@ _RULES: dict[tuple[str, str], Rules] = {
         certificates.validate_request_status,
         {"approval": certificates.validate_request_approval},
     ),
-    (GROUP, "Role"): Rules(names.path_segment, rbac.validate_role, rbac.validate_role_update),
+    (GROUP, "Role"): Rules(
+        names.path_segment, rbac.validate_role, rbac.validate_role_update, again=_WHOLE_TWICE
+    ),
     (GROUP, "ClusterRole"): Rules(
-        names.path_segment, rbac.validate_cluster_role, rbac.validate_cluster_role_update
+        names.path_segment, rbac.validate_cluster_role, rbac.validate_cluster_role_update, again=_WHOLE_TWICE
     ),
     (GROUP, "RoleBinding"): Rules(
-        names.path_segment, rbac.validate_role_binding, rbac.validate_role_binding_update
+        names.path_segment, rbac.validate_role_binding, rbac.validate_role_binding_update, again=_WHOLE_TWICE
     ),
     (GROUP, "ClusterRoleBinding"): Rules(
-        names.path_segment, rbac.validate_cluster_role_binding, rbac.validate_cluster_role_binding_update
+        names.path_segment,
+        rbac.validate_cluster_role_binding,
+        rbac.validate_cluster_role_binding_update,
+        again=_WHOLE_TWICE,
     ),
 }
 
@@ -192,28 +226,38 @@ def _rules(resource: Resource) -> Rules:
 def validate_create(resource: Resource, obj: JsonObject) -> list[FieldError]:
     """The faults of a new, defaulted object; metadata first."""
     rules = _rules(resource)
-    errors = validate_meta(obj.get("metadata") or {}, namespaced=resource.namespaced, name_rule=rules.name)
+    errors = validate_meta(
+        obj.get("metadata") or {},
+        namespaced=resource.namespaced,
+        name_rule=rules.name,
+        finalizers=rules.again.finalizers,
+    )
     errors += rules.create(obj)
     return errors
 
 
 def validate_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
     """The faults of ``new`` as the successor of the stored object ``old``."""
-    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
-    errors += _rules(resource).update(new, old)
-    return errors
+    rules = _rules(resource)
+    return [*_meta_update(resource, new, old, rules.again), *rules.update(new, old)]
 
 
 def validate_status_update(resource: Resource, new: JsonObject, old: JsonObject) -> list[FieldError]:
     """The faults of a write to the status subresource."""
-    errors = validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {})
-    errors += _rules(resource).status(new, old)
-    return errors
+    return [*_meta_update(resource, new, old, _AS_MOST), *_rules(resource).status(new, old)]
 
 
 def validate_way(resource: Resource, way: str, new: JsonObject, old: JsonObject) -> list[FieldError]:
     """The faults of a write to another subresource; those without rules here have checked their one field."""
     rule = _rules(resource).ways.get(way)
-    if rule is None:
-        return []
-    return [*validate_meta_update(new.get("metadata") or {}, old.get("metadata") or {}), *rule(new, old)]
+    return [] if rule is None else [*_meta_update(resource, new, old, _AS_MOST), *rule(new, old)]
+
+
+def _meta_update(resource: Resource, new: JsonObject, old: JsonObject, again: Again) -> list[FieldError]:
+    return validate_meta_update(
+        new.get("metadata") or {},
+        old.get("metadata") or {},
+        namespaced=resource.namespaced,
+        name_rule=_rules(resource).name,
+        again=again,
+    )

@@ -230,9 +230,9 @@ def statuses() -> list[Update]:
 
 def metadata() -> list[Update]:
     return [
-        update(V + "metadata-update", "labels", {}, {"metadata": {"labels": {"a b": ""}}},
+        update(V + "metadata-update", "labels", {}, {"metadata": {"labels": {"a b": ""}}}, *3 * [
                "metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
-               " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"),
+               " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"]),
         update(V + "metadata-update", "finalizer-syntax", {}, {"metadata": {"finalizers": ["x"]}},
                'metadata.finalizers[0]: Invalid value: "x": name is neither a standard finalizer name nor is it fully qualified'),
         update(V + "metadata-update", "creation-time", {}, {"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}}, fields={"metadata.creationTimestamp": ANY}),
