@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
 
 from nodeport.api.meta import JsonObject
+from nodeport.api.numbers import OutOfRange, as_float, spelt
 from nodeport.api.status import BadRequest
 from nodeport.api.strictness import Repeats
 
@@ -53,24 +55,32 @@ def _no_constant(word: str) -> NoReturn:
     raise json.JSONDecodeError("Expecting value", word, 0)
 
 
+def _decoders(number: Callable[[str], float]) -> tuple[json.JSONDecoder, json.JSONDecoder]:
+    """A fast one that refuses repeated fields, and one that keeps them. ``number``: makes a float of its text."""
+    return (
+        json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_no_constant, parse_float=number),
+        json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant, parse_float=number),
+    )
+
+
 _decoder, _encoder = msgspec.json.Decoder(), msgspec.json.Encoder()
-_FAST = json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_no_constant)
-_SLOW = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
+_PLAIN, _SPELT = _decoders(as_float), _decoders(spelt)
 
 
 class JsonError(ValueError):
     """What is wrong with a JSON text, in the words of Go's decoder."""
 
 
-def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats]:
+def decode_json(body: bytes, *, expected: str = "", as_spelt: bool = False) -> tuple[JsonObject, Repeats]:
     """The object in ``body`` and the dotted paths of duplicate fields (``spec.ports[0].port``).
 
-    BadRequest when it is no JSON object; ``expected`` is the kind that its text then names.
+    BadRequest when it is no JSON object; ``expected`` is the kind that its text then names. ``as_spelt``: with
+    SpeltNumbers, for who can say better what is wrong with one.
     """
     if (canonical := _canonical(body)) is not None:
         return canonical, Repeats()
     try:
-        value, repeats = decode_value(body)
+        value, repeats = decode_value(body, as_spelt=as_spelt)
     except JsonError as error:
         raise _unrecognized(str(error), body, expected) from error
     if value is None:
@@ -81,19 +91,23 @@ def decode_json(body: bytes, *, expected: str = "") -> tuple[JsonObject, Repeats
     return value, repeats
 
 
-def decode_value(body: bytes) -> tuple[Any, Repeats]:
+def decode_value(body: bytes, *, as_spelt: bool = False) -> tuple[Any, Repeats]:
     """As ``decode_json`` for any JSON value; JsonError when it is none."""
     text = body.decode("utf-8", "replace")
+    fast, slow = _SPELT if as_spelt else _PLAIN
     repeats = Repeats()
+    repeats.spelt = as_spelt
     try:
         try:
-            value = _FAST.decode(text)
+            value = fast.decode(text)
         except _Twice:
-            value = _merged(_SLOW.decode(text), "", repeats)
+            value = _merged(slow.decode(text), "", repeats)
     except json.JSONDecodeError as error:
         raise JsonError(_go_syntax_error(text, error)) from error
     except RecursionError as error:
         raise JsonError("exceeded max depth") from error
+    except OutOfRange as error:
+        raise JsonError(str(error)) from error
     except ValueError as error:
         raise JsonError(f"invalid number: {error}") from error
     return (_without_surrogates(value) if _SURROGATE.search(text) else value), repeats
@@ -141,7 +155,8 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def check_version_and_kind(obj: JsonObject, body: bytes, expected: str) -> None:
-    """BadRequest unless ``apiVersion`` and ``kind`` are texts, or left out: they are read before anything else."""
+    """BadRequest unless ``apiVersion`` and ``kind`` are texts that can be, or left out: they are read before anything
+    else."""
     for field in ("apiVersion", "kind"):
         value = obj.get(field)
         if value is not None and not isinstance(value, str):
@@ -149,6 +164,9 @@ def check_version_and_kind(obj: JsonObject, body: bytes, expected: str) -> None:
                 f"json: cannot unmarshal {json_kind(value)} into Go struct field .{field} of type string"
             )
             raise _unrecognized(problem, body, expected)
+    version = obj.get("apiVersion") or ""
+    if version.count("/") > 1:
+        raise _refused(f"unexpected GroupVersion string: {version}", body, expected)
 
 
 def json_kind(value: Any) -> str:
@@ -187,7 +205,10 @@ def _inside_object(text: str, position: int) -> bool:
 
 
 def _unrecognized(problem: str, body: bytes, expected: str) -> BadRequest:
-    text = f"couldn't get version/kind; json parse error: {problem}"
+    return _refused(f"couldn't get version/kind; json parse error: {problem}", body, expected)
+
+
+def _refused(text: str, body: bytes, expected: str) -> BadRequest:
     if expected:
         text = f"the object provided is unrecognized (must be of type {expected}): {text} ({summary(body)})"
     return BadRequest(text)

@@ -18,7 +18,7 @@ class Repeats(list[str]):
     """The dotted paths of fields that a text gives twice, in the order in which they come again.
 
     ``places``: where each path of a JSON text comes first; ``again``: where it comes again. ``lines``: of a YAML text,
-    the line and key of each repetition; None for JSON.
+    the line and key of each repetition; None for JSON. ``spelt``: there may be SpeltNumbers in the value.
     """
 
     def __init__(self, paths: Iterable[str] = (), lines: Iterable[tuple[int, str]] | None = None) -> None:
@@ -26,6 +26,7 @@ class Repeats(list[str]):
         self.places: dict[str, int] = {}
         self.again: dict[str, int] = {}
         self.lines = None if lines is None else list(lines)
+        self.spelt = False
 
 
 def problems_of(unknown: Iterable[str], repeats: list[str], *, patched: bool = False) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodeport.api.numbers import SpeltNumber
 from nodeport.api.quantity import canonical_quantity, is_quantity, quantity_error
 from nodeport.api.timestamps import micro_timestamp_error, timestamp_error
 
@@ -72,9 +73,8 @@ def _mismatch(value: Any, place: _Place, go_type: str) -> str:
 
 def _conversion_error(value: Any, go_type: str, go_kind: str) -> str:
     """What Go says when it makes a struct of a map instead of decoding a text."""
-    given = {str: "string", bool: "bool", int: "int64", float: "float64", dict: "map", list: "slice"}[
-        type(value)
-    ]
+    kind = float if isinstance(value, float) else type(value)
+    given = {str: "string", bool: "bool", int: "int64", float: "float64", dict: "map", list: "slice"}[kind]
     if go_kind in ("map", "slice"):
         return f"cannot restore {go_kind} from {given}"
     if go_kind == "struct":
@@ -364,7 +364,7 @@ def _fill_int_or_string(walker: Walker) -> None:
 
 def _fill_quantity(walker: Walker) -> None:
     def fits(value: Any) -> bool:
-        return value.__class__ in (str, int, float) and is_quantity(str(value).strip())
+        return value.__class__ in (str, int, float, SpeltNumber) and is_quantity(str(value).strip())
 
     def complain(value: Any, _place: _Place, findings: _Findings) -> None:
         findings.fault(quantity_error("" if isinstance(value, dict | list) else str(value)) or "", ends=True)
@@ -390,6 +390,8 @@ def _amount_text(value: Any) -> Any:
 def _number_text(value: Any) -> str:
     if value.__class__ is str:
         return str(value).strip()
+    if isinstance(value, SpeltNumber):
+        return value.text
     return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
 
 

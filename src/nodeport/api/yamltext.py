@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from nodeport.api.numbers import whole_number
 from nodeport.api.strictness import Repeats
 
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
@@ -161,16 +162,12 @@ def scalar(text: str, *, quoted: bool) -> Any:
     return text
 
 
-_EXPONENT_FROM = 1e21
-"""Whole numbers below are JSON without a point or an exponent."""
-
-
 def _number(text: str) -> int | float | str:
     """``1e3`` is 1000; what no float can hold is a text."""
     value = float(text)
     if math.isinf(value):
         return text
-    return int(value) if value.is_integer() and abs(value) < _EXPONENT_FROM else value
+    return whole_number(value)
 
 
 def _integer(text: str) -> int | str:

@@ -14,6 +14,7 @@ from nodeport.api.managedfields.entries import Entries, Owners, decode, encode
 from nodeport.api.managedfields.fitting import faults, text_of
 from nodeport.api.managedfields.updates import Scope
 from nodeport.api.meta import JsonObject
+from nodeport.api.numbers import whole
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.status import AlreadyExists, ApiError, BadRequest, NotFound, conflict
 from nodeport.apiserver.bodies import prune
@@ -46,13 +47,14 @@ class Configuration:
 def read_configuration(data: bytes) -> Configuration:
     """The body of an apply patch; 400 when it is no YAML, which JSON is part of.
 
-    JSON is read as such, which is many times faster, as long as it has no key twice: YAML tells the line of these.
+    JSON is read as such, which is many times faster, as long as it has no key twice and no number that is none to YAML:
+    YAML tells the line of the one, and takes the other for a text.
     """
     if data[:1] == b"{":
         with suppress(BadRequest):
             obj, repeats = schema.decode_json(data)
             if not repeats:
-                return Configuration(obj)
+                return Configuration(whole(obj))
     try:
         found, repeated = yamltext.load_with_lines(data.decode("utf-8", "replace"))
     except yamltext.YamlError as error:

@@ -7,6 +7,7 @@ import msgspec
 from nodeport.api import protobuf, schema
 from nodeport.api.decoding import check_version_and_kind
 from nodeport.api.meta import JsonObject
+from nodeport.api.numbers import OutOfRange, plain
 from nodeport.api.resources import GroupVersionKind, by_kind
 from nodeport.api.status import BadRequest, Cause, Invalid, invalid
 from nodeport.api.strategic import go_text
@@ -15,7 +16,8 @@ from nodeport.apiserver.encoding import encode_sorted
 from nodeport.apiserver.negotiation import PROTOBUF, YAML
 
 SCHEME = "pkg/api/legacyscheme/scheme.go:30"
-"""Where the texts say that kinds are registered."""
+META_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
+"""Where the texts say that kinds are registered, and options of requests."""
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -26,11 +28,14 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
 
 def parse(body: Body, kind: str) -> tuple[JsonObject, Repeats]:
-    """The object and the paths of its duplicate fields; 400 when it is no object at all."""
+    """The object and the paths of its duplicate fields; 400 when it is no object at all. ``kind``: what it should have
+    been, for the text; empty to say only what is wrong."""
     if body.media_type == PROTOBUF:
         return protobuf.decode(body.data), Repeats()
-    decode = schema.decode_yaml if body.media_type == YAML else schema.decode_json
-    obj, duplicates = decode(body.data, expected=kind)
+    if body.media_type == YAML:
+        obj, duplicates = schema.decode_yaml(body.data, expected=kind)
+    else:
+        obj, duplicates = schema.decode_json(body.data, expected=kind, as_spelt=True)
     check_version_and_kind(obj, body.data, kind)
     return obj, duplicates
 
@@ -64,6 +69,11 @@ def read_object(
     if problems and field_validation == "Strict":
         raise BadRequest(f"{where}: strict decoding error: {', '.join(problems)}")
     prune(schema_name, obj)
+    if duplicates.spelt:
+        try:
+            obj = plain(obj)
+        except OutOfRange as error:
+            raise BadRequest(f"{where}: {error}") from error
     return obj, warnings_of(problems) if field_validation == "Warn" else []
 
 
@@ -74,12 +84,16 @@ def conversion_fault(api_version: str, kind: str, expected: GroupVersionKind) ->
     """
     row = by_kind(api_version, kind)
     if row is None:
-        return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
+        return unknown_kind(kind, api_version, SCHEME)
     package = expected.group.split(".")[0] if expected.group not in ("", "events.k8s.io") else "core"
     wanted = by_kind(expected.api_version, expected.kind)
     if wanted is not None and (row.stored_as or row.plural) == (wanted.stored_as or wanted.plural):
         return ""
     return f"converting ({_version(api_version)}.{kind}) to ({package}.{expected.kind}): unknown conversion"
+
+
+def unknown_kind(kind: str, api_version: str, scheme: str) -> str:
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{scheme}"'
 
 
 def prune(schema_name: str, obj: JsonObject) -> None:

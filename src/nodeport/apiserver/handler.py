@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from nodeport.api.duration import parse_duration
 from nodeport.api.selectors import parse_field_selector
 from nodeport.api.status import ApiError, BadRequest, TooManyRequests
 from nodeport.apiserver.audit import AuditLog, Record, audit_id
@@ -194,6 +195,7 @@ class Handler:
         limits = self._doorkeepers.limits
         if is_stream(visit.verb, target.subresource):
             return await self._serve_stream(visit, call)
+        check_timeout(address)
         gate = limits.gate(user, visit.verb)
         if gate is None:
             return await self._verbs.serve(call)
@@ -217,6 +219,15 @@ class Handler:
         finally:
             connection.may_pause = False
             limits.close_stream(call.user)
+
+
+def check_timeout(address: Address) -> None:
+    """400 for a ``timeout`` that is no duration. Requests end within theirs here, and are not cut off at it."""
+    if text := address.query.get("timeout"):
+        try:
+            parse_duration(text)
+        except ValueError as error:
+            raise BadRequest(f"invalid timeout specified in the request URL - {error}") from error
 
 
 def as_api_error(error: Exception) -> ApiError:

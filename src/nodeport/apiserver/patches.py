@@ -7,6 +7,7 @@ from dataclasses import replace
 from nodeport.api.decoding import JsonError, decode_value, json_kind
 from nodeport.api.defaulting import apply_defaults
 from nodeport.api.meta import JsonObject
+from nodeport.api.numbers import whole
 from nodeport.api.patch import json_patch, merge_patch, strategic_merge_patch
 from nodeport.api.resources import GroupVersionKind
 from nodeport.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
@@ -85,7 +86,7 @@ class Patch:
             case "application/merge-patch+json":
                 new = merge_patch(old, self._patch)
             case _:
-                new = strategic_merge_patch(self._schema_name, old, self._patch)
+                new = strategic_merge_patch(self._schema_name, old, whole(self._patch))
         if not isinstance(new.get("metadata"), dict):
             new["metadata"] = {}
         self._check_kind(new)
@@ -95,6 +96,8 @@ class Patch:
     def _check_kind(self, new: JsonObject) -> None:
         """What came of a strategic patch is read as the kind that it was, whatever it says; of others as it says."""
         version, kind = new.get("apiVersion") or self._gvk.api_version, new.get("kind") or self._gvk.kind
+        if self._text.merged is not None and not (isinstance(version, str) and isinstance(kind, str)):
+            return  # what is no text is told with the other fields
         other = version != self._gvk.api_version or kind != self._gvk.kind
         if other and self._text.merged is None and (why := conversion_fault(version, kind, self._gvk)):
             raise invalid_patch(new, self._text, why)

@@ -14,7 +14,7 @@ from nodeport.api.meta import JsonObject
 from nodeport.api.resources import BINDINGS, PODS, SCALES
 from nodeport.api.status import BadRequest
 from nodeport.apiserver.auth import User
-from nodeport.apiserver.bodies import Body, parse, read_object
+from nodeport.apiserver.bodies import META_SCHEME, Body, parse, read_object, unknown_kind
 from nodeport.apiserver.deletes import Deleter
 from nodeport.apiserver.encoding import encode
 from nodeport.apiserver.errors import method_not_allowed
@@ -247,11 +247,12 @@ class Verbs:
         body = await call.body()
         if not body.data:
             return {}
-        found, _ = parse(body, "DeleteOptions")
-        if found.get("kind") not in (None, "", "DeleteOptions"):
-            raise BadRequest(f'no kind "{found["kind"]}" is registered for deletion options')
+        found, _ = parse(body, "")
+        kind, version = found.get("kind") or "DeleteOptions", found.get("apiVersion") or "meta.k8s.io/v1"
+        if kind != "DeleteOptions":
+            raise BadRequest(unknown_kind(kind, version, META_SCHEME))
         if problem := schema.check(DELETE_OPTIONS_SCHEMA, found).type_error:
-            raise BadRequest(f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {problem}')
+            raise BadRequest(problem)
         return found
 
     async def _serve_scale(self, call: Call) -> web.Response:

@@ -309,3 +309,34 @@ async def test_deletion_options_may_come_as_protobuf(raw: Any, api_version: byte
     right = _message(api_version, b"DeleteOptions", _field(2, _field(1, made["metadata"]["uid"].encode())))
     assert (await raw("DELETE", f"{path}/c", right, Content_Type=protobuf)).status == 200
     assert (await raw("GET", f"{path}/c")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"{", "couldn't get version/kind; json parse error: unexpected end of JSON input"),
+        (
+            b'{"kind": "Pod", "apiVersion": "v1"}',
+            'no kind "Pod" is registered for version "v1" in scheme '
+            '"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"',
+        ),
+        (
+            b'{"gracePeriodSeconds": "x"}',
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+        ),
+        (b'{"apiVersion": "a/b/c"}', "unexpected GroupVersion string: a/b/c"),
+    ],
+)
+async def test_options_that_cannot_be_read_delete_nothing(raw: Any, body: bytes, told: str) -> None:
+    await raw.create(CONFIG_MAPS, {"metadata": {"name": "c"}})
+    for path in (f"{CONFIG_MAPS}/c", CONFIG_MAPS):
+        answer = await raw("DELETE", path, body)
+        assert (answer.status, answer.message) == (400, told)
+    await raw.get(f"{CONFIG_MAPS}/c")
+
+
+async def test_a_timeout_that_is_no_duration_is_refused(raw: Any) -> None:
+    told = 'invalid timeout specified in the request URL - time: invalid duration "soon"'
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c?timeout=soon")
+    assert (answer.status, answer.message) == (400, told)
+    assert (await raw("GET", f"{CONFIG_MAPS}?timeout=1m")).status == 200
