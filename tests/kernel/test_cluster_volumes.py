@@ -137,11 +137,16 @@ def test_host_paths_are_what_they_are_said_to_be(cluster: LocalCluster, tmp_path
     cluster.delete(PODS, "wrong", gracePeriodSeconds=0)
 
 
-def test_a_volume_of_an_unknown_kind_is_refused_in_words(cluster: LocalCluster) -> None:
+def test_a_volume_of_an_unknown_kind_is_refused_in_words_before_an_image_is_looked_for(
+    cluster: LocalCluster,
+) -> None:
     volumes = [volume("n", nfs={"server": "example.org", "path": "/"})]
-    cluster.pod("nfs", command=["true"], spec_volumes=volumes, volumeMounts=[mount("n")])
+    cluster.pod(
+        "nfs", image="nosuch", imagePullPolicy="Never", spec_volumes=volumes, volumeMounts=[mount("n")]
+    )
     expected = 'MountVolume.SetUp failed for volume "n" : volumes of type nfs are not supported by this node'
     wait_for(lambda: expected in events_of(cluster, "nfs"), "it is refused")
+    assert not [message for message in events_of(cluster, "nfs") if "image" in message.lower()]
     pod = cluster.get(PODS, "nfs")
     assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
     cluster.delete(PODS, "nfs", gracePeriodSeconds=0)

@@ -1,4 +1,4 @@
-"""Starts a container of a pod once more: image, settings, order, run; and says why when it cannot."""
+"""Starts a container of a pod once more: volumes, image, settings, order, run; and says why when it cannot."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class ContainerStarter:
         """One more run; how long until the next try when there is none, None when it runs."""
         record, node = self._record, self._record.node
         try:
-            keeper.image = await self._pull(keeper)
             if due := await self._volumes_missing(sandbox, keeper):
                 return due
+            keeper.image = await self._pull(keeper)
             order = await self._order(keeper, keeper.image, sandbox)
         except ImageError as error:
             return self._pull_failed(keeper, error)
