@@ -84,7 +84,7 @@ def build_service(
     if not is_proxied(service):
         return {}
     spec = service["spec"]
-    cluster_ip = _cluster_ip(spec, node.family)
+    cluster_ip = cluster_ip_of(spec, node.family)
     if cluster_ip is None:
         return {}
     identity = NamespacedName.of(service)
@@ -177,7 +177,8 @@ def _external_frontends(
             yield LoadBalancerIP(address, number)
 
 
-def _cluster_ip(spec: Mapping[str, Any], family: Family) -> IPAddress | None:
+def cluster_ip_of(spec: Mapping[str, Any], family: Family) -> IPAddress | None:
+    """The ClusterIP in a Service's ``spec`` of one family; without one the Service is nothing to that family."""
     for raw in spec.get("clusterIPs") or (spec.get("clusterIP"),):
         address = parse_address(raw or "", family)
         if address is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodeport.api.meta import JsonObject, NamespacedName, labels
-from nodeport.forwarding.build import HEADLESS, is_proxied
+from nodeport.forwarding.build import HEADLESS, cluster_ip_of, is_proxied
 from nodeport.forwarding.table import Family, IPAddress, IPNetwork
 from nodeport.kit.clock import Clock
 from nodeport.kit.logs import get_logger
@@ -45,12 +45,17 @@ Warn = Callable[[NamespacedName, str, str], None]
 def wanted_server(
     service: JsonObject | None, slices: Iterable[JsonObject], node: str, family: Family
 ) -> Wanted | None:
-    """What the Service wants of this node: a server for load balancers that keep the client's address, or none."""
+    """What the Service wants of this node: a server for load balancers that keep the client's address, or none.
+
+    In each family of its ClusterIPs, for that family's endpoints.
+    """
     if service is None or not is_proxied(service):
         return None
     spec = service["spec"]
     port = spec.get("healthCheckNodePort") or 0
     if not port or spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
+        return None
+    if cluster_ip_of(spec, family) is None:
         return None
     return Wanted(port, len(set(_ready_here(slices, node, family))))
 

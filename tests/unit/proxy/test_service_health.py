@@ -35,8 +35,16 @@ def test_distinct_ready_endpoints_of_this_node_are_counted() -> None:
         endpoints(("10.1.0.1", "n1", {"ready": True})),
         endpoints(("fd00::1", "n1", {"ready": True}), kind="IPv6"),
     ]  # fmt: skip
-    assert wanted_server(service(), slices, "n1", Family.IPV4) == Wanted(32000, 2)
-    assert wanted_server(service(), slices, "n1", Family.IPV6) == Wanted(32000, 1)
+    both = service(clusterIPs=["10.96.0.9", "fd00:96::9"])
+    assert wanted_server(both, slices, "n1", Family.IPV4) == Wanted(32000, 2)
+    assert wanted_server(both, slices, "n1", Family.IPV6) == Wanted(32000, 1)
+
+
+def test_a_service_of_one_family_wants_none_in_the_other() -> None:
+    """A load balancer that asked over the other would take the node for one without endpoints."""
+    one = service(clusterIPs=["10.96.0.9"])
+    assert wanted_server(one, [], "n1", Family.IPV4) == Wanted(32000, 0)
+    assert wanted_server(one, [], "n1", Family.IPV6) is None
 
 
 @pytest.mark.parametrize(
