@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 POLL = 0.05
 ECHO = "nodeport/echo"
 POD = {
@@ -49,7 +49,7 @@ class Kit:
     def __call__(self, *words: str, stdin: str | bytes = "", code: int = 0, **environment: str) -> str:
         done = subprocess.run(
             self.command(*words), input=stdin.encode() if isinstance(stdin, str) else stdin,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90, check=False,
             env={**self.environment, **environment},
         )  # fmt: skip
         text = done.stdout.decode(errors="replace")
@@ -78,12 +78,12 @@ class Kit:
     def deployment(self, name: str = "web", replicas: int = 1) -> None:
         """A Deployment of the echo program."""
         self("create", "deployment", name, f"--image={ECHO}", f"--replicas={replicas}")
-        self("rollout", "status", f"deployment/{name}", "--timeout=30s")
+        self("rollout", "status", f"deployment/{name}", "--timeout=60s")
 
     def sleeper(self, **spec: Any) -> None:
         """A running pod ``sleeper`` that prints ``started``."""
         self.apply({**POD, "spec": {**POD["spec"], **spec}})  # type: ignore[dict-item]
-        self("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s")
+        self("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s")
 
     @contextmanager
     def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:

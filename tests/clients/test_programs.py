@@ -49,7 +49,6 @@ spec:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-@pytest.mark.timeout(240)
 def test_python_client(
     name: str,
     cluster: LocalCluster,

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 Json = dict[str, Any]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 MERGE = "application/merge-patch+json"
 
 

@@ -71,7 +71,7 @@ async def test_endpointscontroller_should_create_and_delete_endpoints_for_a_serv
     async def gone() -> bool:
         return await endpoints_of(cluster, "example-empty") is None
 
-    await eventually(gone, deadline=30)
+    await eventually(gone)
 
 
 async def test_endpointslice_should_create_and_delete_endpoints_and_endpointslices_for_a_service_with_a_selector_that_matches_no_pods(
@@ -214,13 +214,13 @@ async def test_endpointslicemirroring_should_mirror_a_custom_endpoints_resource_
         assert mirror["ports"] == [port]
         return [endpoint["addresses"] for endpoint in mirror["endpoints"]] == [[a] for a in addresses]
 
-    await eventually(lambda: mirrored("10.1.2.3"), deadline=12)
+    await eventually(lambda: mirrored("10.1.2.3"))
     changed = await cluster.client.get(ENDPOINTS, name, NAMESPACE)
     changed["subsets"] = [{**subset, "addresses": [{"ip": "10.2.3.4"}]}]
     await cluster.client.update(ENDPOINTS, changed)
-    await eventually(lambda: mirrored("10.2.3.4"), deadline=12)
+    await eventually(lambda: mirrored("10.2.3.4"))
     await cluster.client.delete(ENDPOINTS, name, NAMESPACE)
-    await eventually(mirrored, deadline=12)
+    await eventually(mirrored)
 
 
 # --- API operations

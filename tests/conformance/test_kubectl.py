@@ -41,7 +41,7 @@ async def proxy(kubectl: Kubectl, *words: str) -> AsyncIterator[str]:
     process = await kubectl.start("proxy", *words)
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield (await process.stdout.readline()).decode()
     finally:
         process.terminate()

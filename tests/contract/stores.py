@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from nodeport.store.base import Delete, Event, Put, Revision, Store
 
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 async def put(store: Store, key: str, value: str, expect: int | None = None) -> Revision:

@@ -60,9 +60,8 @@ async def answering(*pieces: bytes, hang: bool = False) -> AsyncIterator[RestCli
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        async with RestClient(
-            ClientConfig(f"http://127.0.0.1:{port}"), timeout=timedelta(seconds=2)
-        ) as client:
+        patience = timedelta(seconds=0.5 if hang else 60)
+        async with RestClient(ClientConfig(f"http://127.0.0.1:{port}"), timeout=patience) as client:
             yield client
     finally:
         release.set()

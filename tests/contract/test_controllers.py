@@ -56,6 +56,11 @@ async def available(cluster: ControlledCluster, replicas: int) -> bool:
     )
 
 
+async def living_pods(cluster: ControlledCluster) -> list[JsonObject]:
+    """Those that the status of their owner counts, too."""
+    return [pod for pod in await cluster.items(PODS) if not is_being_deleted(pod)]
+
+
 async def slice_addresses(cluster: ControlledCluster, *, ready: bool = True) -> list[str]:
     selector = "kubernetes.io/service-name=web"
     slices = await cluster.items(ENDPOINT_SLICES, label_selector=selector)
@@ -105,7 +110,7 @@ async def test_scaling_and_deleting_pods_is_answered_without_a_duplicate() -> No
         for replicas in (1, 5):
             await scale(cluster, replicas)
             await eventually(lambda wanted=replicas: available(cluster, wanted))
-            assert len(await cluster.items(PODS)) == replicas
+            assert len(await living_pods(cluster)) == replicas
 
             async def shown(wanted: int = replicas) -> bool:
                 return len(await slice_addresses(cluster)) == wanted
@@ -130,11 +135,10 @@ async def test_a_new_template_rolls_out_within_its_bounds() -> None:
         await cluster.client.patch(DEPLOYMENTS, "web", changed, "default", content_type=STRATEGIC_MERGE_PATCH)
         most = 0
         while not await available(cluster, 3):
-            alive = [pod for pod in await cluster.items(PODS) if not is_being_deleted(pod)]
-            most = max(most, len(alive))
+            most = max(most, len(await living_pods(cluster)))
             await asyncio.sleep(0.01)
         assert most <= 4
-        images = {pod["spec"]["containers"][0]["image"] for pod in await cluster.items(PODS)}
+        images = {pod["spec"]["containers"][0]["image"] for pod in await living_pods(cluster)}
         assert images == {"v2"}
         found = await cluster.client.get(DEPLOYMENTS, "web", "default")
         assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
@@ -234,7 +238,7 @@ async def test_a_namespace_gets_its_account_and_certificate_and_goes_with_all_it
 
 
 async def test_a_silent_node_loses_its_endpoints_then_its_pods_and_may_come_back() -> None:
-    async with controlled_cluster(node_monitor_grace=timedelta(seconds=1)) as cluster:
+    async with controlled_cluster(node_monitor_grace=timedelta(seconds=3)) as cluster:
         await cluster.client.create(SERVICES, SERVICE)
         impatient: JsonObject = {
             **TEMPLATE["spec"],

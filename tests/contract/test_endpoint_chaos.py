@@ -136,4 +136,4 @@ async def test_after_any_trouble_the_slices_show_the_pods_each_once(seed: int) -
         trouble = Trouble(cluster, pods, seed)
         for _ in range(STEPS):
             await trouble.step()
-        await eventually(trouble.is_over, deadline=30)
+        await eventually(trouble.is_over)

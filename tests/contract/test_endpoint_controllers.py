@@ -408,7 +408,7 @@ async def test_controllers_that_start_again_find_nothing_to_write() -> None:
         before = await versions()
         start_anew(cluster)
         await cluster.manager.wait_until_synced()
-        await asyncio.wait_for(_idle(cluster), 15)
+        await asyncio.wait_for(_idle(cluster), 60)
         assert await versions() == before
 
 

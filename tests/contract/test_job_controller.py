@@ -135,7 +135,11 @@ async def test_a_job_fails_after_its_tries_and_ends_what_still_runs() -> None:
         status: JsonObject = await eventually(lambda: has_condition(cluster, "Failed"))
         assert status["conditions"][-1]["reason"] == "BackoffLimitExceeded"
         assert (status.get("active", 0), status["failed"]) == (0, 2)
-        assert [pod["metadata"]["name"] for pod in await cluster.items(PODS)] == [victim]
+
+        async def is_alone() -> bool:
+            return [pod["metadata"]["name"] for pod in await cluster.items(PODS)] == [victim]
+
+        await eventually(is_alone)
 
 
 async def test_a_suspended_job_rests_and_goes_on() -> None:

@@ -23,7 +23,7 @@ def machine(name: str) -> NodeFacts:
 
 
 async def given(cluster: ControlledCluster, name: str) -> list[str]:
-    found = await asyncio.wait_for(given_pod_cidrs(cluster.client, machine(name), SystemClock()), 20)
+    found = await asyncio.wait_for(given_pod_cidrs(cluster.client, machine(name), SystemClock()), 60)
     return list(map(str, found))
 
 

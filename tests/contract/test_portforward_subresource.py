@@ -72,7 +72,7 @@ class SpdyClient:
         await self._write(self._encoder.encode(frame))
 
     async def frame(self) -> Frame:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self._frames:
                 data = await self._read()
                 assert data, "the server closed the connection"

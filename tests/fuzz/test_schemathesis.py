@@ -26,7 +26,6 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 ALLOWED_SECONDS = 200
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("document", RUNS)
 async def test_no_operation_of_the_document_breaks_the_server(document: str, tmp_path: Path) -> None:
     python = await asyncio.to_thread(tool, "pyclient", "schemathesis-4")

@@ -19,7 +19,7 @@ from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 
 ROUNDS = int(os.environ.get("NODEPORT_FUZZ_ROUNDS", "4000"))
 """Requests for each seed."""
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 AT_ONCE = 8
 TAKEN = Wrong(
     "POST",
@@ -93,7 +93,6 @@ def fault(wrong: Wrong, status: int, content_type: str, body: bytes) -> str:
     return ""
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_wrong_request_gets_a_good_answer(
     api: RunningApiServer, session: aiohttp.ClientSession, seed: int

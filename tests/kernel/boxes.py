@@ -78,6 +78,6 @@ def log_of(container: Container) -> list[str]:
 
 
 async def ended(container: Container) -> int:
-    await asyncio.wait_for(container.ended.wait(), 10)
+    await asyncio.wait_for(container.ended.wait(), 60)
     assert container.exit is not None
     return container.exit.code

@@ -25,7 +25,7 @@ from nodeport.node import local, network, processes
 from nodeport.node.local import Paths
 from nodeport.node.oci import cgroups
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 POLL = 0.02
 
 
@@ -88,9 +88,10 @@ class LocalCluster:
         with self.session() as session:
             return session.request("POST", resource.path("default"), body=obj).body
 
-    def delete(self, resource: Resource, name: str, **options: object) -> None:
+    def delete(self, resource: Resource, name: str, **options: object) -> JsonObject:
+        """What the API answers: the object, when it is still there."""
         with self.session() as session:
-            session.request("DELETE", resource.path("default", name), body=options or None)
+            return session.request("DELETE", resource.path("default", name), body=options or None).body
 
     def log_of(self, pod: str, **query: object) -> str:
         """The log of a pod's container as the API serves it."""
@@ -182,10 +183,10 @@ def local_cluster(root: Path, around: tuple[str, ...] = ()) -> Iterator[LocalClu
         assert traces(made) == []
 
 
-def call(address: str, port: int, path: str = "/?format=json") -> JsonObject:
-    """What the echo program answers; OSError when nobody does."""
+def call(address: str, port: int, path: str = "/?format=json", *, patience: float = 10.0) -> JsonObject:
+    """What the echo program answers; OSError when nobody does within so many seconds."""
     host = f"[{address}]" if ":" in address else address
-    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=3) as answer:
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=patience) as answer:
         found: JsonObject = json.loads(answer.read())
         return found
 

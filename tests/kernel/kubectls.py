@@ -18,7 +18,7 @@ from pathlib import Path
 from tooling import tool
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def kubectl_program(which: str) -> str:

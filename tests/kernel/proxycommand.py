@@ -73,7 +73,7 @@ class ProxyCommand:
         """Its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 
@@ -85,7 +85,7 @@ class ProxyCommand:
         self, port: int, path: str, *, host: str = "127.0.0.1", method: str = "GET", **headers: str
     ) -> Answer:
         """A real HTTP request from inside the namespace. OSError when nobody answers."""
-        made = open_in(self.netns, lambda: socket.create_connection((host, port), timeout=5))
+        made = open_in(self.netns, lambda: socket.create_connection((host, port), timeout=20))
         connection = http.client.HTTPConnection(host, port)
         connection.sock = made
         with contextlib.closing(connection):
@@ -95,7 +95,7 @@ class ProxyCommand:
             answer = connection.getresponse()
             return Answer(answer.status, answer.read(), dict(answer.headers))
 
-    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """Waits for the command to get there; says what its log says when it does not."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:

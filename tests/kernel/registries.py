@@ -67,7 +67,7 @@ class RunningRegistry:
         return self.folder / f"data/docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> http.client.HTTPResponse:
-        with closing(http.client.HTTPConnection(self.host, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection(self.host, timeout=60)) as connection:
             if self.authorization:
                 headers["Authorization"] = self.authorization
             connection.request(method, path, body, headers)

@@ -135,8 +135,11 @@ def test_a_running_container_is_given_more_and_less(cluster: LocalCluster, kubec
         after = resized(cluster, "sized", lambda one: one["resources"]["limits"] == limits, "the new limits")  # noqa: B023
         assert figures(cluster, after["containerID"]) == (found[0], found[1] * MEGABYTE)
         assert (after["containerID"], after["restartCount"]) == (first["containerID"], 0)
-    reasons = {each["reason"] for each in cluster.items(EVENTS) if each["involvedObject"]["name"] == "sized"}
-    assert {"ResizeStarted", "ResizeCompleted"} <= reasons
+    wait_for(lambda: {"ResizeStarted", "ResizeCompleted"} <= events_of(cluster, "sized"), "the events")
+
+
+def events_of(cluster: LocalCluster, pod: str) -> set[str]:
+    return {each["reason"] for each in cluster.items(EVENTS) if each["involvedObject"]["name"] == pod}
 
 
 def test_memory_that_is_in_use_is_not_taken_away(cluster: LocalCluster, kubectl: StreamingKubectl) -> None:

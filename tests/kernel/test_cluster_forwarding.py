@@ -55,7 +55,7 @@ def local_port(process: subprocess.Popen[bytes], port: int) -> int:
 
 
 def fetch(port: int, path: str = "/?format=json") -> dict[str, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
         found: dict[str, str] = json.loads(answer.read())
         return found
 
@@ -77,7 +77,7 @@ def test_a_client_that_has_said_all_still_hears_the_answer(
     cluster: LocalCluster, kubectl: StreamingKubectl
 ) -> None:
     with forwarded(kubectl, f"pod/{pod_name(cluster)}", 8080) as (port,):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             sock.shutdown(socket.SHUT_WR)
             answer = b""
@@ -89,7 +89,7 @@ def test_a_client_that_has_said_all_still_hears_the_answer(
 def test_a_port_that_nobody_listens_on_is_named(cluster: LocalCluster, kubectl: StreamingKubectl) -> None:
     with kubectl.started("port-forward", f"pod/{pod_name(cluster)}", ":9") as process:
         port = local_port(process, 9)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
             assert sock.recv(1) == b""
         assert process.stdout is not None
         said = ""
@@ -155,7 +155,7 @@ def test_kubectl_proxy_leads_a_browser_to_a_pod(cluster: LocalCluster, kubectl: 
 
 def test_a_drain_evicts_all_pods_of_a_node(cluster: LocalCluster) -> None:
     kubectl = StreamingKubectl(kubectl_program("newest"), cluster.kubeconfig)
-    said = kubectl.out("drain", "node-1", "--timeout=25s")
+    said = kubectl.out("drain", "node-1", "--timeout=50s")
     assert "node/node-1 drained" in said
     wait_for(
         lambda: {pod["spec"].get("nodeName") for pod in cluster.wait_for_pods(2)} == {"node-2"},

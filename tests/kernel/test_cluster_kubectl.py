@@ -91,13 +91,12 @@ def test_create_expose_and_look_at_everything(cluster: LocalCluster, kubectl: Ku
     described = kubectl("describe", "svc", "my-deployment")
     assert f"NodePort:                 <unset>  {port}/TCP" in described
     pod = min(pods)
-    described = kubectl("describe", "pod", pod)
     for word in ("Scheduled", "Pulled", "Created", "Started", "Ready             True"):
-        assert word in described, described
+        wait_for(lambda word=word: word in kubectl("describe", "pod", pod), f"{word} to be described")
     described = kubectl("describe", "node", "node-1")
     for word in ("PodCIDR:", "KubeletReady", "Non-terminated Pods:"):
         assert word in described, described
-    assert "ScalingReplicaSet" in kubectl("get", "events")
+    wait_for(lambda: "ScalingReplicaSet" in kubectl("get", "events"), "the event")
     assert "GET /" in kubectl("logs", pod) or "listening" in kubectl("logs", pod)
     assert '"name":"' + pod in kubectl("get", "pods", "-l", "app=my-deployment", "-o", "json").replace(
         ": ", ":"

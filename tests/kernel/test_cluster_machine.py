@@ -91,7 +91,7 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
         assert cluster.log_of("there").startswith("listening on 8080")
     finally:
         os.kill(process.pid, signal.SIGTERM)
-        code = process.wait(10)
+        code = process.wait(60)
         with namespaces.entered([NamespaceFile("net", path)]):
             removed = subprocess.run([*command, "--remove"], capture_output=True, text=True, check=True)
     assert code == 0, log.read_text()

@@ -79,7 +79,7 @@ class Agents:
         process = self.processes.pop(machine.name, None)
         if process is not None:
             os.kill(process.pid, number)
-            process.wait(10)
+            process.wait(60)
 
     def remove(self, machine: Machine) -> str:
         with entered([NamespaceFile("net", machine.netns)]):
@@ -200,7 +200,7 @@ def test_pods_reach_each_other_by_every_address_they_have(agents: Agents) -> Non
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with open_in(agents.netns_of(one), lambda family=family: socket.socket(family)) as sock:
-            sock.settimeout(3)
+            sock.settimeout(20)
             sock.connect((address, 8080))
 
 
@@ -322,7 +322,7 @@ def test_what_a_person_removes_is_back_soon(agents: Agents) -> None:
         inside.apply([route.route_delete(ip_network(each), protocol=route.RTPROT_PEERS) for each in before])
         if link := inside.link(LINK):
             inside.apply([route.link_delete(link.index)])
-    wait_for(lambda: routes_of(machine) == before, "the routes to be back", patience=5)
+    wait_for(lambda: routes_of(machine) == before, "the routes to be back")
     assert call(agents.netns_of(machine), agents.address_of(agents.machines.members[1]))
 
 

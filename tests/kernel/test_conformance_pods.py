@@ -236,7 +236,7 @@ def test_guestbook_application_should_create_and_stop_a_working_application(
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}).encode()
     kubectl.out("create", "-f", "-", stdin=manifest)
     for name in ("frontend", "agnhost-primary", "agnhost-replica"):
-        kubectl.out("rollout", "status", f"deployment/{name}", "--timeout=30s")
+        kubectl.out("rollout", "status", f"deployment/{name}", "--timeout=60s")
 
     def book(**query: str) -> JsonObject:
         words = "&".join(f"{key}={value}" for key, value in query.items())

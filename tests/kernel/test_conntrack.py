@@ -119,7 +119,7 @@ class Flow:
         self._place = (str(address), port)
         self.port: int = self._socket.getsockname()[1]
 
-    def ask(self, timeout: float = 2.0) -> str:
+    def ask(self, timeout: float = 20.0) -> str:
         """The pod that answers one datagram; empty: none does."""
         self._socket.settimeout(timeout)
         with contextlib.suppress(OSError):
@@ -146,7 +146,7 @@ class Flow:
             stop.set()
             thread.join()
 
-    def is_led_to(self, pod: str, patience: float = 5.0) -> bool:
+    def is_led_to(self, pod: str, patience: float = 30.0) -> bool:
         """Whether that pod answers now, after what others have answered before."""
         self._socket.settimeout(patience)
         deadline = time.monotonic() + patience
@@ -326,7 +326,7 @@ def test_an_established_connection_survives_whatever_the_proxy_does(
             live = opened.enter_context(
                 open_in(made.namespace(sender), lambda: socket.socket(SOCKETS[family][0], socket.SOCK_STREAM))
             )
-            live.settimeout(3)
+            live.settimeout(20)
             live.connect((str(address), port))
             first = speak()
             for names in (["local", "remote", "far"], ["far"], ["remote", "local"]):
@@ -370,7 +370,7 @@ def test_a_connection_that_speaks_while_everything_is_flushed_goes_on(
             for _ in range(4)  # so that both endpoints are among them
         ]
         for connection in live:
-            connection.settimeout(3)
+            connection.settimeout(20)
             connection.connect((str(address), port))
         for _ in range(3):
             made.nft("n1", "flush", "ruleset")
@@ -400,7 +400,7 @@ def test_the_kernel_picks_out_and_deletes_exactly_what_was_asked_for(made: Topol
         for pod in ("local", "other"):
             for _ in range(2):
                 asking = open_in(made.namespace("client"), lambda: socket.socket(family, socket.SOCK_DGRAM))
-                asking.settimeout(2)
+                asking.settimeout(20)
                 asking.sendto(b"who?", (str(plan.pods[pod][1]), PORT))
                 assert asking.recv(100).decode() == f"{pod} {plan.client}"
                 sent.append((pod, asking.getsockname()[1]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -102,16 +103,26 @@ async def test_who_takes_more_memory_than_it_may_is_killed_and_told_so(box: Sand
 
 
 async def test_a_container_is_frozen_and_goes_on(box: Sandbox) -> None:
-    script = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.05; done"
+    script = "trap 'exit 3' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.05; done"
     container = await start(box, "sh", "-c", script)
+    wait_for(lambda: log_of(container), "it to count")
     new_runtime().set_frozen(box, frozen=True)
-    before = len(log_of(container))
-    await asyncio.sleep(0.3)
-    assert len(log_of(container)) <= before + 1
+    still = wait_for(lambda: standing_still(container), "the log to stand still")
     assert container.exit is None
     new_runtime().set_frozen(box, frozen=False)
-    assert await ended(container) == 0
-    assert log_of(container)[-1] == "9"
+    wait_for(lambda: len(log_of(container)) > len(still), "it to go on")
+    await new_runtime().stop(container, timedelta(seconds=60))
+    assert container.exit is not None
+    assert container.exit.code == 3
+    counted = [str(number + 1) for number in range(len(log_of(container)))]
+    assert log_of(container) == counted
+
+
+def standing_still(container: Container) -> list[str]:
+    """What it has said, if nothing is added; what was said last may still be on its way."""
+    before = log_of(container)
+    time.sleep(0.3)  # what does not happen can only be waited for
+    return before if log_of(container) == before else []
 
 
 def both_of(cluster: str) -> set[int]:

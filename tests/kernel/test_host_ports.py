@@ -46,7 +46,7 @@ def addresses(name: str) -> list[hostports.IPAddress]:
 
 def client(made: Topology, sender: str, version: int, kind: int, destination: str) -> socket.socket:
     found = open_in(made.namespace(sender), lambda: socket.socket(FAMILIES[version], kind))
-    found.settimeout(3)
+    found.settimeout(20)
     try:
         found.connect((destination, HOST_PORT))
     except BaseException:

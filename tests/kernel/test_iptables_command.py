@@ -44,7 +44,7 @@ async def test_the_command_takes_kube_proxys_place_survives_and_leaves_nothing(s
         await eventually(lambda: site.is_served(port))
         assert proxy.ask(10249, "/proxyMode").body == b"iptables"
         own = site.made.namespace(NODE)
-        loopback = await asyncio.to_thread(ask, own, socket.SOCK_STREAM, ip_address("127.0.0.1"), port, 2.0)
+        loopback = await asyncio.to_thread(ask, own, socket.SOCK_STREAM, ip_address("127.0.0.1"), port)
         assert loopback == f"local {NODES[NODE]}"
         rules = b'kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"}'
         assert rules in proxy.ask(10249, "/metrics").body

@@ -82,7 +82,7 @@ class Site:
         return int(self.item["spec"]["ports"][0]["nodePort"])
 
     def ask(
-        self, sender: str, frontend: str = "", kind: int = socket.SOCK_STREAM, timeout: float = 2.0
+        self, sender: str, frontend: str = "", kind: int = socket.SOCK_STREAM, timeout: float = 20.0
     ) -> str:
         spec = self.item["spec"]
         address, port = {
@@ -223,13 +223,13 @@ def test_node_ports_answer_the_node_itself_on_loopback_where_they_are_asked_to(s
 
     site.serve({"local": READY, "remote": READY}, externalTrafficPolicy="Local")
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        assert ask(netns, kind, LOOPBACK, site.node_port, 2.0) == "reject"
+        assert ask(netns, kind, LOOPBACK, site.node_port) == "reject"
     site.node = replace(site.node, localhost_nodeports=True)
     site.restart()
     assert site.proxier.verify(site.table, site.node) == []
     assert setting() == "1"
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        answers = {ask(netns, kind, LOOPBACK, site.node_port, 2.0) for _ in range(ASKS)}
+        answers = {ask(netns, kind, LOOPBACK, site.node_port) for _ in range(ASKS)}
         assert answers == {f"local {site.plan.nodes['n1']}", f"remote {site.plan.nodes['n1']}"}
     site.proxier.remove()
     assert setting() == "0"

@@ -41,7 +41,7 @@ async def running(site: Site, options: ProxyOptions) -> AsyncIterator[None]:
     )
     task = asyncio.create_task(runner.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await runner.wait_until_programmed()
         yield
     finally:

@@ -61,7 +61,7 @@ class Site:
             await eventually(lambda: len(self.ports.ports) == (len(KINDS) if pods else 0))
 
     async def ask(self, protocol: str) -> str:
-        answer = await asyncio.to_thread(ask, self.namespace, KINDS[protocol], self.loopback, NODE_PORT, 2.0)
+        answer = await asyncio.to_thread(ask, self.namespace, KINDS[protocol], self.loopback, NODE_PORT)
         return answer.split()[0]
 
     def socket(self, protocol: str) -> socket.socket:
@@ -106,14 +106,14 @@ async def test_an_outsider_does_not_reach_loopback(site: Site) -> None:
     await site.serve("local")
     address = PLANS[site.family].nodes["n1"]
     outsider = site.made.namespace("client")
-    assert await asyncio.to_thread(ask, outsider, socket.SOCK_STREAM, address, NODE_PORT, 2.0) == "reject"
+    assert await asyncio.to_thread(ask, outsider, socket.SOCK_STREAM, address, NODE_PORT) == "reject"
 
 
 @both_families
 async def test_a_connection_outlives_its_endpoints_leaving(site: Site) -> None:
     await site.serve("local")
     with site.socket("tcp") as live:
-        live.settimeout(2)
+        live.settimeout(20)
         await asyncio.to_thread(live.connect, (str(site.loopback), NODE_PORT))
         for pods in (("local",), ("remote",), ()):
             await site.serve(*pods)
@@ -173,7 +173,7 @@ async def test_a_port_that_somebody_else_listens_on_is_left_to_him(site: Site) -
         await eventually(lambda: len(site.ports.ports) == 1)
         assert await site.ask("udp") == "local"
         with site.socket("tcp") as asking:
-            asking.settimeout(2)
+            asking.settimeout(20)
             await asyncio.to_thread(asking.connect, (str(site.loopback), NODE_PORT))
             assert select.select([theirs], [], [], 2)[0]
     await site.serve("local", "other")
@@ -187,7 +187,7 @@ async def test_an_endpoint_that_refuses_resets_the_client(
     monkeypatch.setattr(scenario, "PORT", 9)
     await site.serve("local")
     with site.socket("tcp") as asking:
-        asking.settimeout(2)
+        asking.settimeout(20)
 
         def use() -> bytes:
             asking.connect((str(site.loopback), NODE_PORT))

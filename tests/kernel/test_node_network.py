@@ -77,7 +77,7 @@ def setup_of(plan: ClusterPlan, number: int) -> Setup:
 
 def tcp_to(address: IPAddress) -> socket.socket:
     sock = socket.socket(family_of(str(address)))
-    sock.settimeout(3)
+    sock.settimeout(20)
     return sock
 
 
@@ -255,7 +255,7 @@ def test_a_full_sized_packet_fits_all_the_way_to_a_pod_of_another_node(
             (socket.IPPROTO_IP, IP_MTU_DISCOVER) if version == 4 else (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
         )
         sock.setsockopt(level, option, PMTUDISC_DO)
-        sock.settimeout(3)
+        sock.settimeout(20)
         sock.bind((str(own), 0))
         return sock
 

@@ -39,9 +39,9 @@ OPTIONS = ForwardingOptions()
 EVERY_ROW: list[Row | AspectRow] = [*ROWS, *ASPECT_ROWS]
 DROP_TIMEOUT = 0.3
 """Seconds to wait where nobody is expected to answer."""
-ANSWER_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 20.0
 """Seconds to wait for an answer that must come; a busy machine may hold it up."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until every endpoint that may answer must have done so."""
 AT_ONCE = 24
 CLIENT_PORTS = ClientPorts()

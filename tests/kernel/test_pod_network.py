@@ -104,7 +104,7 @@ def datagrams(netns: Path, version: int) -> socket.socket:
     """A UDP socket that forbids fragments."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     made = open_in(netns, lambda: socket.socket(family, socket.SOCK_DGRAM))
-    made.settimeout(3)
+    made.settimeout(20)
     if version == 4:
         made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     else:

@@ -87,8 +87,7 @@ class Site:
     async def is_served(self, port: int) -> bool:
         sender = self.made.namespace("client")
         return (
-            await asyncio.to_thread(ask, sender, socket.SOCK_STREAM, NODES[NODE], port, 2.0)
-            == f"local {CLIENT}"
+            await asyncio.to_thread(ask, sender, socket.SOCK_STREAM, NODES[NODE], port) == f"local {CLIENT}"
         )
 
     async def events(self, reason: str) -> list[JsonObject]:
@@ -443,7 +442,7 @@ async def test_nodeports_answer_on_loopback_when_asked_for(site: Site) -> None:
 
         async def answers_on_loopback() -> bool:
             node, loopback = site.made.namespace(NODE), scenario.LOOPBACK[4]
-            told = [await asyncio.to_thread(ask, node, kind, loopback, port, 2.0) for kind in KINDS]
+            told = [await asyncio.to_thread(ask, node, kind, loopback, port) for kind in KINDS]
             return told == [f"local {NODES[NODE]}"] * len(KINDS)
 
         await eventually(answers_on_loopback)

@@ -80,7 +80,7 @@ class Site:
         runner = self.runner()
         task = asyncio.create_task(runner.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await runner.wait_until_programmed()
             yield runner
         finally:
@@ -97,7 +97,7 @@ class Site:
         return item
 
     async def ask(self, sender: str, kind: socket.SocketKind, address: IPv4Address, port: int) -> str:
-        return await asyncio.to_thread(ask, self.made.namespace(sender), kind, address, port, 2.0)
+        return await asyncio.to_thread(ask, self.made.namespace(sender), kind, address, port)
 
     async def answers(self, wanted: str, kind: socket.SocketKind, address: Any, port: int) -> bool:
         return await self.ask("client", kind, address, port) == wanted
@@ -196,7 +196,7 @@ async def test_a_restart_of_the_proxy_changes_nothing_and_drops_nothing(site: Si
     client = site.made.namespace("client")
     live = await asyncio.to_thread(open_in, client, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     with live:
-        live.settimeout(2)
+        live.settimeout(20)
         await asyncio.to_thread(live.connect, (str(NODES["n1"]), node_port(item)))
         before = site.made.nft("n1", "-a", "list", "ruleset")
         failures: list[str] = []
@@ -213,13 +213,14 @@ async def test_a_restart_of_the_proxy_changes_nothing_and_drops_nothing(site: Si
 
         asking = asyncio.create_task(keep_asking())
         for _ in range(20):
+            before_this = asked
             async with site.running():
                 live.sendall(b"still there?")
                 assert (await asyncio.to_thread(live.recv, 100)).split()[0] in (b"local", b"remote")
+                await eventually(lambda there=before_this: asked > there)
         stop.set()
         await asking
         assert failures == []
-        assert asked > 20
         assert site.made.nft("n1", "-a", "list", "ruleset") == before
 
 
@@ -297,7 +298,7 @@ async def test_a_udp_client_that_keeps_its_port_gets_the_new_endpoint(site: Site
                 async def is_answered(by: str = pod) -> bool:
                     return await asyncio.to_thread(once) == by
 
-                await eventually(is_answered, deadline=3)
+                await eventually(is_answered)
                 await site.client.delete(ENDPOINT_SLICES, created["metadata"]["name"], scenario.NAMESPACE)
             assert runner.health().healthy
 
@@ -310,7 +311,7 @@ async def test_health_is_served_on_the_node(site: Site) -> None:
             with open_in(
                 site.made.namespace("client"), lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             ) as asking:
-                asking.settimeout(2)
+                asking.settimeout(20)
                 asking.connect((str(NODES["n1"]), 10256))
                 asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: n1\r\n\r\n")
                 answer = b""

@@ -29,7 +29,7 @@ SITUATIONS = (Situation.NONE, Situation.REMOTE, Situation.BOTH)
 SERVICES = [(policy, situation) for policy in Policy for situation in SITUATIONS]
 NAMES_BY_ADDRESS = {address: pod for pod, (_, address) in PODS.items()}
 _IP_RECVERR, _SCTP_RTOINFO = 11, 0
-ANSWER_TIMEOUT, DROP_TIMEOUT, PATIENCE = 3.0, 0.3, 10.0
+ANSWER_TIMEOUT, DROP_TIMEOUT, PATIENCE = 20.0, 0.3, 60.0
 
 
 def lacks_sctp() -> str:

@@ -53,7 +53,7 @@ class Probe:
         self.answers: list[str] = []
         self.asked = 0
         self._stop = threading.Event()
-        self._place = (made.namespace(sender), socket.SOCK_STREAM, address, port, 2.0)
+        self._place = (made.namespace(sender), socket.SOCK_STREAM, address, port)
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:

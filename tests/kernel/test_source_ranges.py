@@ -18,7 +18,7 @@ from nodeport.forwarding.build import build_service, node_facts
 from nodeport.forwarding.sources import NODEPORT_SOURCE_RANGES
 from nodeport.forwarding.table import Family, ForwardingOptions, ForwardingTable
 
-ANSWER_TIMEOUT = 3.0
+ANSWER_TIMEOUT = 20.0
 DROP_TIMEOUT = 0.3
 SENDERS = ("client", "far", "other", "n1")
 OPTIONS = ForwardingOptions()

@@ -85,6 +85,6 @@ def test_a_runner_that_is_told_to_end_takes_its_kernel_along(tmp_path: Path) -> 
     )
     wait_for((tmp_path / "pid").exists, "the kernel")
     runner.terminate()
-    assert runner.wait(timeout=20) == 128 + signal.SIGTERM
+    assert runner.wait(timeout=60) == 128 + signal.SIGTERM
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
     assert not list(tmp_path.glob("nodeport-uml-*"))

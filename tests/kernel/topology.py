@@ -292,7 +292,7 @@ def ask(
     kind: socket.SocketKind,
     address: IPAddress,
     port: int,
-    timeout: float,
+    timeout: float = 10.0,
     source: IPAddress | None = None,
     ports: ClientPorts | None = None,
 ) -> str:

@@ -15,7 +15,7 @@ import pytest
 from nodeport.testing.apiserver import running_apiserver
 from tooling import tool_module
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 VERSIONS: list[str] = tool_module("kubectl").WORDS["ends"]

@@ -173,7 +173,7 @@ async def test_get_in_every_output_form(kubectl: Any) -> None:
 async def test_get_watch_prints_changes(kubectl: Any) -> None:
     process = await kubectl.start("get", "svc", "-w")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert b"NAME" in await process.stdout.readline()
             assert b"kubernetes" in await process.stdout.readline()
             await kubectl("create", "service", "nodeport", "n", "--tcp=80:8080", "--node-port=30080")
@@ -249,7 +249,7 @@ async def test_delete_waits_for_a_finalizer(kubectl: Any) -> None:
     hold = '{"metadata":{"finalizers":["example.com/f"]}}'
     await kubectl("patch", "cm", "held", "--type=merge", "-p", hold)
     deleting = asyncio.create_task(kubectl("delete", "cm", "held"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await kubectl("get", "cm", "held", "-o", "jsonpath={.metadata.deletionTimestamp}")).out:
             pass
     assert not deleting.done()

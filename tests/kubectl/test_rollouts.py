@@ -28,7 +28,7 @@ async def kubectl(cluster: ControlledCluster, binary: str, folder: Path, words: 
     process = await asyncio.create_subprocess_exec(
         binary, *options, *words.split(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, f"kubectl {words}\n{out.decode()}"
     return out.decode()
 
@@ -40,7 +40,7 @@ async def test_a_rollout_from_creation_to_deletion(binary: str, tmp_path: Path) 
             return await kubectl(cluster, binary, tmp_path, words)
 
         async def rolled_out() -> None:
-            out = await run("rollout status deployment/web --timeout=30s")
+            out = await run("rollout status deployment/web --timeout=60s")
             assert 'deployment "web" successfully rolled out' in out
 
         await run("create deployment web --image=v1 --replicas=3 --port=8080")
@@ -63,7 +63,7 @@ async def test_a_rollout_from_creation_to_deletion(binary: str, tmp_path: Path) 
         described = await run("describe deployment web")
         assert "NewReplicaSetAvailable" in described
         assert "ScalingReplicaSet" in described
-        await run("delete deployment web --cascade=foreground --timeout=30s")
+        await run("delete deployment web --cascade=foreground --timeout=60s")
         assert await run("get pods,rs -o name") == ""
 
 
@@ -74,13 +74,13 @@ async def test_a_namespace_is_furnished_and_emptied(binary: str, tmp_path: Path)
             return await kubectl(cluster, binary, tmp_path, words)
 
         await run("create namespace shop")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "root-ca" not in await run(
                 "get configmap kube-root-ca.crt -n shop -o name --ignore-not-found"
             ):
                 await asyncio.sleep(0.05)
         await run("create deployment web -n shop --image=v1 --replicas=2")
-        await run("rollout status deployment/web -n shop --timeout=30s")
+        await run("rollout status deployment/web -n shop --timeout=60s")
         await run("expose deployment web -n shop --port=80 --target-port=8080")
-        await run("delete namespace shop --timeout=30s")
+        await run("delete namespace shop --timeout=60s")
         assert "shop" not in await run("get namespaces -o name")

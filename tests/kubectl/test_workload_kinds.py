@@ -50,7 +50,7 @@ class Shell:
             *self._options, *words.split(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+        out, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 90)
         assert process.returncode == 0, f"kubectl {words}\n{out.decode()}"
         return out.decode()
 
@@ -81,7 +81,7 @@ async def test_a_replication_controller_is_exposed_scaled_patched_and_deleted(
             "get service rm2 rm3 -o jsonpath={.items[*].spec.ports[0].port}/{.items[*].spec.selector}"
         )
         assert shown == '1234 2345/{"app":"web"} {"app":"web"}'
-        await shell("scale rc web --current-replicas=1 --replicas=3 --timeout=30s")
+        await shell("scale rc web --current-replicas=1 --replicas=3 --timeout=60s")
         table = await shell("get rc web --no-headers")
         assert table.split()[:4] == ["web", "3", "3", "3"]
         for name in (await shell("get pods -l app=web -o name")).split():
@@ -91,7 +91,7 @@ async def test_a_replication_controller_is_exposed_scaled_patched_and_deleted(
         assert "3 Running / 0 Waiting / 0 Succeeded / 0 Failed" in described
         assert "SuccessfulCreate" in described
         assert "Controlled By:" in await shell("describe pods")
-        await shell("delete rc web --timeout=30s")
+        await shell("delete rc web --timeout=60s")
         await shell.until("get pods -l app=web -o name", "")
 
 
@@ -101,25 +101,25 @@ async def test_a_set_is_rolled_out_and_undone(binary: str, tmp_path: Path, kind:
         shell = Shell(cluster, binary, tmp_path)
         sized = {"replicas": 3, "serviceName": "web"} if kind == "StatefulSet" else {}
         await shell("apply -f -", manifest(kind, selector=SELECTOR, **sized))
-        await shell(f"rollout status {word}/web --timeout=30s")
+        await shell(f"rollout status {word}/web --timeout=60s")
         await shell(f"set image {word}/web c=v2")
-        await shell(f"rollout status {word}/web --timeout=30s")
+        await shell(f"rollout status {word}/web --timeout=60s")
         history = await shell(f"rollout history {word}/web")
         assert [line.split()[0] for line in history.splitlines()[2:] if line.strip()] == ["1", "2"]
         assert "v1" in await shell(f"rollout history {word}/web --revision=1")
         await shell(f"rollout undo {word}/web")
-        await shell(f"rollout status {word}/web --timeout=30s")
+        await shell(f"rollout status {word}/web --timeout=60s")
         images = await shell("get pods -o jsonpath={.items[*].spec.containers[0].image}")
         assert images == "v1 v1 v1"
         before = set((await shell("get pods -o jsonpath={.items[*].metadata.uid}")).split())
         await shell(f"rollout restart {word}/web")
-        await shell(f"rollout status {word}/web --timeout=30s")
+        await shell(f"rollout status {word}/web --timeout=60s")
         after = set((await shell("get pods -o jsonpath={.items[*].metadata.uid}")).split())
         assert len(after) == 3
         assert not after & before
         assert "3 Running / 0 Waiting" in await shell(f"describe {word} web")
         await shell("get all")
-        await shell(f"delete {word} web --cascade=foreground --timeout=30s")
+        await shell(f"delete {word} web --cascade=foreground --timeout=60s")
         assert await shell("get pods,controllerrevisions -o name") == ""
 
 
@@ -128,7 +128,7 @@ async def test_a_stateful_set_is_scaled(binary: str, tmp_path: Path) -> None:
         shell = Shell(cluster, binary, tmp_path)
         await shell("apply -f -", manifest("StatefulSet", selector=SELECTOR, replicas=1, serviceName="web"))
         await shell("scale statefulset web --replicas=3")
-        await shell("rollout status statefulset/web --timeout=30s")
+        await shell("rollout status statefulset/web --timeout=60s")
         assert (await shell("get pods -o name")).split() == ["pod/web-0", "pod/web-1", "pod/web-2"]
         assert (await shell("get sts web --no-headers")).split()[:2] == ["web", "3/3"]
 
@@ -141,5 +141,5 @@ async def test_a_job_is_created_described_and_deleted(binary: str, tmp_path: Pat
         described = await shell("describe job once")
         assert "1 Active" in described or "1 Running" in described
         assert "SuccessfulCreate" in described
-        await shell("delete job once --timeout=30s")
+        await shell("delete job once --timeout=60s")
         await shell.until("get pods -l job-name=once -o name", "")

@@ -21,7 +21,7 @@ from nodeport.kit.clock import SystemClock, rfc3339, rfc3339_micro
 from nodeport.store.base import Store
 from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 
 
 async def eventually(condition: Callable[[], Any], *, deadline: float = DEADLINE) -> Any:

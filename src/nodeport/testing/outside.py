@@ -42,7 +42,7 @@ class OutsideClient:
         finally:
             namespaces.remove(netns)
 
-    def get(self, address: str, port: int, path: str = "/", *, timeout: float = 3.0) -> str:
+    def get(self, address: str, port: int, path: str = "/", *, timeout: float = 10.0) -> str:
         """The body of one HTTP answer over a new connection. Raises OSError when there is none."""
         connection = http.client.HTTPConnection(address, port, timeout=timeout)
         connection.sock = self.connect(address, port, timeout=timeout)
@@ -54,7 +54,7 @@ class OutsideClient:
         finally:
             connection.close()
 
-    def connect(self, address: str, port: int, *, timeout: float = 3.0) -> socket.socket:
+    def connect(self, address: str, port: int, *, timeout: float = 10.0) -> socket.socket:
         """A TCP connection from the client."""
         sock = open_in(self.netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         try:
@@ -65,7 +65,7 @@ class OutsideClient:
             raise
         return sock
 
-    def datagrams(self, *, timeout: float = 3.0) -> socket.socket:
+    def datagrams(self, *, timeout: float = 10.0) -> socket.socket:
         """An unconnected UDP socket of the client."""
         sock = open_in(self.netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         sock.settimeout(timeout)

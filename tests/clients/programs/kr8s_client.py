@@ -35,7 +35,7 @@ def discovery():
 def deployment():
     made = Deployment(named(uses.DEPLOYMENT), api=api)
     made.create()
-    made.wait("condition=Available", timeout=30)
+    made.wait("condition=Available", timeout=60)
     made.scale(1)
     uses.wait_for(lambda: len(made.pods()) == 1, "one pod")
 
@@ -43,7 +43,7 @@ def deployment():
 def pod():
     made = Pod(named(uses.POD), api=api)
     made.create()
-    made.wait("condition=Ready", timeout=30)
+    made.wait("condition=Ready", timeout=60)
     uses.expect(any("listening" in line for line in made.logs()), "a log")
     done = made.exec(["sh", "-c", "echo out"])
     uses.expect(b"out" in done.stdout, done)

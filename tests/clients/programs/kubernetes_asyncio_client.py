@@ -37,7 +37,7 @@ async def follow(core):
 
     async def look():
         async with watch.Watch().stream(
-            core.list_namespaced_config_map, NAMESPACE, resource_version=version, timeout_seconds=20
+            core.list_namespaced_config_map, NAMESPACE, resource_version=version, timeout_seconds=60
         ) as events:
             async for event in events:
                 seen.append(event["type"])
@@ -47,7 +47,7 @@ async def follow(core):
     reader = asyncio.create_task(look())
     await core.create_namespaced_config_map(NAMESPACE, {"metadata": {"name": "watched"}})
     await core.delete_namespaced_config_map("watched", NAMESPACE)
-    await asyncio.wait_for(reader, 25)
+    await asyncio.wait_for(reader, 65)
     uses.expect(seen == ["ADDED", "DELETED"], seen)
 
 

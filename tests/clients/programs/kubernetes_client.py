@@ -48,7 +48,7 @@ def follow():
         following = watch.Watch()
         version = listed.metadata.resource_version
         for event in following.stream(
-            core.list_namespaced_config_map, NAMESPACE, resource_version=version, timeout_seconds=20
+            core.list_namespaced_config_map, NAMESPACE, resource_version=version, timeout_seconds=60
         ):
             seen.append((event["type"], event["object"].metadata.name))
             if event["type"] == "DELETED":
@@ -59,7 +59,7 @@ def follow():
     core.create_namespaced_config_map(NAMESPACE, {"metadata": {"name": "watched"}, "data": {"a": "1"}})
     core.patch_namespaced_config_map("watched", NAMESPACE, {"data": {"a": "2"}})
     core.delete_namespaced_config_map("watched", NAMESPACE)
-    reader.join(25)
+    reader.join(65)
     uses.expect([kind for kind, name in seen if name == "watched"] == ["ADDED", "MODIFIED", "DELETED"], seen)
 
 

@@ -43,7 +43,7 @@ def follow():
     seen = []
 
     def look():
-        for kind, _ in api.watch(ConfigMap, fields={"metadata.name": "watched"}, server_timeout=20):
+        for kind, _ in api.watch(ConfigMap, fields={"metadata.name": "watched"}, server_timeout=60):
             seen.append(kind)
             if kind == "DELETED":
                 return
@@ -53,7 +53,7 @@ def follow():
     api.create(ConfigMap(metadata=ObjectMeta(name="watched")))
     uses.wait_for(lambda: seen, "ADDED")
     api.delete(ConfigMap, "watched")
-    reader.join(25)
+    reader.join(65)
     uses.expect(seen == ["ADDED", "DELETED"], seen)
 
 

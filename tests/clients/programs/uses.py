@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 LABELS = {"app": "web"}
 SERVICE = {
     "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "labels": LABELS},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from clients.kit import Kit, manifest, row, wait_for
 
@@ -292,23 +291,24 @@ def delete_cascades(k: Kit) -> None:
 @row("wait", "--for=condition, --for=delete")
 def wait_conditions(k: Kit) -> None:
     k("create", "deployment", "web", "--image=nodeport/echo")
-    k("wait", "--for=condition=Available", "deployment/web", "--timeout=30s")
-    with k.running("wait", "--for=delete", "deployment/web", "--timeout=30s") as waiting:
-        time.sleep(1)
+    k("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    with k.running("wait", "--for=delete", "deployment/web", "--timeout=60s", "-v=6") as waiting:
+        assert waiting.stdout is not None
+        assert any("watch=true" in line for line in waiting.stdout), "it never watched"
         k("delete", "deployment", "web")
-        assert waiting.wait(timeout=30) == 0
+        assert waiting.wait(timeout=60) == 0
     assert "timed out" in k("wait", "--for=condition=Nothing", "namespace/default", "--timeout=1s", code=1)
 
 
 @row("wait", "--for=jsonpath", since="1.23")
 def wait_jsonpath(k: Kit) -> None:
     k("create", "service", "clusterip", "c", "--tcp=80")
-    k("wait", "--for=jsonpath={.spec.type}=ClusterIP", "svc/c", "--timeout=5s")
+    k("wait", "--for=jsonpath={.spec.type}=ClusterIP", "svc/c", "--timeout=60s")
 
 
 @row("wait", "--for=create", since="1.31")
 def wait_create(k: Kit) -> None:
-    k("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    k("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
 
 
 @row("kustomize", "build; apply -k")

@@ -13,7 +13,7 @@ from clients.kit import ECHO, Kit, row, wait_for
 @row("run", "--restart=Never, --dry-run=client, --port")
 def run_pod(k: Kit) -> None:
     k("run", "p", f"--image={ECHO}", "--restart=Never", "--port=8080")
-    k("wait", "--for=condition=Ready", "pod/p", "--timeout=30s")
+    k("wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     assert k.path("pod", "p", ".spec.restartPolicy") == "Never"
     assert "kind: Pod" in k("run", "q", f"--image={ECHO}", "--dry-run=client", "-o", "yaml")
 
@@ -165,7 +165,7 @@ def describe_pod(k: Kit) -> None:
 def delete_pods(k: Kit) -> None:
     for name in ("one", "two", "three"):
         k("run", name, f"--image={ECHO}")
-    k("wait", "--for=condition=Ready", "pod", "--all", "--timeout=30s")
+    k("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
     k("delete", "pod", "one")
     k("delete", "pod", "two", "--now")
     k("delete", "pod", "three", "--force", "--grace-period=0")

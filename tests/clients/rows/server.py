@@ -46,7 +46,7 @@ def cordon_and_drain(k: Kit) -> None:
     assert "SchedulingDisabled" in k("get", "node", node)
     k("uncordon", node)
     k("run", "p", f"--image={ECHO}", "--overrides=" + '{"spec":{"nodeName":"node-2"}}')
-    k("wait", "--for=condition=Ready", "pod/p", "--timeout=30s")
+    k("wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     try:
         k("drain", node, "--force", "--ignore-daemonsets", "--pod-selector=run=p", "--timeout=60s")
         assert k("get", "pod", "p", "--ignore-not-found") == ""

@@ -15,23 +15,23 @@ def create_workloads(k: Kit) -> None:
     k.deployment("web", 2)
     assert k.path("deployment", "web", ".status.readyReplicas") == "2"
     k("create", "job", "once", f"--image={ECHO}", "--", "true")
-    k("wait", "--for=condition=Complete", "job/once", "--timeout=30s")
+    k("wait", "--for=condition=Complete", "job/once", "--timeout=60s")
 
 
 @row("rollout", "status, history, undo, restart, pause, resume")
 def rollout_everything(k: Kit) -> None:
     k.deployment("web")
     k("set", "env", "deployment/web", "A=1")
-    k("rollout", "status", "deployment/web", "--timeout=30s")
+    k("rollout", "status", "deployment/web", "--timeout=60s")
     assert k("rollout", "history", "deployment/web").count("<none>") == 2
     k("rollout", "undo", "deployment/web")
-    k("rollout", "status", "deployment/web", "--timeout=30s")
+    k("rollout", "status", "deployment/web", "--timeout=60s")
     assert "env" not in k.json("get", "deployment", "web")["spec"]["template"]["spec"]["containers"][0]
     k("rollout", "restart", "deployment/web")
     k("rollout", "pause", "deployment/web")
     assert k.path("deployment", "web", ".spec.paused") == "true"
     k("rollout", "resume", "deployment/web")
-    k("rollout", "status", "deployment/web", "--timeout=30s")
+    k("rollout", "status", "deployment/web", "--timeout=60s")
 
 
 @row("scale", "deployment, replicaset, statefulset, replicationcontroller; --current-replicas")
@@ -64,8 +64,8 @@ def rollout_sets(k: Kit) -> None:
          "spec": {**body, "serviceName": "s", "replicas": 2}},
         {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "d"}, "spec": daemons},
     )  # fmt: skip
-    k("rollout", "status", "statefulset/s", "--timeout=40s")
-    k("rollout", "status", "daemonset/d", "--timeout=40s")
+    k("rollout", "status", "statefulset/s", "--timeout=60s")
+    k("rollout", "status", "daemonset/d", "--timeout=60s")
     assert k("get", "pods", "-l", "app=s", "-o", "name").split() == ["pod/s-0", "pod/s-1"]
 
 

@@ -199,6 +199,6 @@ def test_deep_nesting_is_refused_quickly() -> None:
     raw = b""
     for _ in range(2000):
         raw = field(2, field(14, raw))
-    started = time.perf_counter()
+    started = time.process_time()
     assert_object_or_bad_request(envelope("v1", "Pod", raw))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -128,7 +128,7 @@ def test_checking_a_service_takes_microseconds() -> None:
     best = 1.0
     for _ in range(20):
         copy = deep_copy(obj)
-        started = time.perf_counter()
+        started = time.process_time()
         check(SERVICE, copy)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     assert best < 300e-6

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from nodeport.apiserver import server as server_module
 from nodeport.apiserver.eventexpiry import EventExpiry
 from nodeport.apiserver.locks import KeyLocks
 from nodeport.kit.clock import SystemClock
@@ -24,15 +25,15 @@ CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
 
 
-async def test_stopping_does_not_wait_for_watchers() -> None:
+async def test_stopping_does_not_wait_for_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 600)
     async with running_apiserver() as api:
         connector = aiohttp.TCPConnector(ssl=api.admin_config.ssl_context())
         async with aiohttp.ClientSession(connector=connector) as session:
             response = await session.get(f"{api.url}{CONFIG_MAPS}?watch=1")
-            began = time.monotonic()
             api.task.cancel()
-            await asyncio.gather(api.task, return_exceptions=True)
-            assert time.monotonic() - began < 1.5
+            async with asyncio.timeout(60):
+                await asyncio.gather(api.task, return_exceptions=True)
             response.close()
 
 
@@ -83,10 +84,10 @@ async def test_a_watcher_that_does_not_read_is_dropped_and_harms_nobody() -> Non
             async with session.put(f"{api.url}{CONFIG_MAPS}/c", json=body) as response:
                 assert response.status == 200
         await session.post(f"{api.url}{CONFIG_MAPS}", json={"metadata": {"name": "last"}})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert json.loads(await brisk.content.readline())["object"]["metadata"]["name"] == "last"
         received = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async for part in lazy.content.iter_any():
                 received += len(part)
         assert received < 250 * 100_000

@@ -40,13 +40,13 @@ class Stream:
         self.response = response
 
     async def next(self) -> tuple[str, Json]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             line = await self.response.content.readline()
         event = json.loads(line)
         return event["type"], event["object"]
 
     async def end(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             rest: bytes = await self.response.content.read()
         return rest
 
@@ -357,7 +357,7 @@ async def test_a_watcher_that_hangs_up_is_forgotten(raw: Any, api: Any) -> None:
     async with watching(raw, f"{CONFIG_MAPS}?watch=1") as stream:
         assert b'apiserver_longrunning_requests{verb="watch"} 1' in (await raw("GET", "/metrics")).body
         stream.response.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while b'apiserver_longrunning_requests{verb="watch"} 0' not in (await raw("GET", "/metrics")).body:
             await asyncio.sleep(0.01)
 

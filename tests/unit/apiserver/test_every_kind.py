@@ -127,7 +127,6 @@ async def test_an_object_is_shown_in_every_form(raw: Any, row: Resource) -> None
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.qualified_name)
-@pytest.mark.timeout(20)
 async def test_an_object_is_watched_in_every_form(raw: Any, row: Resource) -> None:
     made = await created(raw, row)
     collection, item = paths(row)

@@ -222,7 +222,7 @@ async def speak(ask: Client, *parts: bytes, read: bool = True) -> bytes:
         for part in parts:
             writer.write(part)
             await writer.drain()
-        return await asyncio.wait_for(reader.read(), 10) if read else b""
+        return await asyncio.wait_for(reader.read(), 60) if read else b""
     except ConnectionError:
         return b""
     finally:
@@ -270,8 +270,8 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
     async with asking() as ask:
+        monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
         head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % MAPS.encode()
         answer = await speak(ask, head + b"Connection: close\r\nContent-Length: 100\r\n\r\n", b"{")
         assert answer.startswith(b"HTTP/1.1 504 ")
@@ -290,10 +290,10 @@ async def test_a_body_is_sent_for_when_the_client_waits_for_leave() -> None:
         )
         with contextlib.closing(writer):
             writer.write(head)
-            leave = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            leave = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
             assert leave == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(body)
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), 60)
         assert answer.startswith(b"HTTP/1.1 201 "), answer
         assert (await ask("admin", "GET", f"{MAPS}/awaited"))[0] == 200
 

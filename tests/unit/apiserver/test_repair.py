@@ -277,7 +277,7 @@ async def serving(clock: HandClock) -> AsyncIterator[tuple[RunningApiServer, Any
 
 
 async def eventually(check: Any) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (found := await check()):
             await asyncio.sleep(0.01)
         return found

@@ -31,7 +31,7 @@ async def test_a_conflict_that_lasts_is_one_event_with_a_count() -> None:
             found = (await client.list(EVENTS, "default"))["items"]
             return int((found[0].get("series") or {}).get("count", 1)) if found else 0
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await series() < 3:
                 await asyncio.sleep(0.01)
         (event,) = (await client.list(EVENTS, "default"))["items"]

@@ -21,7 +21,7 @@ from nodeport.kit.clock import SystemClock
 from nodeport.store.base import Put, Store
 from nodeport.store.memory import MemoryStore
 
-PATIENCE = 5
+PATIENCE = 30
 SPLICER = Splicer(CONFIG_MAPS)
 
 
