@@ -324,6 +324,45 @@ def test_a_pod_that_is_active_for_too_long_fails(cluster: LocalCluster) -> None:
     assert cluster.log_of("late").split() == ["set", "term"]
 
 
+@pytest.mark.parametrize("policy", ["Always", "Never"])
+def test_a_container_whose_image_changes_is_restarted_whatever_the_restart_policy(
+    cluster: LocalCluster, policy: str
+) -> None:
+    name = f"image-{policy.lower()}"
+    cluster.pod(name, command=TIDY, spec_restartPolicy=policy)
+    before = container_of(cluster.wait_for_pod(name, is_ready, "ready"))
+    assert before["image"].endswith("nodeport/echo:latest")
+    change_image(cluster, name, "nodeport/echo:second")
+    told = "Container main definition changed, will be restarted"
+    wait_for_event(cluster, name, "Killing", told, "main")
+    after = container_of(
+        cluster.wait_for_pod(name, lambda pod: container_of(pod)["restartCount"] == 1, "restarted")
+    )
+    assert after["image"].endswith("nodeport/echo:second")
+    assert after["lastState"]["terminated"]["exitCode"] == 0
+
+
+def test_an_image_that_cannot_be_had_is_asked_for_no_longer_once_it_is_changed(cluster: LocalCluster) -> None:
+    cluster.pod("mistyped", image="nodeport/ehco", imagePullPolicy="Never")
+    cluster.wait_for_pod("mistyped", lambda pod: waits_for(pod) == "ErrImageNeverPull", "refused")
+    change_image(cluster, "mistyped", "nodeport/echo")
+    status = container_of(cluster.wait_for_pod("mistyped", is_ready, "ready"))
+    assert status["restartCount"] == 0
+
+
+def change_image(cluster: LocalCluster, pod: str, image: str) -> None:
+    with cluster.session() as session:
+        path = PODS.path("default", pod)
+        found = session.get(path)
+        found["spec"]["containers"][0]["image"] = image
+        session.request("PUT", path, body={**found, "metadata": {"name": pod}})
+
+
+def waits_for(pod: JsonObject) -> str:
+    statuses = pod["status"].get("containerStatuses") or [{}]
+    return str((statuses[0].get("state") or {}).get("waiting", {}).get("reason", ""))
+
+
 def test_an_init_container_that_fails_for_good_fails_the_pod(cluster: LocalCluster) -> None:
     first = {"name": "first", "image": "nodeport/echo", "command": ["sh", "-c", "exit 3"]}
     cluster.pod("noinit", command=SLEEP, spec_initContainers=[first], spec_restartPolicy="Never")

@@ -36,7 +36,7 @@ class Keeper:
     """What is known of one container of a pod. ``first_attempt``: the number of its first run in this sandbox;
     ``initial``: an init container; ``hooking``: its postStart hook runs; ``anew``: it runs again however it ended, as
     the whole pod does; ``stopping``: the run that is being ended; ``allocated``: the resources that it is to have;
-    ``again``: it alone is ended, to begin again with other resources."""
+    ``again``: it alone is ended, to begin again with other resources or another image."""
 
     spec: dict[str, Any]
     first_attempt: int = 0
@@ -66,8 +66,11 @@ class Keeper:
         return self.current is not None and self.current.exit is None
 
     def view(self) -> ContainerView:
+        """One that ended to begin again is being created: that it ended must not be told, for most restart policies."""
+        between = self.again and self.current is not None and not self.is_running
         return ContainerView(
-            spec=self.spec, current=_run(self.current), previous=_run(self.previous), waiting=self.waiting,
+            spec=self.spec, current=_run(self.current), previous=_run(self.previous),
+            waiting=self.waiting or (("ContainerCreating", "") if between else None),
             started=self.started.is_set(), ready=self.ready and self.is_running, hooking=self.hooking,
             anew=self.anew or self.again,
             image=self.image.name if self.image else "", image_id=self.image.image_id if self.image else "",
@@ -112,6 +115,12 @@ class Keeper:
         self.current, self.waiting, self.anew, self.again = container, None, False, False
         self.ready = False
         self.started.clear()
+
+    def change_image(self, image: str) -> None:
+        """What could not be had before is asked for no longer."""
+        self.spec = {**self.spec, "image": image}
+        self.waiting, self.retry_at = None, 0.0
+        self.pulls.reset()
 
     def ended(self) -> None:
         self.ready = False

@@ -142,6 +142,22 @@ class PodWorker:
             else:
                 record.ephemeral_keepers.append(Keeper(spec))
 
+    def _take_images(self, group: asyncio.TaskGroup) -> None:
+        """Images that were changed. What runs under another one is restarted, whatever the restart policy says; but not
+        an init container that is to end anyway."""
+        record = self._record
+        spec = record.last_pod["spec"]
+        wanted = {each["name"]: each for each in (*(spec.get("initContainers") or ()), *spec["containers"])}
+        for keeper in (*record.init_keepers, *record.keepers):
+            image = wanted.get(keeper.name, keeper.spec).get("image")
+            if image == keeper.spec.get("image"):
+                continue
+            keeper.change_image(str(image))
+            if keeper.is_running and (not keeper.initial or is_restartable_init(keeper.spec)):
+                keeper.again = True
+                words = f"Container {keeper.name} definition changed, will be restarted"
+                group.create_task(self._stopper.stop(keeper, record.grace(), words))
+
     async def _adopt(self, group: asyncio.TaskGroup, sandbox: Sandbox) -> None:
         record = self._record
         keepers = {keeper.name: keeper for keeper in record.all_keepers()}
@@ -190,6 +206,7 @@ class PodWorker:
         if not await self._has_surroundings():
             return SANDBOX_RETRY
         self._take_ephemeral()
+        self._take_images(group)
         try:
             dues = [left, *await self._keep_all(group)]
             dues.append(await self._resizer.advance(group))
