@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from contract.streamed_pods import LOOPBACK, World, free_port, world
+from contract.streamed_pods import LOOPBACK, World, world
+from freeports import free_port
 from nodeport.api.meta import JsonObject
 
 BASE = "/api/v1/namespaces/default"

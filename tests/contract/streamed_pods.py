@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import aiohttp
 
+from freeports import free_port
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.kit.clock import SystemClock
 from nodeport.node.oci.runc import Runc
@@ -122,11 +123,3 @@ class _Context:
 
     surroundings: NodeSurroundings
     runtime: OciRuntime
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        return int(sock.getsockname()[1])

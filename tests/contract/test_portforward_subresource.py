@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from contract.streamed_pods import LOOPBACK, World, free_port, world
+from contract.streamed_pods import LOOPBACK, World, world
+from freeports import free_port
 from nodeport.apiserver.spdy.frames import (
     Data,
     Decoder,

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from contract.streamed_pods import LOOPBACK, NODE, World, free_port, world
+from contract.streamed_pods import LOOPBACK, NODE, World, world
+from freeports import free_port
 
 POD = "/api/v1/namespaces/default/pods/web"
 SERVICE = "/api/v1/namespaces/default/services/web"
