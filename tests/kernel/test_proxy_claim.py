@@ -11,15 +11,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from kernel.clusters import LocalCluster
 from nodeport.kit.clock import SystemClock
 from nodeport.netlink.nftables.kernel import Request
 from nodeport.netlink.nftables.owned import OwnersUnknown, TableOwner
 from nodeport.netlink.socket import KernelRefused, Refusal
+from nodeport.node import network
 from nodeport.proxy.claim import CLAIM, AlreadyProxied, claimed
 
 AT_ONCE, PATIENT = timedelta(0), timedelta(seconds=30)
@@ -52,14 +55,22 @@ def netns() -> Iterator[Path]:
 
 @pytest.fixture
 def another(netns: Path) -> Iterator[subprocess.Popen[str]]:
+    with holding(netns) as process:
+        yield process
+
+
+@contextmanager
+def holding(netns: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the namespace."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(netns)], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def nft(netns: Path, *words: str) -> str:
@@ -134,3 +145,17 @@ def test_a_kernel_that_knows_no_owners_says_so(netns: Path, monkeypatch: pytest.
     monkeypatch.setattr(TableOwner, "commit", refuse)
     with TableOwner(netns) as owner, pytest.raises(OwnersUnknown):
         owner.take(CLAIM, FIRST)
+
+
+def test_a_local_node_that_somebody_else_programs_is_told_in_one_line(cluster: LocalCluster) -> None:
+    cluster.up("--nodes", "2")
+    cluster.kill("nodes")
+    with holding(network.node_netns(cluster.paths.name, "node-2")) as process:
+        said = cluster.nodeport("up", code=1)
+    last = said.strip().splitlines()[-1].strip()
+    assert last == (
+        "error: node node-2: another proxy programs this network namespace: "
+        f"pid {process.pid}, mode ipvs, node n1; end it first (waited 20 s for that)"
+    )
+    assert "Traceback" not in cluster.paths.log("nodes").read_text()
+    assert "mended (nodes started)" in cluster.up()

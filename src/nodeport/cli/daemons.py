@@ -224,19 +224,32 @@ def run(
     part: str, paths: Paths, ranges: Ranges = Ranges(), limits: Mapping[str, int] | None = None,
     failure: NodeFailure = NodeFailure(),
 ) -> None:  # fmt: skip
-    """Run one part in this process until it is told to end."""
+    """Run one part in this process until it is told to end. What keeps it from its work is said in one line."""
     from nodeport.kit.logs import configure
 
     gc.set_threshold(STARTING_OBJECTS, 50, 50)
     configure("INFO")
-    if part == "server":
-        import uvloop
+    try:
+        if part == "server":
+            import uvloop
 
-        allow_many_files()
-        work: Callable[[], Awaitable[None]] = lambda: serve(paths, ranges, limits or {}, failure)  # noqa: E731
-        uvloop.run(until_terminated(lambda: _with_small_log(paths.log(part), work)))
-    else:
-        asyncio.run(until_terminated(lambda: _with_small_log(paths.log(part), lambda: run_nodes(paths))))
+            allow_many_files()
+            work: Callable[[], Awaitable[None]] = lambda: serve(paths, ranges, limits or {}, failure)  # noqa: E731
+            uvloop.run(until_terminated(lambda: _with_small_log(paths.log(part), work)))
+        else:
+            asyncio.run(until_terminated(lambda: _with_small_log(paths.log(part), lambda: run_nodes(paths))))
+    except BaseException as error:
+        if (said := _in_words(error)) is None:
+            raise
+        raise SystemExit(f"error: {said}") from error
+
+
+def _in_words(error: BaseException) -> str | None:
+    """None for a bug."""
+    from nodeport.cli.errors import sentence
+    from nodeport.proxy.claim import AlreadyProxied
+
+    return sentence(error, (LocalError, AlreadyProxied))
 
 
 async def _with_small_log(log: Path, work: Callable[[], Awaitable[None]]) -> None:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from nodeport.api.clusterdns import service_addresses
@@ -38,6 +39,8 @@ from nodeport.proxy.warnings import COMPONENT
 
 HURTS_CHANGED = signal.SIGUSR1
 """Tells the process to read again how its nodes are to be."""
+TAKEOVER_PATIENCE = timedelta(seconds=20)
+"""For another proxy in a node's namespace to end: `up`, which waits for longer, can say so."""
 _log = logging.getLogger(__name__)
 
 
@@ -161,7 +164,7 @@ class LocalNodes:
             name, (seen.services, seen.slices, seen.nodes), netns, recorder, self._clock,
             nodeport_addresses=self._config.nodeport_addresses,
             localhost_nodeports=self._config.localhost_nodeports,
-            service_networks=self._config.service_networks,
+            service_networks=self._config.service_networks, takeover_patience=TAKEOVER_PATIENCE,
         )  # fmt: skip
 
     async def wait_until_ready(self) -> None:
