@@ -91,6 +91,14 @@ class Site:
                 merged[made.name] = Change(made.name, earlier.old if earlier else made.old, made.new)
         return [made for made in merged.values() if made.old != made.new]
 
+    def bring(self, changes: list[Change], *, mended: bool) -> None:
+        """Into the kernel, which remembers no earlier batches then; ``mended``: they are not told but found."""
+        self.kernel.history.clear()
+        if mended:
+            self.proxier.resync(self.table, self.node)
+        elif changes:
+            self.proxier.apply(changes, self.node)
+
     def packets(self) -> set[Packet]:
         return set(Questions(self.table.items(), self.node).samples())
 
@@ -143,11 +151,7 @@ def test_however_small_the_batches_every_packet_fares_as_before_or_as_after(
         before, packets = site.kernel.table, site.packets()
         changes = site.put([(without_ranges(item) if mended else item, there) for item, there in wanted])
         packets |= site.packets()
-        site.kernel.history.clear()
-        if mended:
-            site.proxier.resync(site.table, site.node)
-        elif changes:
-            site.proxier.apply(changes, site.node)
+        site.bring(changes, mended=mended)
         site.assert_rendered()
         for packet in Random(7).sample(sorted(packets, key=str), min(len(packets), MOST_PACKETS)):
             allowed = site.fates(before, packet) | site.fates(site.kernel.table, packet)
@@ -208,11 +212,7 @@ def test_a_packet_on_its_way_while_a_batch_takes_effect_fares_as_before_or_as_af
         packets, start = site.packets(), site.kernel.table
         changes = site.put([(without_ranges(item), there) for item, there in wanted])
         packets |= site.packets()
-        site.kernel.history.clear()
-        if mended:
-            site.proxier.resync(site.table, site.node)
-        elif changes:
-            site.proxier.apply(changes, site.node)
+        site.bring(changes, mended=mended)
         for old, new in pairwise([start, *site.kernel.history]):
             assert old is not None
             assert new is not None
