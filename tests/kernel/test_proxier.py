@@ -140,6 +140,19 @@ def test_a_restart_leaves_endpoints_in_the_slots_that_history_gave_them(kernel: 
     assert restarted.resync(fresh, NODE) == 0
 
 
+def test_what_others_do_while_a_restart_decides_is_mended_by_its_first_commit(
+    netns: Path, kernel: Nftables
+) -> None:
+    NftablesProxier(kernel, OPTIONS).resync(scenario.table(NODE), NODE)
+    before = nft(netns, "list", "ruleset")
+    with Nftables(netns) as again:
+        restarted = NftablesProxier(again, OPTIONS)
+        restarted.slots()
+        nft(netns, "flush", "map", "ip", "nodeport", "service-ips")
+        assert restarted.resync(scenario.table(NODE), NODE) > 0
+    assert nft(netns, "list", "ruleset") == before
+
+
 def test_removing_one_endpoint_of_many_moves_only_the_last(kernel: Nftables) -> None:
     item = scenario.service(Policy.CLUSTER, Situation.BOTH)
     item["spec"]["ports"] = item["spec"]["ports"][:1]

@@ -16,7 +16,7 @@ from typing import Final
 
 from nodeport.forwarding.table import Change, Family, ForwardingOptions, ForwardingTable, NodeFacts
 from nodeport.netlink.nftables.expressions import Code, VerdictData
-from nodeport.netlink.nftables.kernel import Nftables
+from nodeport.netlink.nftables.kernel import ListedTable, Nftables
 from nodeport.netlink.nftables.objects import Chain, MessageType, Set, SetFlag, rules_of_payload
 from nodeport.netlink.socket import KernelRefused
 from nodeport.proxy.nftables import layout
@@ -88,12 +88,14 @@ class NftablesProxier:
         self._optional: dict[str, OptionalChain] = {}
         self._counts: Counter[str] = Counter()
         self._generation = 0
+        self._read: tuple[ListedTable | None, int] | None = None
         self._beside: Sequence[NftablesProxier] = ()
         self._limit = kernel.send_limit()
 
     def slots(self) -> KernelSlots:
         """Where the kernel's endpoints sit now: a restarted proxy leaves them there."""
-        listed, _ = self._kernel.list_table(self._table)
+        self._read = self._kernel.list_table(self._table)
+        listed, _ = self._read
         return KernelSlots(dict(listed.elements) if listed else {})
 
     def resync(self, table: ForwardingTable, node: NodeFacts) -> int:
@@ -105,7 +107,7 @@ class NftablesProxier:
         rendered, shared, sizes = render(table.items(), node, self._options, self._role)
         in_the_way = False
         for attempt in range(_ATTEMPTS):
-            listed, generation = self._kernel.list_table(self._table)
+            listed, generation = self._read_anew()
             there = Ruleset.of_listing(listed) if listed else None
             spare = spare_sizes(there, sizes, self._words) if there is not None else []
             wanted = with_sizes(rendered, spare, self._words)
@@ -126,6 +128,13 @@ class NftablesProxier:
         self._optional = {name: chain for chain in optional_chains(node) for name in chain.sets}
         self._generation = generation
         return requests
+
+    def _read_anew(self) -> tuple[ListedTable | None, int]:
+        """The kernel's table and generation: as they were told for the slots, if nobody has committed since."""
+        known, self._read = self._read, None
+        if known is not None and known[1] == self._kernel.generation():
+            return known
+        return self._kernel.list_table(self._table)
 
     def _commit(self, transaction: Transaction, generation: int) -> tuple[int, int]:
         """Sends a difference against the kernel as it was in ``generation``; returns requests sent, new generation."""
