@@ -31,6 +31,7 @@ from nodeport.proxy.nftables.render import (
     render_forwarding,
     spare_sizes,
     with_sizes,
+    without_affinity,
 )
 from nodeport.proxy.nftables.ruleset import Elements, Ruleset
 from nodeport.proxy.nftables.slots import KernelSlots
@@ -216,7 +217,7 @@ class NftablesProxier:
         new = [item for item, number in growth.items() if number > 0 and not self._sizes[item]]
         made = [item for item in new if item not in self._spare]
         kept = [item for item in self._spare if item not in new] if made else []
-        dropped = kept[: max(0, len(kept) - MOST_SPARES)]
+        dropped = _longest_unneeded(kept, len(kept) - MOST_SPARES)
         for items, where in ((made, transaction.added), (dropped, transaction.removed)):
             for lookup, size, timeout in items:
                 verdict = VerdictData(Code.GOTO, lookup.chain_name(size, timeout))
@@ -305,6 +306,12 @@ class NftablesProxier:
             self._kernel.commit(flush)
             time.sleep(_UNDER_WAY)
         self._kernel.commit([(MessageType.DELTABLE, 0, self._table.address)])
+
+
+def _longest_unneeded(spare: Sequence[SizeClass], number: int) -> list[SizeClass]:
+    """The first ``number``, and with a chain those that fall back on it when no more clients can be remembered."""
+    gone = set(spare[: max(0, number)])
+    return [item for item in spare if item in gone or without_affinity(item) in gone]
 
 
 def _count(rendered: Rendered, shared: Counter[SharedElement], sizes: Counter[SizeClass], sign: int) -> None:

@@ -162,8 +162,8 @@ def with_sizes(ruleset: Ruleset, sizes: Iterable[SizeClass], words: Dialect) -> 
 
 
 def spare_sizes(there: Ruleset, needed: Container[SizeClass], words: Dialect) -> list[SizeClass]:
-    """Those not ``needed`` for which ``there`` has the right chain, and the verdict that leads to it."""
-    return [
+    """Those not ``needed`` for which ``there`` has the right chain, what leads to it, and what it leads to."""
+    found = [
         (lookup, *numbers)
         for lookup in layout.LOOKUPS
         for key, data in there.elements_of(lookup.verdicts).items()
@@ -173,6 +173,13 @@ def spare_sizes(there: Ruleset, needed: Container[SizeClass], words: Dialect) ->
         and data == VerdictData(Code.GOTO, lookup.chain_name(*numbers))
         and there.chains.get(data.chain or "") == size_chain(words, lookup, *numbers)
     ]
+    return [item for item in found if (plain := without_affinity(item)) in needed or plain in found]
+
+
+def without_affinity(item: SizeClass) -> SizeClass:
+    """Whose chain that of ``item`` falls back on; of a class without session affinity: itself."""
+    lookup, size, _ = item
+    return lookup, size, 0
 
 
 def frontend_key(name: ServicePortName, frontend: Frontend) -> bytes:
