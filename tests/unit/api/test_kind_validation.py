@@ -439,7 +439,7 @@ def drawn(schema: JsonObject, rng: random.Random, depth: int = 0) -> Any:
     return {key: drawn(sub, rng, depth) for key, sub in fields.items() if rng.random() < chance}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(kinds.RESOURCES), st.integers(0, 10**9))
 def test_whatever_fits_the_schema_can_be_judged(resource: Resource, seed: int) -> None:
     """No object that passed the schema check may break pruning, defaulting, validation or warnings."""

@@ -395,7 +395,7 @@ def pruned(value: Any) -> Any:
     return [pruned(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CONFIGS, CONFIGS)
 def test_applying_again_is_no_change_whatever_was_there(first: JsonObject, second: JsonObject) -> None:
     one = applied(NEW, {}, first)
@@ -404,7 +404,7 @@ def test_applying_again_is_no_change_whatever_was_there(first: JsonObject, secon
     assert again == two
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CONFIGS, CONFIGS)
 def test_who_applies_alone_gets_exactly_the_last_configuration(first: JsonObject, second: JsonObject) -> None:
     one = applied(NEW, {}, first)
@@ -420,7 +420,7 @@ def _reordered(obj: JsonObject) -> JsonObject:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CONFIGS, CONFIGS)
 def test_giving_back_removes_only_what_nobody_else_owns(first: JsonObject, second: JsonObject) -> None:
     one = applied(NEW, {}, first)
@@ -431,7 +431,7 @@ def test_giving_back_removes_only_what_nobody_else_owns(first: JsonObject, secon
     assert applier("a") not in three.owners
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CONFIGS, CONFIGS)
 def test_every_field_that_an_update_changed_is_the_updater_s(old: JsonObject, new: JsonObject) -> None:
     owners = created(SERVICE, old, updater("a", "v1"), NOON) or {

@@ -115,7 +115,7 @@ def test_algebra_of_two_sets(
     assert recursive_difference(ours, theirs) == left_below
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SETS, SETS)
 def test_trees_do_what_sets_of_paths_do(ours: Tree, theirs: Tree) -> None:
     before = json.dumps([ours, theirs])
@@ -128,7 +128,7 @@ def test_trees_do_what_sets_of_paths_do(ours: Tree, theirs: Tree) -> None:
     assert json.dumps([ours, theirs]) == before
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SETS)
 def test_a_set_survives_the_wire(tree: Tree) -> None:
     text = json.dumps(ordered(tree))
@@ -137,7 +137,7 @@ def test_a_set_survives_the_wire(tree: Tree) -> None:
     assert tree_of(*paths(tree)) == tree
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SETS, SETS)
 def test_every_result_has_the_one_form(ours: Tree, theirs: Tree) -> None:
     for made in (union(ours, theirs), intersection(ours, theirs), difference(ours, theirs)):

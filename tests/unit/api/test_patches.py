@@ -46,7 +46,7 @@ def test_merge_patch_follows_the_examples_of_rfc_7386(target: Any, patch: Any, r
     assert merge_patch(target, patch) == result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(OBJECTS, OBJECTS)
 def test_merge_patch_is_idempotent_and_leaves_its_arguments_alone(
     target: JsonObject, patch: JsonObject
@@ -129,7 +129,7 @@ OPERATIONS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(OBJECTS, st.lists(OPERATIONS, max_size=4))
 def test_any_json_patch_gives_an_object_or_an_api_error(target: JsonObject, ops: list[Any]) -> None:
     before = deep_copy(target)
@@ -268,7 +268,7 @@ NAMED = st.lists(
 LABELS = st.dictionaries(st.sampled_from("abc"), st.none() | st.sampled_from("xy"), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PORTS, NAMED, LABELS, LABELS)
 def test_strategic_merge_is_idempotent_and_leaves_its_arguments_alone(
     old: list[Any], new: list[Any], labels: JsonObject, change: JsonObject
@@ -282,7 +282,7 @@ def test_strategic_merge_is_idempotent_and_leaves_its_arguments_alone(
     assert {port["port"] for port in ports_of(once)} == {port["port"] for port in [*old, *new]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_strategic_patch_gives_an_object_or_an_api_error(data: st.DataObject) -> None:
     keys = st.sampled_from(["ports", "$patch", "$retainKeys", "$setElementOrder/ports", "port", "selector",

@@ -178,7 +178,7 @@ def assert_object_or_bad_request(body: bytes) -> None:
     assert isinstance(obj, dict)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(BODIES), st.data())
 def test_damaged_bodies_give_an_object_or_a_bad_request_and_nothing_else(
     path: Path, data: st.DataObject
@@ -189,7 +189,7 @@ def test_damaged_bodies_give_an_object_or_a_bad_request_and_nothing_else(
     assert_object_or_bad_request(bytes(body[: data.draw(st.integers(4, len(body)))]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(RESOURCES), st.binary(max_size=200))
 def test_random_messages_give_an_object_or_a_bad_request(resource: Any, raw: bytes) -> None:
     assert_object_or_bad_request(envelope(resource.api_version, resource.kind, raw))

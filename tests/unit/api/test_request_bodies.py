@@ -86,7 +86,7 @@ def test_halves_of_surrogate_pairs_become_replacement_characters() -> None:
     assert decode_json(b'{"a":"\\ud800","b":"\\ud83d\\ude00"}')[0] == {"a": "\ufffd", "b": "\U0001f600"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(max_size=10), JSON))
 def test_any_json_object_decodes_to_itself(value: dict[str, Any]) -> None:
     for ascii_only in (True, False):
@@ -187,7 +187,7 @@ def test_yaml_scalars_mean_what_they_mean_to_kubernetes(written: str, value: obj
     assert repr(found["a"]) == repr(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS) | st.integers(-(2**53), 2**53) | st.booleans() | st.none())
 )

@@ -85,7 +85,7 @@ REQUIREMENTS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(REQUIREMENTS, max_size=4))
 def test_printing_and_parsing_a_label_selector_round_trips(requirements: list[Requirement]) -> None:
     selector = LabelSelector(tuple(requirements))
@@ -144,7 +144,7 @@ def test_broken_field_selectors_are_bad_requests(text: str, why: str) -> None:
     assert caught.value.message == why
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(KEYS, st.sampled_from(["=", "!="]), st.text(alphabet="ab,=\\", max_size=4)), max_size=3

@@ -47,7 +47,7 @@ def test_the_api_keeps_quantities_in_kubernetes_canonical_form(text: str, amount
     assert (canonical_quantity(text, amount=True), canonical_quantity(text)) == (amount, other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.from_regex(r"[+-]?[0-9]{0,6}\.?[0-9]{1,6}([numkMG]|[KM]i|e[+-]?[0-9])?", fullmatch=True))
 def test_a_canonical_quantity_is_worth_the_same_and_stays_as_it_is(text: str) -> None:
     made = canonical_quantity(text)
@@ -62,7 +62,7 @@ def test_what_is_no_quantity_is_told_so(text: str) -> None:
         parse_quantity(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=8))
 def test_a_text_is_a_quantity_exactly_when_it_parses(text: str) -> None:
     if is_quantity(text):
@@ -71,7 +71,7 @@ def test_a_text_is_a_quantity_exactly_when_it_parses(text: str) -> None:
         assert quantity_error(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.ip_addresses())
 def test_canonical_addresses_are_fine(address: object) -> None:
     mapped = getattr(ip_address(str(address)), "ipv4_mapped", None)

@@ -276,7 +276,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(surge=SHARE, unavailable=SHARE, steps=st.lists(STEP, min_size=1, max_size=6), moves=st.integers(0, 3))
 def test_whatever_is_changed_when_it_settles_with_the_newest_template_alone(
     surge: int | str, unavailable: int | str, steps: list[tuple[str, Any]], moves: int

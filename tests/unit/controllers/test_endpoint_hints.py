@@ -301,7 +301,7 @@ SHARES = st.lists(st.integers(1, 9), min_size=2, max_size=3).map(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(history=st.lists(NODES_OF, min_size=1, max_size=5), shares=SHARES, limit=st.integers(2, 20))
 def test_endpoints_move_between_zones_as_long_as_half_a_one_is_missing_and_then_stay(
     history: list[dict[int, str]], shares: dict[str, float], limit: int

@@ -297,7 +297,7 @@ def made(found: dict[int, tuple[bool, bool, str, int]]) -> list[JsonObject]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(history=st.lists(PODS, min_size=1, max_size=6), limit=st.integers(1, 12))
 def test_slices_hold_what_is_desired_once_after_any_history(history: list[Any], limit: int) -> None:
     svc = service(ports=[{"name": "", "port": 80, "targetPort": "p", "protocol": "TCP"}])

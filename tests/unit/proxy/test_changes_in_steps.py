@@ -118,7 +118,7 @@ class Site:
 
 
 @both_families
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_one_change_after_the_other_leads_where_a_fresh_start_does(world: World, data: st.DataObject) -> None:
     site = Site(world)
@@ -135,7 +135,7 @@ def test_one_change_after_the_other_leads_where_a_fresh_start_does(world: World,
 
 
 @both_families
-@settings(deadline=None, max_examples=15, derandomize=True)
+@settings(max_examples=15)
 @given(st.data(), st.booleans())
 def test_however_small_the_batches_every_packet_fares_as_before_or_as_after(
     world: World, data: st.DataObject, mended: bool
@@ -197,7 +197,7 @@ class _Generations(dict[str, Chain]):
 
 
 @both_families
-@settings(deadline=None, max_examples=15, derandomize=True)
+@settings(max_examples=15)
 @given(st.data(), st.booleans())
 def test_a_packet_on_its_way_while_a_batch_takes_effect_fares_as_before_or_as_after(
     world: World, data: st.DataObject, mended: bool
@@ -236,7 +236,7 @@ def where(ends: Iterable[Fate]) -> set[tuple[Verdict, object]]:
 
 
 @both_families
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.data())
 def test_a_first_start_in_small_batches_lets_packets_in_only_when_all_is_there(
     world: World, data: st.DataObject

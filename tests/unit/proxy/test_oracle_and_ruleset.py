@@ -139,7 +139,7 @@ def table_of(
     return table
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(services(), max_size=3), nodes, options, st.lists(packets(), min_size=1, max_size=8))
 def test_the_ruleset_does_what_the_oracle_says(
     made: list[tuple[JsonObject, list[JsonObject]]],
@@ -160,7 +160,7 @@ def test_the_ruleset_does_what_the_oracle_says(
         assert iptables_evaluate.fates(chains, packet, LOCAL_ADDRESSES) == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(services(), max_size=6), nodes)
 def test_every_frontend_of_the_table_belongs_to_one_service_port(
     made: list[tuple[JsonObject, list[JsonObject]]], node: NodeFacts

@@ -176,7 +176,7 @@ def packets(draw: st.DrawFn, world: World, target: Target) -> Packet:
 
 
 @pytest.mark.parametrize("world", [V4, V6], ids=lambda world: str(world.family))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data(), st.booleans(), st.booleans())
 def test_the_ruleset_does_what_the_oracle_says(
     world: World, data: st.DataObject, keep_client_address: bool, masquerade_all: bool

@@ -142,7 +142,7 @@ NOISE = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(NOISE)
 def test_frames_in_any_order_end_in_a_goodbye(frames: list[Frame]) -> None:
     async def talk() -> None:
