@@ -350,6 +350,22 @@ def test_an_image_that_cannot_be_had_is_asked_for_no_longer_once_it_is_changed(c
     assert status["restartCount"] == 0
 
 
+def test_an_image_that_is_changed_while_no_agent_runs_is_taken_by_the_next_one(tmp_path: Path) -> None:
+    with local_cluster(tmp_path) as cluster:
+        cluster.up("--nodes", "1")
+        for name in ("changed", "same"):
+            cluster.pod(name, command=TIDY)
+            cluster.wait_for_pod(name, is_ready, "ready")
+        cluster.kill("nodes")
+        change_image(cluster, "changed", "nodeport/echo:second")
+        cluster.up("--nodes", "1")
+        status = container_of(
+            cluster.wait_for_pod("changed", lambda pod: container_of(pod)["restartCount"] == 1, "restarted")
+        )
+        assert status["image"].endswith("nodeport/echo:second")
+        assert container_of(cluster.get(PODS, "same"))["restartCount"] == 0
+
+
 def change_image(cluster: LocalCluster, pod: str, image: str) -> None:
     with cluster.session() as session:
         path = PODS.path("default", pod)

@@ -169,8 +169,19 @@ class PodWorker:
         for keeper in record.all_keepers():
             if keeper.is_running and record.pod is not None:
                 keeper.image = await self._starter.known_image(keeper)
+                self._recall_image(keeper)
                 self._start_probes(group, keeper, sandbox, adopted=True)
         record.dirty.set()
+
+    def _recall_image(self, keeper: Keeper) -> None:
+        """An image that was changed while nobody looked: the run has the one that the API was told of."""
+        field = "initContainerStatuses" if keeper.initial else "containerStatuses"
+        known, run = self._record.known_status(field, keeper.name), keeper.current
+        told = known.get("image")
+        if run is None or keeper.image is None or known.get("containerID") != run.container_id:
+            return
+        if told and told != keeper.image.name:
+            keeper.spec = {**keeper.spec, "image": told}
 
     # --- managing
 
