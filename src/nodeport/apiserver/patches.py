@@ -25,6 +25,9 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 MAX_JSON_PATCH_OPERATIONS = 10_000
+_GO_FLOAT = "Go value of type float64"
+_GO_VALUE = "Go struct field jsonPatchOp.value of type float64"
+"""What a number becomes in a patch, and in an operation of one."""
 _OPERATION_FIELDS = ("op", "path", "from", "value")
 
 
@@ -73,6 +76,8 @@ class Patch:
                 self._operations, self._text = decode_operations(body.data)
             case "application/merge-patch+json":
                 self._patch, repeats = decode_patch(body.data, "error decoding patch: ")
+                if body.data.strip() == b"null":
+                    raise BadRequest("Invalid JSON Patch")
                 self._text = PatchText(repeats)
             case _:
                 self._patch, repeats = decode_patch(body.data)
@@ -123,7 +128,8 @@ def decode_operations(data: bytes) -> tuple[list[JsonObject], PatchText]:
     try:
         found, repeats = decode_value(data)
     except JsonError as error:
-        raise BadRequest(f"error decoding patch: {error}") from error
+        told = str(error).replace(_GO_FLOAT, _GO_VALUE)
+        raise BadRequest(f"error decoding patch: {told}") from error
     wrong = (
         found if not isinstance(found, list) else next((op for op in found if not isinstance(op, dict)), None)
     )

@@ -49,19 +49,24 @@ async def test_a_number_that_could_not_be_kept_is_refused(raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "head"),
+    ("kind", "body", "head", "where"),
     [
-        (MERGE, b'{"spec": {"strange": 1E400}}', "error decoding patch: "),
-        (STRATEGIC, b'{"spec": {"strange": 1E400}}', ""),
-        (JSON, b'[{"op": "add", "path": "/spec/strange", "value": 1E400}]', "error decoding patch: "),
+        (MERGE, b'{"spec": {"strange": 1E400}}', "error decoding patch: ", "value"),
+        (STRATEGIC, b'{"spec": {"strange": 1E400}}', "", "value"),
+        (
+            JSON,
+            b'[{"op": "add", "path": "/spec/strange", "value": 1E400}]',
+            "error decoding patch: ",
+            "struct field jsonPatchOp.value",
+        ),
     ],
 )
 async def test_a_patch_with_a_number_that_is_too_large_is_refused(
-    raw: Any, kind: str, body: bytes, head: str
+    raw: Any, kind: str, body: bytes, head: str, where: str
 ) -> None:
     await raw("POST", SERVICES, service('{"port": 80}'))
     answer = await raw("PATCH", f"{SERVICES}/a", body, Content_Type=kind)
-    told = "json: cannot unmarshal number 1E400 into Go value of type float64"
+    told = f"json: cannot unmarshal number 1E400 into Go {where} of type float64"
     assert (answer.status, answer.message) == (400, head + told)
 
 
@@ -90,3 +95,9 @@ async def test_a_kind_that_is_no_text_is_refused_in_a_strategic_patch_too(raw: A
     assert (answer.status, answer.message) == (
         422, ' "" is invalid: patch: Invalid value: "map[kind:5]": cannot convert int64 to string',
     )  # fmt: skip
+
+
+async def test_a_merge_patch_that_is_null_is_none(raw: Any) -> None:
+    await raw("POST", SERVICES, service('{"port": 80}'))
+    answer = await raw("PATCH", f"{SERVICES}/a", b" null", Content_Type=MERGE)
+    assert (answer.status, answer.message) == (400, "Invalid JSON Patch")
