@@ -407,14 +407,14 @@ async def test_events_tell_the_start_and_a_port_in_use(site: Site) -> None:
         async with proxy.running():
             item = await site.serve(a_load_balancer(), {"local": READY})
             (event,) = await eventually(lambda: site.events("FailedToStartServiceHealthcheck"), deadline=20)
-            assert event["type"] == "Warning"
+            assert (event["type"], event["action"]) == ("Warning", "Listen")
             assert event["involvedObject"]["uid"] == item["metadata"]["uid"]
             assert re.search(
                 rf"failed to start healthcheck .* on port {HEALTH_PORT}: .*in use", event["message"]
             )
             (started,) = await site.events("Starting")
             assert (started["involvedObject"]["kind"], started["involvedObject"]["uid"]) == ("Node", NODE)
-            assert started["source"]["component"] == "kube-proxy"
+            assert (started["source"]["component"], started["action"]) == ("kube-proxy", "StartKubeProxy")
 
 
 async def test_hard_fail_ends_the_proxy_with_an_event(site: Site) -> None:

@@ -64,6 +64,7 @@ class _Occurrence:
     type: str
     reason: str
     message: str
+    action: str
     time: str
     serial: int
 
@@ -93,8 +94,19 @@ class EventRecorder:
         self._buckets: OrderedDict[_Key, _Bucket] = OrderedDict()
         self.dropped = 0
 
-    def event(self, obj_ref: JsonObject, type: str, reason: str, message: str) -> None:  # noqa: A002  # the API's name
-        """Note that ``reason`` happened to ``obj_ref``; ``type`` is Normal or Warning."""
+    def event(
+        self,
+        obj_ref: JsonObject,
+        type: str,  # noqa: A002  # the API's name
+        reason: str,
+        message: str,
+        *,
+        action: str = "",
+    ) -> None:
+        """Note that ``reason`` happened to ``obj_ref``; ``type`` is Normal or Warning.
+
+        ``action``: what the component was about to do, where its Kubernetes counterpart tells.
+        """
         about = tuple(obj_ref.get(part) or "" for part in ("kind", "namespace", "name", "uid", "fieldPath"))
         if not self._admit(about) or self._queue.full():
             self.dropped += 1
@@ -102,7 +114,7 @@ class EventRecorder:
         now = self._clock.now()
         occurrence = _Occurrence(
             key=(*about, type, reason, message), reference=obj_ref, type=type, reason=reason,
-            message=message[:1024], time=rfc3339(now), serial=int(now.timestamp() * 1e6),
+            message=message[:1024], action=action, time=rfc3339(now), serial=int(now.timestamp() * 1e6),
         )  # fmt: skip
         self._queue.put_nowait(occurrence)
 
@@ -182,6 +194,7 @@ class EventRecorder:
             "eventTime": None,
             "reportingComponent": self._component,
             "reportingInstance": self._host,
+            **({"action": occurrence.action} if occurrence.action else {}),
         }
         await self._client.create(EVENTS, event)
         return _Series(name, namespace)

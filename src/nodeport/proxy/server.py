@@ -312,7 +312,7 @@ class ProxyServer:
         }
 
     def _tell_node(self, kind: str, reason: str, message: str) -> None:
-        self._events.event(self._node_reference(), kind, reason, message)
+        self._events.event(self._node_reference(), kind, reason, message, action="StartKubeProxy")
 
     async def _say_last(self, reason: str, message: str) -> None:
         self._tell_node(WARNING, reason, message)

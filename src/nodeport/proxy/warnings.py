@@ -25,4 +25,4 @@ class ServiceWarnings:
             "kind": "Service", "apiVersion": "v1", "namespace": service.namespace, "name": service.name,
             "uid": (found.get("metadata") or {}).get("uid") or str(service),
         }  # fmt: skip
-        self._recorder.event(about, WARNING, reason, message)
+        self._recorder.event(about, WARNING, reason, message, action="Listen")
