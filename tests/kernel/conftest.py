@@ -1,4 +1,4 @@
-"""Clusters for kernel tests: real ones, under names and roots of their own, gone after each test.
+"""Namespaces and clusters for kernel tests: real ones, under names and roots of their own, gone after each test.
 
 And the outcomes of the packet suite, for the documentation.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def pytest_sessionfinish() -> None:
     if PACKET_RESULTS:
         Path(PACKET_RESULTS).parent.mkdir(parents=True, exist_ok=True)
         Path(PACKET_RESULTS).write_text(json.dumps(_packet_results) + "\n")
+
+
+@pytest.fixture
+def netns() -> Iterator[Path]:
+    """A network namespace with nothing in it."""
+    name = f"npk.{secrets.token_hex(5)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Path("/run/netns") / name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ ports answer again, and nothing of the cluster is left when it is taken down (th
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -100,57 +102,60 @@ def answers(cluster: LocalCluster, port: int) -> None:
         )
 
 
-class Writer:
-    """Writes without end; ``kept``: what the API has acknowledged."""
+class Background(ABC):
+    """``once`` is done without end while ``going``; what it raises ends the test."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    @abstractmethod
+    def once(self) -> None: ...
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.once()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(self._run)
+            try:
+                yield
+            finally:
+                self._stop.set()
+                done.result()
+
+
+class Writer(Background):
+    """``kept``: what the API has acknowledged."""
 
     def __init__(self, cluster: LocalCluster) -> None:
-        self._cluster, self._stop = cluster, threading.Event()
+        super().__init__()
+        self._cluster, self._numbers = cluster, itertools.count()
         self.kept: list[str] = []
 
-    def run(self) -> None:
-        for number in range(100_000):
-            if self._stop.is_set():
-                return
-            name = f"kept-{number}"
-            with suppress(Unreachable, OSError, AlreadyExists):
-                self._cluster.create(CONFIG_MAPS, {"metadata": {"name": name}, "data": {"at": str(number)}})
-                self.kept.append(name)
-                continue
+    def once(self) -> None:
+        number = next(self._numbers)
+        name = f"kept-{number}"
+        try:
+            self._cluster.create(CONFIG_MAPS, {"metadata": {"name": name}, "data": {"at": str(number)}})
+            self.kept.append(name)
+        except (Unreachable, OSError, AlreadyExists):
             time.sleep(0.05)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(self.run)
-            try:
-                yield
-            finally:
-                self._stop.set()
-                done.result()
 
-
-class Traffic:
-    """Asks a node port without end; ``heard``: when there was an answer last."""
+class Traffic(Background):
+    """Asks a node port; ``heard``: when there was an answer last."""
 
     def __init__(self, address: str, port: int) -> None:
-        self._where, self._stop = (address, port), threading.Event()
+        super().__init__()
+        self._where = address, port
         self.heard, self.count = 0.0, 0
 
-    def run(self) -> None:
-        while not self._stop.is_set():
-            with suppress(OSError):
-                call(*self._where, patience=3)
-                self.heard, self.count = time.monotonic(), self.count + 1
-
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(self.run)
-            try:
-                yield
-            finally:
-                self._stop.set()
-                done.result()
+    def once(self) -> None:
+        with suppress(OSError):
+            call(*self._where, patience=3)
+            self.heard, self.count = time.monotonic(), self.count + 1
 
     def wait_until_heard_again(self) -> None:
         now = time.monotonic()
@@ -171,7 +176,7 @@ def test_every_process_may_be_killed_and_nothing_is_lost(cluster: LocalCluster) 
         "a process that nobody thought of"
     )
     writer, before = Writer(cluster), runs(cluster)
-    with writer.writing():
+    with writer.going():
         for part in ("server", "nodes"):
             cluster.kill(part)
             cluster.up()
@@ -224,7 +229,7 @@ def test_daemons_may_be_killed_at_any_moment_of_their_work(cluster: LocalCluster
     draw, writer = random.Random(SEED), Writer(cluster)
     before = {pod["metadata"]["uid"] for pod in cluster.ready_pods()}
     traffic = Traffic(next(iter(cluster.node_addresses().values())), port)
-    with writer.writing(), traffic.flowing():
+    with writer.going(), traffic.going():
         for number in range(ROUNDS):
             part = draw.choice(("server", "nodes"))
             with suppress(Unreachable, OSError):

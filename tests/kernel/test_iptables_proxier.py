@@ -31,16 +31,6 @@ READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 Opener = Callable[[], Proxier]
 
 
-@pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
 @pytest.fixture(params=list(Variant), ids=str)
 def variant(request: pytest.FixtureRequest) -> Variant:
     return request.param

@@ -38,16 +38,13 @@ VS = Path("/proc/sys/net/ipv4/vs")
 
 
 @pytest.fixture
-def netns() -> Iterator[Path]:
-    """A namespace that has the node's address."""
-    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        ip(name, "link add eth0 type dummy", f"addr add {NODE_ADDRESS}/24 dev eth0", "link set eth0 up")
-        ip(name, "addr add fd00:172::11/64 dev eth0 nodad")
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
+def netns(netns: Path) -> Path:
+    """It has the node's addresses."""
+    ip(
+        netns.name, "link add eth0 type dummy", f"addr add {NODE_ADDRESS}/24 dev eth0", "link set eth0 up",
+        "addr add fd00:172::11/64 dev eth0 nodad",
+    )  # fmt: skip
+    return netns
 
 
 def ip(name: str, *lines: str) -> None:

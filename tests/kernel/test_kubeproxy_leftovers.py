@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -70,16 +68,6 @@ COMMIT
 -A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE
 COMMIT
 """
-
-
-@pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def run(netns: Path, *command: str, text: str = "") -> str:

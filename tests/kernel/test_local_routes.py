@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nodeport.netlink.localroute import LocalRoutes
-
-
-@pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npk.{os.getpid()}.{secrets.token_hex(2)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.mark.parametrize("version", [4, 6])

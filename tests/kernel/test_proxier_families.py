@@ -35,16 +35,6 @@ both_families = pytest.mark.parametrize("family", Family, ids=str)
 
 
 @pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npk.{random.SystemRandom().getrandbits(40):x}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-@pytest.fixture
 def kernel(netns: Path) -> Iterator[Nftables]:
     with Nftables(netns) as opened:
         yield opened

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -41,16 +40,6 @@ async def hold():
 
 asyncio.run(hold())
 """
-
-
-@pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npk.{os.getpid()}.{secrets.token_hex(2)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +20,10 @@ OPTIONS = ForwardingOptions()
 
 
 @pytest.fixture
-def netns() -> Iterator[Path]:
-    name = f"npv.{secrets.token_hex(5)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-    try:
-        yield Path("/run/netns") / name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
+def netns(netns: Path) -> Path:
+    """With a loopback that is up."""
+    subprocess.run(["ip", "-n", netns.name, "link", "set", "lo", "up"], check=True)
+    return netns
 
 
 def nft(netns: Path, commands: str) -> None:

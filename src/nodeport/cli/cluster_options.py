@@ -25,8 +25,11 @@ from nodeport.node.local import (
     parse_log_size,
 )
 
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
-def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def about_cluster(function: Command) -> Command:
     """Adds --name, --data-root and --run-root; the function gets ``paths``. Errors become one sentence."""
 
     @click.option("--name", default=DEFAULT_NAME, show_default=True, help="The cluster's name.")
@@ -64,20 +67,20 @@ def about_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def service_ranges(function: Callable[..., Any]) -> Callable[..., Any]:
+def service_ranges(function: Command) -> Command:
     """Adds the options of kube-apiserver that say which addresses and ports Services get."""
-    addresses = click.option(
-        "--service-cluster-ip-range",
-        default=None,
-        help="Addresses of Services: a CIDR, or one of each family parted by a comma, the primary family first."
-        "  [default: 10.96.0.0/16,fd00:10:96::/112, or that of the --ip-family]",
-    )
-    ports = click.option(
-        "--service-node-port-range",
-        default=None,
-        help="Ports of NodePort Services: FIRST-LAST, FIRST+MORE or PORT.  [default: 30000-32767]",
-    )
-    return addresses(ports(function))
+    return _with_options(
+        function,
+        click.option(
+            "--service-cluster-ip-range", default=None,
+            help="Addresses of Services: a CIDR, or one of each family parted by a comma, the primary family first."
+            "  [default: 10.96.0.0/16,fd00:10:96::/112, or that of the --ip-family]",
+        ),
+        click.option(
+            "--service-node-port-range", default=None,
+            help="Ports of NodePort Services: FIRST-LAST, FIRST+MORE or PORT.  [default: 30000-32767]",
+        ),
+    )  # fmt: skip
 
 
 LIMIT_OPTIONS = (
@@ -99,7 +102,7 @@ LIMIT_OPTIONS = (
 """Option, field of the API server's limits, its default, and what it bounds."""
 
 
-def request_limits(function: Callable[..., Any]) -> Callable[..., Any]:
+def request_limits(function: Command) -> Command:
     """Adds options for what clients may use up; the function gets ``limits``, those that were given by field."""
 
     @functools.wraps(function)
@@ -109,10 +112,15 @@ def request_limits(function: Callable[..., Any]) -> Callable[..., Any]:
             limits={field: value for field, value in given.items() if value is not None}, **options
         )
 
-    for option, field, default, text in reversed(LIMIT_OPTIONS):
-        shown = f"{text}  [default: {default}]"
-        wrapped = click.option(option, field, type=click.IntRange(min=1), default=None, help=shown)(wrapped)
-    return wrapped
+    return _with_options(
+        wrapped,
+        *(
+            click.option(
+                option, field, type=click.IntRange(min=1), default=None, help=f"{text}  [default: {default}]"
+            )
+            for option, field, default, text in LIMIT_OPTIONS
+        ),
+    )
 
 
 def must_be_root(command: str) -> None:
@@ -148,7 +156,7 @@ def checked_image(text: str) -> str:
     return str(mapping)
 
 
-def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def image_options(function: Command) -> Command:
     """Adds options that say which images there are and where others are pulled from; the function gets ``images``,
     ``default_registry`` (None: not said) and ``insecure_registries``."""
 
@@ -161,47 +169,58 @@ def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 _check_registry(option, host)
         return function(default_registry=default_registry, insecure_registries=insecure_registries, **options)
 
-    mapped = click.option(
-        "--image", "images", metavar="NAME=PATH", multiple=True,
-        help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
+    return _with_options(
+        wrapped,
+        click.option(
+            "--image", "images", metavar="NAME=PATH", multiple=True,
+            help="Let this program, or this folder as root, of the machine be the image NAME; may be repeated.",
+        ),
+        click.option(
+            "--default-registry", metavar="HOST[:PORT]", default=None,
+            help="Pull images whose name has no registry from here; '' for nowhere.  [default: '']",
+        ),
+        click.option(
+            "--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
+            help="Speak plain HTTP to this registry, as to those on this machine; may be repeated.",
+        ),
     )  # fmt: skip
-    default = click.option(
-        "--default-registry", metavar="HOST[:PORT]", default=None,
-        help="Pull images whose name has no registry from here; '' for nowhere.  [default: '']",
-    )  # fmt: skip
-    insecure = click.option(
-        "--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
-        help="Speak plain HTTP to this registry, as to those on this machine; may be repeated.",
-    )  # fmt: skip
-    return mapped(default(insecure(wrapped)))
 
 
-def disk_options(default_eviction: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def disk_options(default_eviction: str) -> Decorator:
     """Adds a kubelet's options for what pods may take of the disk; the function gets ``log_size``, ``log_files`` and
     ``eviction_hard``, None where nothing was said."""
 
-    def added(function: Callable[..., Any]) -> Callable[..., Any]:
+    def added(function: Command) -> Command:
         @functools.wraps(function)
         def wrapped(log_size: str | None, eviction_hard: str | None, **options: Any) -> Any:
             _check_disk_options(log_size, eviction_hard)
             return function(log_size=log_size, eviction_hard=eviction_hard, **options)
 
-        size = click.option(
-            "--container-log-max-size", "log_size", metavar="QUANTITY", default=None,
-            help="Size of a container's log, such as 10Mi; then a new file is begun.  [default: 10Mi]",
+        return _with_options(
+            wrapped,
+            click.option(
+                "--container-log-max-size", "log_size", metavar="QUANTITY", default=None,
+                help="Size of a container's log, such as 10Mi; then a new file is begun.  [default: 10Mi]",
+            ),
+            click.option(
+                "--container-log-max-files", "log_files", type=click.IntRange(min=2), default=None,
+                help="How many files of a container's log are kept.  [default: 5]",
+            ),
+            click.option(
+                "--eviction-hard", metavar="SIGNAL<AMOUNT,...", default=None,
+                help="End pods when the disk has less left than this, such as nodefs.available<10%; '' for never."
+                f"  [default: {default_eviction or repr(default_eviction)}]",
+            ),
         )  # fmt: skip
-        files = click.option(
-            "--container-log-max-files", "log_files", type=click.IntRange(min=2), default=None,
-            help="How many files of a container's log are kept.  [default: 5]",
-        )  # fmt: skip
-        hard = click.option(
-            "--eviction-hard", metavar="SIGNAL<AMOUNT,...", default=None,
-            help="End pods when the disk has less left than this, such as nodefs.available<10%; '' for never."
-            f"  [default: {default_eviction or repr(default_eviction)}]",
-        )  # fmt: skip
-        return size(files(hard(wrapped)))
 
     return added
+
+
+def _with_options(function: Command, *options: Decorator) -> Command:
+    """In the order in which help shows them."""
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def _check_disk_options(log_size: str | None, eviction_hard: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from nodeport.kit.giveup import unless
 from nodeport.node.actions import Action, Exec, HttpGet, Sleep
 from nodeport.node.reach import Reach
 from nodeport.node.webget import NO_TLS, RequestFailed
@@ -44,18 +45,7 @@ async def run_while_it_lives(
     action: Action, reach: Reach, limit: timedelta, who: str, ended: asyncio.Event
 ) -> None:
     """As `run`, but no longer than the container lives, which ``ended`` tells, and than ``limit``."""
-    running = asyncio.ensure_future(run(action, reach, limit, who))
-    ending = asyncio.ensure_future(ended.wait())
-    try:
-        await asyncio.wait(
-            {running, ending}, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
-        )
-        if running.done():
-            running.result()
-    finally:
-        for task in (running, ending):
-            task.cancel()
-        await asyncio.gather(running, ending, return_exceptions=True)
+    await unless(ended.wait(), run(action, reach, limit, who), limit.total_seconds())
 
 
 async def _get(http: HttpGet, reach: Reach, limit: timedelta, what: str) -> None:

@@ -14,6 +14,7 @@ from nodeport.client.events import EventRecorder, object_reference
 from nodeport.client.informer import Informer
 from nodeport.client.rest import RestClient
 from nodeport.kit.clock import Clock, bounded_seconds
+from nodeport.kit.giveup import unless
 from nodeport.node import pod_status
 from nodeport.node.addresses import PodAddresses
 from nodeport.node.containers import Keeper
@@ -169,16 +170,7 @@ class PodRecord:
         """Until ``work`` is done, or given up since the pod is to go or to end. Raises what it raises."""
         left = self.time_left()
         seconds = None if left is None else max(left.total_seconds(), 0)
-        working = asyncio.ensure_future(work)
-        going = asyncio.ensure_future(self.wait_until_going())
-        try:
-            await asyncio.wait({working, going}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-        finally:
-            for task in (working, going):
-                task.cancel()
-            await asyncio.gather(working, going, return_exceptions=True)
+        await unless(self.wait_until_going(), work, seconds)
 
     def fail(self, reason: str, message: str, most_grace: timedelta | None = None) -> None:
         """The pod is to end here; what it was ended for first stays."""
