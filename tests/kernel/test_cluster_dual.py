@@ -23,7 +23,7 @@ from nodeport.api.resources import NODES, PODS, SERVICES
 from nodeport.netlink import route
 from nodeport.netlink.namespace import open_in
 from nodeport.netlink.route import RouteSocket
-from nodeport.node import local, namespaces, network
+from nodeport.node import local, localoptions, namespaces, network
 from nodeport.node.namespaces import NamespaceFile
 
 BOTH = {"ipFamilyPolicy": "RequireDualStack"}
@@ -220,7 +220,7 @@ def test_a_second_cluster_lives_beside_it_and_leaves_nothing(
             assert heard["server"].rpartition(":")[0].strip("[]") in pod_ips(other, "web")
         config = local.load(other.paths)
         assert config is not None
-        ranges = [*local.networks_of(config.fabric), *local.networks_of(config.pods)]
+        ranges = [*localoptions.networks_of(config.fabric), *localoptions.networks_of(config.pods)]
     assert not any(each in ranges for each in network.taken_networks())
 
 

@@ -19,7 +19,7 @@ from nodeport.api.podcidrs import share
 from nodeport.api.resources import NODES
 from nodeport.netlink import route
 from nodeport.netlink.route import RouteSocket, VethEnd
-from nodeport.node import local, namespaces, network
+from nodeport.node import local, localoptions, namespaces, network
 from nodeport.node.namespaces import NamespaceFile
 
 
@@ -80,7 +80,7 @@ def test_a_machine_joins_runs_pods_answers_and_leaves(
         cluster.pod("there", spec_nodeName="machine")
         pod = cluster.wait_for_pods(1)[0]
         given = cluster.get(NODES, "machine")["spec"]["podCIDRs"]
-        assert given == [str(share(pods, 255)) for pods in local.networks_of(config.pods)]
+        assert given == [str(share(pods, 255)) for pods in localoptions.networks_of(config.pods)]
         assert IPv4Address(pod["status"]["podIP"]) in IPv4Network(given[0])
         with namespaces.entered([NamespaceFile("net", network.node_netns(cluster.paths.name, "node-1"))]):
             said = wait_for(lambda: call(pod["status"]["podIP"], 8080), "an answer from the other node's pod")

@@ -24,7 +24,8 @@ from nodeport.node import hostports, network, sources, teardown
 from nodeport.node.addresses import IPAddress, IPNetwork
 from nodeport.node.containerlog import MOST_BYTES, MOST_FILES
 from nodeport.node.eviction import parse_thresholds
-from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths, parse_log_size
+from nodeport.node.local import DATA_ROOT, RUN_ROOT, Paths
+from nodeport.node.localoptions import parse_log_size
 from nodeport.node.node_status import LOG_PORT
 from nodeport.node.podnetwork import kernel as podnetwork
 from nodeport.node.podnetwork.plan import Mode, Way

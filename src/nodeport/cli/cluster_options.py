@@ -14,16 +14,8 @@ import click
 from nodeport.cli.errors import UserError
 from nodeport.netlink.codec import NetlinkError
 from nodeport.node.addresses import AddressesExhausted
-from nodeport.node.local import (
-    DATA_ROOT,
-    DEFAULT_NAME,
-    RUN_ROOT,
-    LocalError,
-    Paths,
-    check_name,
-    load,
-    parse_log_size,
-)
+from nodeport.node.local import DATA_ROOT, DEFAULT_NAME, RUN_ROOT, Paths, load
+from nodeport.node.localoptions import LocalError, check_name, parse_log_size
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]

@@ -19,8 +19,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodeport.node import daemonlog, local
-from nodeport.node.local import ClusterConfig, LocalError, Network, Paths
+from nodeport.node import daemonlog, local, localoptions
+from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError, Network
 
 if TYPE_CHECKING:
     from nodeport.apiserver.audit import AuditOptions
@@ -61,8 +62,8 @@ class Ranges:
     def applied_to(self, name: str, config: ClusterConfig) -> ClusterConfig:
         """Raises LocalError when the cluster cannot have these addresses."""
         if self.cidrs is not None:
-            local.check_same_service_cidrs(name, self.cidrs, config.service_networks)
-            config = replace(config, service_cidr=local.shown_cidrs(self.cidrs))
+            localoptions.check_same_service_cidrs(name, self.cidrs, config.service_networks)
+            config = replace(config, service_cidr=localoptions.shown_cidrs(self.cidrs))
         if self.node_ports is not None:
             config = replace(config, node_ports=f"{self.node_ports.start}-{self.node_ports.stop - 1}")
         return config

@@ -9,7 +9,8 @@ import click
 
 from nodeport.cli.cluster_options import about_cluster, must_be_root
 from nodeport.node import local, teardown
-from nodeport.node.local import ClusterConfig, LocalError, Paths
+from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError
 
 
 @click.command(short_help="Remove a local cluster and all of its data.")

@@ -29,7 +29,8 @@ from nodeport.node.eviction import parse_thresholds
 from nodeport.node.hurt import Hurt
 from nodeport.node.images.nodeimages import node_images
 from nodeport.node.images.registry import Registries
-from nodeport.node.local import ClusterConfig, LocalError, Paths
+from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError
 from nodeport.node.node_status import NodeFacts, this_machine
 from nodeport.node.oci.runc import Runc
 from nodeport.node.runtime import OciRuntime

@@ -13,7 +13,8 @@ from nodeport.cli.cluster_options import about_cluster, must_be_root
 from nodeport.cli.errors import UserError
 from nodeport.node import hurt, local, processes
 from nodeport.node.hurt import Hurt
-from nodeport.node.local import LocalError, Paths
+from nodeport.node.local import Paths
+from nodeport.node.localoptions import LocalError
 
 PATIENCE = 30.0
 HELP = {

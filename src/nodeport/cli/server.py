@@ -11,7 +11,8 @@ from nodeport.cli.cluster_options import (
     request_limits,
     service_ranges,
 )
-from nodeport.node.local import Paths, parse_node_grace, parse_port_range, parse_service_cidrs
+from nodeport.node.local import Paths
+from nodeport.node.localoptions import parse_node_grace, parse_port_range, parse_service_cidrs
 
 
 @click.command(short_help="Run the API server and the controllers of a cluster (started by `up`).")

@@ -21,8 +21,9 @@ from nodeport.cli.cluster_options import (
     service_ranges,
 )
 from nodeport.cli.errors import UserError
-from nodeport.node import local, network, processes
-from nodeport.node.local import DEFAULT_NODES, PARTS, ClusterConfig, LocalError, Paths
+from nodeport.node import local, localoptions, network, processes
+from nodeport.node.local import DEFAULT_NODES, PARTS, ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError
 
 PATIENCE = 60.0
 LOG_TAIL = 12
@@ -41,7 +42,7 @@ LOG_TAIL = 12
     help="The API server's port on 127.0.0.1.  [default: 6443 or any free]",
 )
 @click.option(
-    "--ip-family", type=click.Choice(list(local.IP_FAMILIES)), default=None,
+    "--ip-family", type=click.Choice(list(localoptions.IP_FAMILIES)), default=None,
     help="Addresses of nodes, pods and Services.  [default: dual, IPv4 first; ipv4 on a machine without IPv6]",
 )  # fmt: skip
 @service_ranges
@@ -152,25 +153,29 @@ class Wishes:
     ) -> None:  # fmt: skip
         self.localhost_nodeports = localhost_nodeports
         self.audit = audit or AuditWishes()
-        self.node_grace = None if node_grace is None else local.parse_node_grace(node_grace)
+        self.node_grace = None if node_grace is None else localoptions.parse_node_grace(node_grace)
         self.log_size, self.log_files, self.eviction_hard = log_size, log_files, eviction_hard
         self.images = tuple(checked_image(text) for text in images)
         self.default_registry, self.insecure_registries = default_registry, insecure_registries
         if nodes is not None:
-            local.check_nodes(nodes)
+            localoptions.check_nodes(nodes)
         if api_port is not None and not 1 <= api_port <= 65535:
             raise LocalError(f"--api-port {api_port}: must be from 1 to 65535")
         self.nodes, self.kubeconfig, self.api_port = nodes, kubeconfig, api_port
         self.ip_family = ip_family
-        cidrs = local.parse_service_cidrs(service_cidr) if service_cidr else ()
-        self.service_cidr = local.shown_cidrs(cidrs) or None
+        cidrs = localoptions.parse_service_cidrs(service_cidr) if service_cidr else ()
+        self.service_cidr = localoptions.shown_cidrs(cidrs) or None
         if node_ports:
-            local.parse_port_range(node_ports)
+            localoptions.parse_port_range(node_ports)
         self.node_ports = node_ports
         per_slice = endpoints_per_slice
-        self.endpoints_per_slice = None if per_slice is None else local.check_endpoints_per_slice(per_slice)
+        self.endpoints_per_slice = (
+            None if per_slice is None else localoptions.check_endpoints_per_slice(per_slice)
+        )
         addresses = nodeport_addresses
-        self.nodeport_addresses = None if addresses is None else local.parse_nodeport_addresses(addresses)
+        self.nodeport_addresses = (
+            None if addresses is None else localoptions.parse_nodeport_addresses(addresses)
+        )
 
 
 def with_images(config: ClusterConfig, wishes: Wishes) -> ClusterConfig:
@@ -264,14 +269,16 @@ def wanted_config(paths: Paths, before: ClusterConfig | None, wishes: Wishes) ->
         if wishes.nodeport_addresses is not None:
             config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
         if wishes.ip_family:
-            local.check_same_ip_family(paths.name, wishes.ip_family, before)
+            localoptions.check_same_ip_family(paths.name, wishes.ip_family, before.versions)
         if config.nodes < before.nodes:
             raise LocalError(
                 f"--nodes {config.nodes}: cluster {paths.name!r} has {before.nodes} nodes and can only grow"
             )
         if wishes.service_cidr:
             config = replace(config, service_cidr=wishes.service_cidr)
-            local.check_same_service_cidrs(paths.name, config.service_networks, before.service_networks)
+            localoptions.check_same_service_cidrs(
+                paths.name, config.service_networks, before.service_networks
+            )
     return config
 
 
@@ -280,14 +287,16 @@ def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
         fabric="", pods="", nodes=wishes.nodes or DEFAULT_NODES,
         api_port=wishes.api_port or local.choose_port(), kubeconfig=kubeconfig,
     )  # fmt: skip
-    asked = local.parse_service_cidrs(wishes.service_cidr) if wishes.service_cidr else ()
-    versions = local.choose_versions(wishes.ip_family, asked, has_ipv6=network.has_ipv6())
+    asked = localoptions.parse_service_cidrs(wishes.service_cidr) if wishes.service_cidr else ()
+    versions = localoptions.choose_versions(wishes.ip_family, asked, has_ipv6=network.has_ipv6())
     if not asked and not wishes.ip_family and 6 not in versions:
         click.echo(
-            f"nodes, pods and Services get IPv4 addresses only: this machine has no IPv6: {local.NO_IPV6}",
+            f"nodes, pods and Services get IPv4 addresses only: this machine has no IPv6: {localoptions.NO_IPV6}",
             err=True,
         )
-    ranges = wishes.service_cidr or ",".join(local.DEFAULT_SERVICE_CIDRS[version] for version in versions)
+    ranges = wishes.service_cidr or ",".join(
+        localoptions.DEFAULT_SERVICE_CIDRS[version] for version in versions
+    )
     config = replace(config, service_cidr=ranges)
     if wishes.node_ports:
         config = replace(config, node_ports=wishes.node_ports)
@@ -296,7 +305,7 @@ def new_config(paths: Paths, wishes: Wishes, kubeconfig: str) -> ClusterConfig:
     if wishes.nodeport_addresses is not None:
         config = replace(config, nodeport_addresses=wishes.nodeport_addresses)
     fabrics, pods = local.choose_networks(paths, config.service_networks, versions)
-    return replace(config, fabric=local.shown_cidrs(fabrics), pods=local.shown_cidrs(pods))
+    return replace(config, fabric=localoptions.shown_cidrs(fabrics), pods=localoptions.shown_cidrs(pods))
 
 
 def default_kubeconfig() -> str:

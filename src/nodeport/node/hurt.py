@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from nodeport.node.local import LocalError, Paths, write_private
+from nodeport.node.local import Paths, write_private
+from nodeport.node.localoptions import LocalError
 
 
 class Power(StrEnum):

@@ -14,7 +14,8 @@ from nodeport.apiserver.limits import Limits
 from nodeport.cli import daemons
 from nodeport.cli.cluster_options import LIMIT_OPTIONS
 from nodeport.cli.main import main as cli
-from nodeport.node.local import ClusterConfig, LocalError, Paths
+from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError
 
 PROGRAM = """
 import resource, sys

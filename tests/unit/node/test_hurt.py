@@ -10,7 +10,7 @@ import pytest
 from nodeport.netlink.nftables.objects import MessageType
 from nodeport.node import hurt, loss
 from nodeport.node.hurt import ORDERS, Hurt, Power
-from nodeport.node.local import LocalError
+from nodeport.node.localoptions import LocalError
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 
 from nodeport.cli.up import outdated_parts
-from nodeport.node import local, network
-from nodeport.node.local import ClusterConfig, LocalError, Paths
+from nodeport.node import local, localoptions, network
+from nodeport.node.local import ClusterConfig, Paths
+from nodeport.node.localoptions import LocalError
 
 CONFIG = ClusterConfig("172.30.0.0/22", "10.244.0.0/16", 3, 6443, "/root/.kube/config")
 
 
 @pytest.mark.parametrize("name", ["nodeport", "a", "my-cluster-2", "x" * 40])
 def test_good_names_are_taken(name: str) -> None:
-    assert local.check_name(name) == name
+    assert localoptions.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a.b", "a/b", "x" * 41, "ü", "a b"])
 def test_bad_names_are_refused_with_what_is_allowed(name: str) -> None:
     with pytest.raises(LocalError, match="must be lower-case letters"):
-        local.check_name(name)
+        localoptions.check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,14 @@ def test_bad_names_are_refused_with_what_is_allowed(name: str) -> None:
 )
 def test_bad_port_ranges_are_refused(text: str) -> None:
     with pytest.raises(LocalError, match="must be FIRST-LAST"):
-        local.parse_port_range(text)
+        localoptions.parse_port_range(text)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1001])
 def test_a_slice_holds_one_to_a_thousand_endpoints(count: int) -> None:
     with pytest.raises(LocalError, match="--max-endpoints-per-slice .*: must be from 1 to 1000"):
-        local.check_endpoints_per_slice(count)
-    assert [local.check_endpoints_per_slice(good) for good in (1, 1000)] == [1, 1000]
+        localoptions.check_endpoints_per_slice(count)
+    assert [localoptions.check_endpoints_per_slice(good) for good in (1, 1000)] == [1, 1000]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_slice_holds_one_to_a_thousand_endpoints(count: int) -> None:
     ],
 )  # fmt: skip
 def test_a_port_range_has_three_spellings_and_includes_its_last_port(text: str, ports: range) -> None:
-    assert local.parse_port_range(text) == ports
+    assert localoptions.parse_port_range(text) == ports
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_port_range_has_three_spellings_and_includes_its_last_port(text: str, 
     ],
 )  # fmt: skip
 def test_service_ranges_are_of_one_family_or_of_each(text: str, shown: str) -> None:
-    assert local.shown_cidrs(local.parse_service_cidrs(text)) == shown
+    assert localoptions.shown_cidrs(localoptions.parse_service_cidrs(text)) == shown
 
 
 @pytest.mark.parametrize(
@@ -91,19 +92,19 @@ def test_service_ranges_are_of_one_family_or_of_each(text: str, shown: str) -> N
 )  # fmt: skip
 def test_bad_service_ranges_are_refused_with_what_is_allowed(text: str, why: str) -> None:
     with pytest.raises(LocalError, match=why):
-        local.parse_service_cidrs(text)
+        localoptions.parse_service_cidrs(text)
 
 
 def test_a_cluster_keeps_its_ranges_but_may_get_a_second_family() -> None:
-    v4, v6 = local.parse_service_cidrs("10.96.0.0/16,fd00::/112")
-    local.check_same_service_cidrs("x", (v4, v6), (v4,))
-    local.check_same_service_cidrs("x", (v4,), (v4,))
+    v4, v6 = localoptions.parse_service_cidrs("10.96.0.0/16,fd00::/112")
+    localoptions.check_same_service_cidrs("x", (v4, v6), (v4,))
+    localoptions.check_same_service_cidrs("x", (v4,), (v4,))
     for wanted, before in (((v6, v4), (v4,)), ((v4,), (v4, v6)), ((v6,), (v4,))):
         with pytest.raises(LocalError, match="cannot be changed"):
-            local.check_same_service_cidrs("x", wanted, before)
+            localoptions.check_same_service_cidrs("x", wanted, before)
 
 
-V4, V6 = local.parse_service_cidrs("10.96.0.0/16,fd00::/112")
+V4, V6 = localoptions.parse_service_cidrs("10.96.0.0/16,fd00::/112")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,9 @@ V4, V6 = local.parse_service_cidrs("10.96.0.0/16,fd00::/112")
     ],
 )  # fmt: skip
 def test_a_clusters_families_are_those_asked_for_or_all_that_the_machine_has(
-    word: str | None, services: tuple[local.Network, ...], has_ipv6: bool, versions: tuple[int, ...]
+    word: str | None, services: tuple[localoptions.Network, ...], has_ipv6: bool, versions: tuple[int, ...]
 ) -> None:
-    assert local.choose_versions(word, services, has_ipv6=has_ipv6) == versions
+    assert localoptions.choose_versions(word, services, has_ipv6=has_ipv6) == versions
 
 
 @pytest.mark.parametrize(
@@ -130,21 +131,21 @@ def test_a_clusters_families_are_those_asked_for_or_all_that_the_machine_has(
     ],
 )  # fmt: skip
 def test_families_that_cannot_be_are_refused_in_words(
-    word: str | None, services: tuple[local.Network, ...], has_ipv6: bool, why: str
+    word: str | None, services: tuple[localoptions.Network, ...], has_ipv6: bool, why: str
 ) -> None:
     with pytest.raises(LocalError, match=why):
-        local.choose_versions(word, services, has_ipv6=has_ipv6)
+        localoptions.choose_versions(word, services, has_ipv6=has_ipv6)
 
 
 def test_a_cluster_keeps_the_families_of_its_nodes() -> None:
-    local.check_same_ip_family("x", "ipv4", CONFIG)
+    localoptions.check_same_ip_family("x", "ipv4", CONFIG.versions)
     both = replace(CONFIG, fabric="fd00:172:30::/64,172.30.0.0/22", pods="fd00:10:244::/56,10.244.0.0/16")
-    local.check_same_ip_family("x", "dual", both)
+    localoptions.check_same_ip_family("x", "dual", both.versions)
     assert both.plan("x").versions == (6, 4)
     with pytest.raises(
         LocalError, match="--ip-family ipv6: the nodes of cluster 'x' are dual, which cannot be"
     ):
-        local.check_same_ip_family("x", "ipv6", both)
+        localoptions.check_same_ip_family("x", "ipv6", both.versions)
 
 
 def test_a_configuration_is_kept_whole_and_private(tmp_path: Path) -> None:
