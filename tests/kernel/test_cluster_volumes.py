@@ -154,12 +154,37 @@ def test_a_volume_of_an_unknown_kind_is_refused_in_words_before_an_image_is_look
 
 def test_the_group_of_a_pods_volumes_can_write_to_them(cluster: LocalCluster) -> None:
     lines = said(
-        cluster, "group", "stat -c '%g %A' /e; stat -Lc '%g %a' /s/k; touch /e/x && stat -c %g /e/x; id -G",
-        spec_volumes=[volume("e", emptyDir={}), volume("s", secret={"secretName": "s", "defaultMode": 0o400})],
-        volumeMounts=[mount("e"), mount("s")],
+        cluster, "group", "stat -c '%g %A' /e /m /part; stat -Lc '%g %a' /s/k; id -G;"
+        "for at in /e /m /part; do touch $at/x && mkdir $at/in && touch $at/in/y && stat -c %g $at/x $at/in/y; done",
+        spec_volumes=[
+            volume("e", emptyDir={}), volume("m", emptyDir={"medium": "Memory"}),
+            volume("s", secret={"secretName": "s", "defaultMode": 0o400}),
+        ],
+        volumeMounts=[mount("e"), mount("m"), mount("s"), mount("e", "/part", subPath="deep/part")],
         spec_securityContext={"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 2000, "supplementalGroups": [3000]},
     )  # fmt: skip
-    assert lines == ["2000 drwxrwsrwx", "2000 440", "2000", "1001 2000 3000"]
+    assert lines == ["2000 drwxrwsrwx"] * 3 + ["2000 440", "1001 2000 3000"] + ["2000"] * 6
+
+
+def test_the_folders_of_files_are_the_groups_as_well(cluster: LocalCluster) -> None:
+    items = [{"key": "k", "path": "deep/k"}]
+    lines = said(
+        cluster, "folders", "stat -c '%g %a' /s; stat -Lc '%g %a' /s/..data /s/deep /s/deep/k; stat -c %g /s/deep",
+        spec_volumes=[volume("s", secret={"secretName": "s", "items": items})], volumeMounts=[mount("s")],
+        spec_securityContext={"fsGroup": 2000},
+    )  # fmt: skip
+    assert lines == ["2000 2755", "2000 2755", "2000 2755", "2000 644", "2000"]
+
+
+def test_a_part_of_a_volume_is_as_open_as_the_volume(cluster: LocalCluster, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o750)
+    lines = said(
+        cluster, "closed", "stat -c %a /h /p", spec_volumes=[volume("h", hostPath={"path": str(closed)})],
+        volumeMounts=[mount("h"), mount("h", "/p", subPath="new/part")],
+    )  # fmt: skip
+    assert lines == ["750", "750"]
 
 
 def test_a_program_inside_finds_the_api_and_is_its_account(cluster: LocalCluster) -> None:

@@ -11,16 +11,17 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from nodeport.node.volumes.payload import Payload
 
 DATA = "..data"
-GROUP_READ = 0o440
+GROUP_READ, FOLDER_GROUP_READ = 0o440, 0o2550
 
 
 def write(folder: Path, wanted: Payload, group: int | None = None) -> bool:
-    """Bring ``folder`` to what is wanted; whether anything changed. ``group``: whose the files are, and may read."""
+    """Bring ``folder`` to what is wanted; whether anything changed. ``group``: whose all of it is, and may read."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     current = folder / DATA
     if current.is_symlink() and _is_there(current, wanted, group):
@@ -30,6 +31,8 @@ def write(folder: Path, wanted: Payload, group: int | None = None) -> bool:
     fresh.mkdir(mode=0o755)
     try:
         _fill(fresh, wanted, group)
+        if group is not None:
+            _give(group, [folder, fresh, *(path for path in fresh.rglob("*") if path.is_dir())])
         link = folder / f"{DATA}_tmp"
         link.unlink(missing_ok=True)
         link.symlink_to(fresh.name)
@@ -52,6 +55,13 @@ def _fill(folder: Path, wanted: Payload, group: int | None) -> None:
             stream.write(file.content)
             os.fchown(descriptor, -1 if file.owner is None else file.owner, -1 if group is None else group)
             os.fchmod(descriptor, _mode(file.mode, group))
+
+
+def _give(group: int, folders: Iterable[Path]) -> None:
+    """What is made in them is the group's, too: links as well as folders."""
+    for folder in folders:
+        os.chown(folder, -1, group)
+        folder.chmod(folder.stat().st_mode & 0o7777 | FOLDER_GROUP_READ)
 
 
 def _mode(mode: int, group: int | None) -> int:

@@ -25,7 +25,9 @@ from nodeport.node.volumes.payload import MADE_OF_OBJECTS, Payload, TokenKey
 
 PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared", "": "rprivate"}
 READ_ONLY_KINDS = frozenset(MADE_OF_OBJECTS)
-GROUP_BITS, FOLDER_GROUP_BITS = 0o660, 0o2770
+FOLDER_GROUP_BITS = 0o2770
+INHERITED = 0o2777
+"""Of a volume's mode, what a folder for a ``subPath`` gets: with setgid, what comes into it is the pod's group's."""
 _SYS_OPENAT2, _RESOLVE_BENEATH = 437, 0x08
 
 
@@ -157,7 +159,8 @@ def _view(volume: Path, inside: str, view: Path) -> Path:
 
 
 def _open_part(root: int, inside: str) -> int:
-    """A descriptor of what is there, folders on the way made where they are missing."""
+    """A descriptor of what is there, folders on the way made where they are missing, as open as the volume is."""
+    mode = os.fstat(root).st_mode & INHERITED
     parts = [part for part in inside.split("/") if part not in ("", ".")]
     for depth in range(1, len(parts) + 1):
         path = "/".join(parts[:depth])
@@ -167,7 +170,7 @@ def _open_part(root: int, inside: str) -> int:
             parent = _open_beneath(root, "/".join(parts[: depth - 1]) or ".")
             try:
                 os.mkdir(parts[depth - 1], 0o750, dir_fd=parent)
-                os.chmod(parts[depth - 1], 0o777, dir_fd=parent)
+                os.chmod(parts[depth - 1], mode, dir_fd=parent)
             finally:
                 os.close(parent)
             found = _open_beneath(root, path)
