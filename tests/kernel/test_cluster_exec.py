@@ -62,11 +62,13 @@ def test_input_goes_in_and_ends(kubectl: StreamingKubectl, pod: str) -> None:
 
 def test_what_cannot_be_run_is_said_in_kubernetes_words(kubectl: StreamingKubectl, pod: str) -> None:
     done = kubectl.run("exec", pod, "--", "nosuch")
-    assert done.code == 1
-    assert (
+    assert (done.code, done.out) == (1, b"")
+    assert done.err.splitlines() == [
         "error: Internal error occurred: error executing command in container: exec failed: unable to start container "
         'process: exec: "nosuch": executable file not found in $PATH'
-    ) in done.err
+    ]
+    with kubectl.terminal("exec", "-it", pod, "--", "nosuch") as terminal:
+        terminal.wait_for('exec: "nosuch": executable file not found in $PATH')
     assert (
         "container nope is not valid for pod web" in kubectl.run("exec", pod, "-c", "nope", "--", "true").err
     )

@@ -17,9 +17,10 @@ launcher. ``tells_ready``: the program inherits ``$READY_FD`` (3) and closes it 
 as running. SIGTERM is passed on, as the image's stop signal, once the program runs. SIGUSR1 kills all of the container.
 
 ``session``: a command beside the container's own for a client that talks with it, in a session of its own: ``process``
-is what the runtime is to run, its standard streams are descriptors 4, 5 and 6. Descriptor 3 is a socket: why the
-command could not be started is written to it; the terminal is sent over it when the order says ``tty``; when its other
-end closes, every process of the command's session is killed. It ends with the command's exit code.
+is what the runtime is to run, its standard streams are descriptors 4, 5 and 6. Descriptor 3 is a socket: ``t`` is
+written to it once the command runs, and the terminal sent along when the order says ``tty``; or else why the command
+could not be started, which the runtime has written to the command's stderr as well. When its other end closes, every
+process of the command's session is killed. It ends with the command's exit code.
 """
 
 # ruff: noqa: PTH100, PTH103, PTH104, PTH108, PTH120, PTH123, SIM105
@@ -410,10 +411,16 @@ def converse(order: Order) -> None:
         begin_command(order, name, console)
     _, status = os.waitpid(runtime, 0)
     if status:
-        os.write(3, last_error(f"{name}.log").encode())
+        tell_client(last_error(f"{name}.log").encode())
     pid = taken_pid(name)
-    if console:
-        send_terminal(console) if pid else console.close()
+    if pid and console:
+        terminal = console.take()
+        tell_client(b"t", terminal)
+        os.close(terminal)
+    elif pid:
+        tell_client(b"t")
+    elif console:
+        console.close()
     for number in (4, 5, 6):
         os.close(number)
     if not pid:
@@ -457,15 +464,18 @@ def taken_pid(name: str) -> int:
     return pid
 
 
-def send_terminal(console: Console) -> None:
+def tell_client(said: bytes, terminal: int = -1) -> None:
+    """A client that has gone meanwhile is seen by whoever looks at descriptor 3 next."""
     import _socket
     import struct
 
-    terminal = console.take()
+    sent = [] if terminal < 0 else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", terminal))]
     control = _socket.socket(fileno=os.dup(3))
-    control.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", terminal))])
+    try:
+        control.sendmsg([said], sent)
+    except OSError:
+        pass
     control.close()
-    os.close(terminal)
 
 
 def kill_session(processes: int, leader: int) -> None:

@@ -22,6 +22,9 @@ from nodeport.node import attachments
 from nodeport.node.descriptors import Descriptor
 from nodeport.node.processes import CLUSTER_VARIABLE
 
+BEGUN = b"t"
+"""The launcher's word for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -69,55 +72,66 @@ class Session(Protocol):
         ...
 
 
-class Terminal:
-    """The terminal of a command: its launcher sends it over the control socket once the command runs.
-
-    What comes there instead, or after it, is why there is no command.
+class Beginning:
+    """What a launcher says first over the control socket: `BEGUN` once the command runs, and sends its terminal along
+    if it has one. What comes there instead, or after it, is why there is no command.
     """
 
     def __init__(self, control: Descriptor) -> None:
         self._control = control
-        self._opened: asyncio.Event = asyncio.Event()
-        self._opening = False
+        self._heard: asyncio.Event = asyncio.Event()
+        self._hearing = False
         self._io: Descriptor | None = None
-        self.trouble = b""
         self._closed = False
+        self.trouble = b""
 
-    async def _get(self) -> Descriptor | None:
-        """None: there is none, or no longer."""
-        if not self._opening:
-            self._opening = True
+    async def heard(self) -> Descriptor | None:
+        """Returns when it is known whether there is a command; its terminal, if it has one."""
+        if not self._hearing:
+            self._hearing = True
             try:
                 said, sent = await self._control.receive()
-                self.trouble = b"" if sent else said
+                self.trouble = b"" if said == BEGUN else said
                 if sent:
                     self._io = Descriptor(sent[0])
                     for extra in sent[1:]:
                         os.close(extra)
             finally:
-                self._opened.set()
+                self._heard.set()
                 if self._closed:
                     self.close()
-        await self._opened.wait()
+        await self._heard.wait()
         return self._io
 
-    async def read(self) -> ChannelMessage | None:
-        io = await self._get()
-        data = await io.read() if io else b""
-        return ChannelMessage(1, data) if data else None
-
-    async def write(self, data: bytes) -> None:
-        if io := await self._get():
-            await io.write(data)
-
-    async def resize(self, columns: int, rows: int) -> None:
-        if (io := await self._get()) and io.number >= 0:
-            fcntl.ioctl(io.number, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    async def end(self) -> bytes:
+        """Why there is no command, once the launcher has ended."""
+        await self.heard()
+        return self.trouble or await self._control.read()
 
     def close(self) -> None:
         self._closed = True
         if self._io is not None:
             self._io.close()
+
+
+class Terminal:
+    """The terminal of a command."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        self._beginning = beginning
+
+    async def read(self) -> ChannelMessage | None:
+        io = await self._beginning.heard()
+        data = await io.read() if io else b""
+        return ChannelMessage(1, data) if data else None
+
+    async def write(self, data: bytes) -> None:
+        if io := await self._beginning.heard():
+            await io.write(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        if (io := await self._beginning.heard()) and io.number >= 0:
+            fcntl.ioctl(io.number, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 @dataclass(slots=True)
@@ -127,6 +141,7 @@ class ExecSession:
     _pid: int
     _pidfd: int
     _control: Descriptor
+    _beginning: Beginning
     _stdin: Descriptor | None = None
     _outputs: list[tuple[int, Descriptor]] = field(default_factory=list)
     _terminal: Terminal | None = None
@@ -134,7 +149,13 @@ class ExecSession:
     def outputs(self) -> Sequence[Output]:
         if self._terminal is not None:
             return [self._terminal.read]
-        return [partial(_read, channel, descriptor) for channel, descriptor in self._outputs]
+        return [partial(self._read, channel, descriptor) for channel, descriptor in self._outputs]
+
+    async def _read(self, channel: int, descriptor: Descriptor) -> ChannelMessage | None:
+        """What comes when there is no command is the runtime's, whose words are the session's end."""
+        await self._beginning.heard()
+        data = b"" if self._beginning.trouble else await descriptor.read()
+        return ChannelMessage(channel, data) if data else None
 
     async def write(self, data: bytes) -> None:
         if self._terminal is not None:
@@ -158,9 +179,7 @@ class ExecSession:
         finally:
             ended.close()
         code = self._reap()
-        said = await self._control.read()
-        if self._terminal is not None:
-            said = self._terminal.trouble or said
+        said = await self._beginning.end()
         return SessionEnd(code if code >= 0 else 128 - code, said.decode("utf-8", "replace"))
 
     def _reap(self) -> int:
@@ -175,18 +194,12 @@ class ExecSession:
         for descriptor in (self._stdin, *(output for _, output in self._outputs)):
             if descriptor is not None:
                 descriptor.close()
-        if self._terminal is not None:
-            self._terminal.close()
+        self._beginning.close()
         if self._pid:
             _reap_later(self._pid, self._pidfd)
         else:
             os.close(self._pidfd)
         self._pid = 0
-
-
-async def _read(channel: int, descriptor: Descriptor) -> ChannelMessage | None:
-    data = await descriptor.read()
-    return ChannelMessage(channel, data) if data else None
 
 
 def _reap_later(pid: int, pidfd: int) -> None:
@@ -289,7 +302,9 @@ def open_session(launch: Launch, process: bytes, options: StreamOptions) -> Exec
     outputs = [(channel, Descriptor(fd)) for channel, fd in streams.outputs]
     stdin = Descriptor(streams.stdin) if streams.stdin >= 0 else None
     talk = Descriptor(control)
-    return ExecSession(child, pidfd, talk, stdin, outputs, Terminal(talk) if options.tty else None)
+    beginning = Beginning(talk)
+    terminal = Terminal(beginning) if options.tty else None
+    return ExecSession(child, pidfd, talk, beginning, stdin, outputs, terminal)
 
 
 @dataclass(frozen=True, slots=True)
