@@ -129,12 +129,26 @@ async def test_of_an_index_the_manifest_for_this_machine_is_pulled_and_the_index
 async def test_what_the_registry_has_not_is_said_in_its_words(
     running: RunningRegistry, images: NodeImages, tmp_path: Path
 ) -> None:
+    name = f"{running.host}/{APP}:none"
     with pytest.raises(
-        ImageError, match=rf'^Failed to pull image "{running.host}/{APP}:none": .*404 \(MANIFEST_UNKNOWN'
+        ImageError,
+        match=rf'^failed to pull and unpack image "{name}": failed to resolve reference "{name}": .*404 \(MANIFEST_UNKNOWN',
     ):
-        await pulled(images, f"{running.host}/{APP}:none")
-    with pytest.raises(ImageError, match="127.0.0.1:1.*[Cc]onnect"):
-        await pulled(images, f"127.0.0.1:1/{APP}:none")
+        await pulled(images, name)
+    assert left(tmp_path) == []
+
+
+async def test_a_registry_that_cannot_be_reached_is_named_with_the_cause(
+    images: NodeImages, tmp_path: Path
+) -> None:
+    name = f"127.0.0.1:1/{APP}:none"
+    with pytest.raises(ImageError) as caught:
+        await pulled(images, name)
+    assert str(caught.value) == (
+        f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": failed to do request: '
+        f'Get "http://127.0.0.1:1/v2/{APP}/manifests/none": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
+    assert caught.value.told(name) == f'Failed to pull image "{name}": {caught.value}'
     assert left(tmp_path) == []
 
 
@@ -155,7 +169,9 @@ async def test_a_layer_that_was_changed_on_the_way_is_refused(
     running.push(APP, "changed", [content])
     for other in (content[::-1], content + b"more", content[:-1]):
         running.blob_file(digest(content)).write_bytes(other)
-        with pytest.raises(ImageError, match="Failed to pull image"):
+        with pytest.raises(
+            ImageError, match=rf'^failed to pull and unpack image "{running.host}/{APP}:changed": '
+        ):
             await pulled(images, f"{running.host}/{APP}:changed")
         assert left(tmp_path) == []
     running.blob_file(digest(content)).write_bytes(content)

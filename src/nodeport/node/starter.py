@@ -164,7 +164,7 @@ class ContainerStarter:
         keeper.retry_at = record.node.clock.monotonic() + delay.total_seconds()
         if first:
             keeper.waiting = (error.reason, str(error))
-            record.warn(error.event, str(error), keeper)
+            record.warn(error.event, error.told(str(image)), keeper)
             record.warn("Failed", f"Error: {error.reason}", keeper)
         else:
             keeper.waiting = ("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')

@@ -34,6 +34,10 @@ class ImageError(Exception):
     event = "Failed"
     is_final = False
 
+    def told(self, reference: str) -> str:
+        """The event's message."""
+        return str(self) if self.is_final else f'Failed to pull image "{reference}": {self}'
+
 
 class ImageNeverPull(ImageError):
     """It is not here, and must not be pulled."""

@@ -107,7 +107,7 @@ class HostImages:
             seen = path.stat()
         except OSError as error:
             raise ImageError(
-                f'Failed to pull image "{mapping.reference}": it stands for {path} of this node: {error.strerror}'
+                f'image "{mapping.reference}" stands for {path} of this node: {error.strerror}'
             ) from error
         stamp = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
         known = self._made.get(path)

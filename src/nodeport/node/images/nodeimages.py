@@ -50,9 +50,8 @@ class NodeImages:
     async def _pulled(self, wanted: Reference, request: PullRequest) -> StoredImage:
         if not self._puller.can_pull(wanted):
             raise ImageError(
-                f'Failed to pull image "{request.reference}": it is not on this machine and its name has no registry: '
-                "`nodeport image load` brings it, `nodeport up --image NAME=PATH` lets something of the machine stand "
-                "for it"
+                f'image "{request.reference}" is not on this machine and its name has no registry: `nodeport image'
+                " load` brings it, `nodeport up --image NAME=PATH` lets something of the machine stand for it"
             )
         async with self._puller.lock(wanted):
             here = self._store.find(wanted)
@@ -62,7 +61,7 @@ class NodeImages:
             try:
                 return await self._puller.pull(wanted, matching(request.secrets, wanted))
             except PullFailed as error:
-                raise ImageError(f'Failed to pull image "{request.reference}": {error}') from error
+                raise ImageError(str(error)) from error
 
     def held(self) -> Sequence[Image]:
         return sorted((*self._host.held(), *self._store.held()), key=lambda image: -image.size)

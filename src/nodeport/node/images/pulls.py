@@ -44,17 +44,20 @@ class Puller:
             url = self._registries.url(self._registries.host_of(reference))
             async with Registry(url, reference.repository, credentials) as registry:
                 await self._bring(registry, reference)
-        except (RegistryError, BadManifest, BadLayer) as error:
-            raise PullFailed(str(error)) from error
+        except (RegistryError, BadManifest, BadLayer, PullFailed) as error:
+            raise _failed(reference, str(error)) from error
         except OSError as error:
-            raise PullFailed(error.strerror or str(error)) from error
+            raise _failed(reference, error.strerror or str(error)) from error
         found = self._store.find(reference)
         if found is None:
-            raise PullFailed("it was removed while it came")
+            raise _failed(reference, "it was removed while it came")
         return found
 
     async def _bring(self, registry: Registry, reference: Reference) -> None:
-        content = await registry.manifest(reference.digest or reference.tag)
+        try:
+            content = await registry.manifest(reference.digest or reference.tag)
+        except RegistryError as error:
+            raise PullFailed(f'failed to resolve reference "{reference}": {error}') from error
         digest = digest_of(content)
         here = self._store.find(reference)
         if here is not None and digest in (here.record.digest, here.record.manifest):
@@ -82,6 +85,11 @@ class Puller:
                 if self._store.missing([diff_id]):
                     await _take(registry, intake, layer, diff_id)
             await _to_its_end(lambda: self._store.commit(intake, [name], content, config, digest))
+
+
+def _failed(reference: Reference, why: str) -> PullFailed:
+    """As a kubelet's runtime says it."""
+    return PullFailed(f'failed to pull and unpack image "{reference}": {why}')
 
 
 async def _take(registry: Registry, intake: Intake, layer: Descriptor, diff_id: str) -> None:

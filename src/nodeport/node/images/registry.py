@@ -21,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from nodeport import __version__
+from nodeport.node.images.causes import cause
 from nodeport.node.images.credentials import Credentials
 from nodeport.node.images.manifests import ACCEPTED, MOST_BYTES, Descriptor, digest_of
 from nodeport.node.images.references import DEFAULT_REGISTRY, Reference
@@ -146,7 +147,7 @@ class Registry:
                     yield response
                     return
         except (aiohttp.ClientError, ssl.SSLError, TimeoutError) as error:
-            raise RegistryError(f"{self._host}: {str(error) or type(error).__name__}") from error
+            raise RegistryError(f'failed to do request: Get "{url}": {cause(error)}') from error
 
     async def _authorize(self, response: aiohttp.ClientResponse) -> bool:
         """Become somebody else, if there is anybody left to be; False when this refusal stands."""
