@@ -9,7 +9,8 @@ import subprocess
 from ipaddress import ip_address
 
 from kernel.packets import Policy
-from kernel.test_proxy_command import NODE, READY, Site, a_service, made, port_of, site
+from kernel.proxycommand import NODE
+from kernel.proxysite import READY, Site, a_service, made, port_of, site
 from kernel.topology import NODES, ask
 from nodeport.testing.controlplane import eventually
 

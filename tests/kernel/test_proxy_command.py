@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import signal
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
 
 from kernel import scenario
-from kernel.packets import Policy, Situation
-from kernel.proxycommand import NODE, ProxyCommand
-from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
-from nodeport.api.meta import JsonObject
+from kernel.proxycommand import NODE
+from kernel.proxysite import (
+    HEALTH_PORT,
+    READY,
+    Site,
+    a_load_balancer,
+    a_service,
+    another_service,
+    made,
+    port_of,
+    site,
+    site_of,
+)
+from kernel.topology import NODES, Topology, ask
 from nodeport.api.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
-    ENDPOINT_SLICES,
-    EVENTS,
-    NAMESPACES,
     SERVICE_ACCOUNTS,
     SERVICES,
 )  # fmt: skip
 from nodeport.api.resources import NODES as NODE_RESOURCE
-from nodeport.client.rest import RestClient
 from nodeport.netlink.namespace import open_in
 from nodeport.store.memory import MemoryStore
-from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 from nodeport.testing.controlplane import eventually
 
+__all__ = ["made", "site"]
 ROOT = Path(__file__).resolve().parents[2]
-READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
-HEALTH_PORT = 32100
 KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-CLAIM_AS_PRINTED = r"(?s)table ip6? nodeport-proxy \{.*?\n\}\n"
 IN_CLUSTER = """
 set -e
 mount --make-rprivate /
@@ -56,90 +53,6 @@ mount --bind "$WORK/account" /run/secrets/kubernetes.io/serviceaccount
 exec "$@"
 """
 """A pod's view: the ServiceAccount's files where the kubelet mounts them, in a mount namespace of its own."""
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
-
-
-@dataclass
-class Site:
-    server: RunningApiServer
-    client: RestClient
-    made: Topology
-    work: Path
-
-    def command(self, *flags: str, **options: Any) -> ProxyCommand:
-        return ProxyCommand(self.made.namespace(NODE), self.work / "proxy.log", flags, **options)
-
-    def with_kubeconfig(self, *flags: str) -> ProxyCommand:
-        path = self.server.write_kubeconfig(self.work / "kubeconfig")
-        return self.command(f"--kubeconfig={path}", *flags)
-
-    async def serve(self, item: JsonObject, pods: dict[str, dict[str, bool]]) -> JsonObject:
-        created = await self.client.create(SERVICES, item)
-        for slice_ in scenario.slices(item, pods):
-            await self.client.create(ENDPOINT_SLICES, slice_)
-        return created
-
-    async def is_served(self, port: int) -> bool:
-        sender = self.made.namespace("client")
-        return (
-            await asyncio.to_thread(ask, sender, socket.SOCK_STREAM, NODES[NODE], port) == f"local {CLIENT}"
-        )
-
-    async def events(self, reason: str) -> list[JsonObject]:
-        listed = await self.client.list(EVENTS)
-        return [event for event in listed["items"] if event["reason"] == reason]
-
-    def ruleset(self) -> str:
-        """Without the claim of the process that happens to run."""
-        return re.sub(CLAIM_AS_PRINTED, "", self.made.nft(NODE, "list", "ruleset"))
-
-
-@contextlib.asynccontextmanager
-async def site_of(
-    made: Topology, work: Path, store: MemoryStore, *, fresh: bool = True
-) -> AsyncIterator[Site]:
-    async with (
-        running_apiserver(store) as server,
-        RestClient(server.admin_config, user_agent="test") as client,
-    ):
-        if fresh:
-            await client.create(NAMESPACES, {"metadata": {"name": scenario.NAMESPACE}})
-            node = await client.create(
-                NODE_RESOURCE, {key: scenario.NODE[key] for key in ("metadata", "spec")}
-            )
-            await client.update(
-                NODE_RESOURCE, {**node, "status": scenario.NODE["status"]}, subresource="status"
-            )
-        yield Site(server, client, made, work)
-
-
-@pytest_asyncio.fixture
-async def site(made: Topology, tmp_path: Path) -> AsyncIterator[Site]:
-    async with site_of(made, tmp_path, MemoryStore()) as built:
-        yield built
-    subprocess.run(["ip", "netns", "exec", made.namespace(NODE).name, "nft", "flush", "ruleset"], check=True)
-
-
-def a_service(policy: Policy = Policy.CLUSTER) -> JsonObject:
-    return scenario.without_external(scenario.service(policy, Situation.BOTH))
-
-
-def a_load_balancer() -> JsonObject:
-    item = a_service(Policy.LOCAL)
-    return {**item, "spec": {**item["spec"], "type": "LoadBalancer", "healthCheckNodePort": HEALTH_PORT}}
-
-
-def another_service() -> JsonObject:
-    return scenario.without_external(scenario.service(Policy.CLUSTER, Situation.LOCAL))
-
-
-def port_of(item: JsonObject) -> int:
-    return int(item["spec"]["ports"][0]["nodePort"])
 
 
 async def test_every_endpoint_answers_as_kube_proxys(site: Site) -> None:
@@ -194,100 +107,6 @@ async def test_without_the_right_to_program_the_kernel_it_says_so_and_ends(site:
         assert "CAP_NET_ADMIN" in ended.stderr
         assert ended.stderr.count("\n") == 1
     assert (await asyncio.to_thread(proxy.run, "--version")).returncode == 0
-
-
-async def test_metrics_count_what_happened_under_kube_proxys_names(site: Site) -> None:
-    proxy = site.with_kubeconfig("--detect-local-mode=NodeCIDR")
-    async with proxy.running():
-        before = samples(proxy)
-        await site.serve(a_service(Policy.LOCAL), {"remote": READY})
-
-        def programmed() -> bool:
-            found = samples(proxy)
-            name = 'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"}'
-            return found[name] == 2
-
-        await proxy.until(programmed, "both ports of the Service have nowhere to go on this node")
-        after = samples(proxy)
-        assert (
-            after["kubeproxy_sync_proxy_rules_service_changes_total"]
-            > before["kubeproxy_sync_proxy_rules_service_changes_total"]
-        )
-        assert after["kubeproxy_sync_proxy_rules_endpoint_changes_total"] == 1
-        assert after["kubeproxy_sync_proxy_rules_endpoint_changes_pending"] == 0
-        count = 'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
-        assert after[count] > before[count]
-        assert after['nodeport_proxy_commit_duration_seconds_count{ip_family="IPv4"}'] >= 1
-        assert after['nodeport_proxy_service_ports{ip_family="IPv4"}'] == 3  # and default/kubernetes
-        assert after['kubeproxy_proxy_healthz_total{code="200"}'] >= 1
-        assert any(name.startswith("nodeport_proxy_elements{") and value for name, value in after.items())
-        assert any(
-            name.startswith('rest_client_requests_total{code="200",host="127.0.0.1:') for name in after
-        )
-        for name in (
-            "process_resident_memory_bytes",
-            "process_cpu_seconds_total",
-            "process_start_time_seconds",
-        ):
-            assert after[name] > 0
-        assert not [name for name in after if name.endswith("_created")]
-
-
-async def test_packets_and_bytes_of_each_service_are_counted_when_asked_for(site: Site) -> None:
-    proxy = site.with_kubeconfig("--service-counters")
-    async with proxy.running():
-        item = await site.serve(a_service(), {"local": READY})
-        name, port = item["metadata"]["name"], port_of(item)
-        await eventually(lambda: site.is_served(port))
-        ruleset = site.ruleset()
-        exchange(site.made.namespace("client"), port, times=3, size=100)
-        counted = traffic(proxy, name, "UDP")
-        assert counted["packets", "to"] == 3
-        assert counted["bytes", "to"] == 3 * (100 + 28)
-        assert counted["packets", "from"] == 3
-        assert counted["bytes", "from"] > 3 * 28
-        assert await site.is_served(port)  # over TCP; a Service is served before it is counted
-        assert traffic(proxy, name, "TCP")["packets", "to"] >= 4
-        proxy.stop()
-    async with proxy.running():  # counts outlive the proxy
-        exchange(site.made.namespace("client"), port, times=2, size=100)
-        assert traffic(proxy, name, "UDP")["packets", "to"] == 5
-        assert rules_of(site.ruleset()) == rules_of(ruleset)
-        await site.client.delete(SERVICES, name, scenario.NAMESPACE)
-        await proxy.until(lambda: not traffic(proxy, name, "UDP"), "a Service that is gone is not told about")
-    assert proxy.run("--cleanup").returncode == 0
-    assert site.ruleset() == ""
-
-
-def exchange(netns: Path, port: int, *, times: int, size: int) -> None:
-    """Datagrams from one socket, each answered before the next one is sent."""
-    with open_in(netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
-        client.settimeout(5)
-        client.connect((str(NODES[NODE]), port))
-        for _ in range(times):
-            client.send(bytes(size))
-            client.recv(100)
-
-
-def traffic(proxy: ProxyCommand, service: str, protocol: str) -> dict[tuple[str, str], float]:
-    """(packets or bytes, to or from) -> count, of the IPv4 port of a Service."""
-    pattern = re.compile(
-        rf'nodeport_proxy_service_(\w+)_total{{direction="(\w+)",ip_family="IPv4",namespace=".*",port=".*",'
-        rf'protocol="{protocol}",service="{service}"}}'
-    )
-    found = ((pattern.fullmatch(name), value) for name, value in samples(proxy).items())
-    return {(match[1], match[2]): value for match, value in found if match}
-
-
-def rules_of(ruleset: str) -> str:
-    return re.sub(r" counter packets \d+ bytes \d+", "", ruleset)
-
-
-def samples(proxy: ProxyCommand) -> dict[str, float]:
-    lines = proxy.ask(10249, "/metrics").body.decode().splitlines()
-    return {
-        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
-    }
 
 
 async def test_a_node_whose_object_is_deleted_goes_on_serving(site: Site) -> None:

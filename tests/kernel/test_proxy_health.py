@@ -7,8 +7,8 @@ import functools
 import pytest
 
 from kernel import scenario
-from kernel.proxycommand import ProxyCommand
-from kernel.test_proxy_command import HEALTH_PORT, NODE, READY, Site, a_load_balancer, made, site
+from kernel.proxycommand import NODE, ProxyCommand
+from kernel.proxysite import HEALTH_PORT, READY, Site, a_load_balancer, made, site
 from kernel.topology import NODES, PLANS
 from nodeport.api.resources import ENDPOINT_SLICES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
