@@ -84,11 +84,15 @@ def json_patch(obj: JsonObject, ops: list[Any]) -> JsonObject:
         for op in ops:
             copied += _apply(document, op, MOST_COPIED_BYTES - copied)
     except _Inapplicable as error:
-        raise Invalid("the server rejected our request due to an error in our request") from error
+        raise _inapplicable() from error
     patched = document.get("")
     if not isinstance(patched, dict):
-        raise Invalid("the server rejected our request due to an error in our request")
+        raise _inapplicable()
     return patched
+
+
+def _inapplicable() -> Invalid:
+    return Invalid("the server rejected our request due to an error in our request", details={})
 
 
 def _apply(document: JsonObject, op: JsonObject, most_copied: int) -> int:
@@ -122,6 +126,8 @@ def _apply(document: JsonObject, op: JsonObject, most_copied: int) -> int:
     if "value" not in op and kind != "test":
         raise _Inapplicable(f"{kind} operation has no value")
     match kind:
+        case "add" if len(path) == 1:
+            raise _Inapplicable("the whole object can be replaced, and not be added")
         case "add":
             _add(document, path, deep_copy(op["value"]))
         case "replace":

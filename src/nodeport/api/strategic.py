@@ -241,7 +241,7 @@ def _element_type(original: list[Any], change: list[Any]) -> str:
 
 
 def _unprocessable(_why: str) -> ApiError:
-    return Invalid("the server rejected our request due to an error in our request")
+    return Invalid("the server rejected our request due to an error in our request", details={})
 
 
 def _special_elements(original: list[Any], change: list[Any], key: str) -> tuple[list[Any], list[Any]]:

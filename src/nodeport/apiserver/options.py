@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ EXACT = "Exact"
 MANAGER_MAX_LENGTH = 128
 SERVER = "kube-apiserver"
 """The manager of what the server writes by itself."""
+_INTEGER, _LONGEST = re.compile(r"[-+]?[0-9]+"), 20
+_POLICIES = ("Foreground", "Background", "Orphan")
 _MATCH_AND_CONTINUE = "resourceVersionMatch is forbidden when continue is provided"
 
 
@@ -94,10 +97,11 @@ def flag(query: Query, name: str) -> bool:
 
 def integer(query: Query, name: str) -> int:
     value = query.get(name) or "0"
-    try:
-        return int(value)
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+    if not _INTEGER.fullmatch(value):
+        raise BadRequest(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+    if len(value) > _LONGEST or not -(1 << 63) <= int(value) < 1 << 63:
+        raise BadRequest(f'strconv.ParseInt: parsing "{value}": value out of range')
+    return int(value)
 
 
 def revision(text: str) -> int | None:
@@ -241,17 +245,16 @@ def delete_options(query: Query, body: JsonObject, user: User) -> DeleteOptions:
     if orphan is None and "orphanDependents" in query:
         orphan = flag(query, "orphanDependents")
     dry_run = body.get("dryRun") or _dry_run(query)
-    errors = _dry_run_errors(dry_run)
-    if policy not in ("", "Background", "Foreground", "Orphan"):
-        errors.append(
-            not_supported("propagationPolicy", policy, ["Background", "Foreground", "Orphan", "nil"])
-        )
+    errors = []
     if policy and orphan is not None:
         errors.append(
             invalid(
                 "propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"
             )
         )
+    if policy not in ("", *_POLICIES):
+        errors.append(not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))
+    errors += _dry_run_errors(dry_run)
     if errors:
         raise invalid_options("DeleteOptions", errors)
     if not policy and orphan is not None:

@@ -97,13 +97,14 @@ def test_json_patch_applies(target: Any, ops: Any, result: Any) -> None:
         {"op": "add", "path": "/a/01", "value": 1}, {"op": "test", "path": "/a", "value": [True]},
         {"op": "test", "path": "/b", "value": 2}, {"op": "frob", "path": "/a"}, {"path": "/a"}, {"op": "remove"},
         {"op": "remove", "path": "a"}, {"op": "move", "from": "/c", "path": "/c/d"}, {"op": "add", "path": "/b/c", "value": 1},
-        {"op": "copy", "path": "/z"}, {"op": "remove", "path": ""},
+        {"op": "copy", "path": "/z"}, {"op": "remove", "path": ""}, {"op": "add", "path": "", "value": {}},
     ],
 )  # fmt: skip
 def test_json_patch_operations_that_do_not_apply_are_unprocessable(op: JsonObject) -> None:
     with pytest.raises(Invalid) as caught:
         json_patch({"a": [1], "b": "s", "c": {}}, [op])
     assert caught.value.message == "the server rejected our request due to an error in our request"
+    assert caught.value.to_status()["details"] == {}
 
 
 def test_json_patches_have_a_shape_and_a_limit() -> None:

@@ -335,6 +335,26 @@ async def test_options_that_cannot_be_read_delete_nothing(raw: Any, body: bytes,
     await raw.get(f"{CONFIG_MAPS}/c")
 
 
+async def test_what_options_may_be_is_told_in_their_order(raw: Any) -> None:
+    answer = await raw("DELETE", f"{CONFIG_MAPS}/c?propagationPolicy=Sideways&orphanDependents=1&dryRun=No")
+    assert answer.status == 422
+    assert [cause["message"] for cause in answer.json["details"]["causes"]] == [
+        'Invalid value: "Sideways": orphanDependents and deletionPropagation cannot be both set',
+        'Unsupported value: "Sideways": supported values: "Foreground", "Background", "Orphan", "nil"',
+        'Unsupported value: ["No"]: supported values: "All"',
+    ]
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775809", "9" * 5000])
+async def test_an_option_that_no_integer_holds_is_out_of_range(raw: Any, number: str) -> None:
+    for method, query in (("GET", "limit"), ("DELETE", "gracePeriodSeconds")):
+        answer = await raw(method, f"{CONFIG_MAPS}?{query}={number}")
+        assert (answer.status, answer.message) == (
+            400,
+            f'strconv.ParseInt: parsing "{number}": value out of range',
+        )
+
+
 async def test_a_timeout_that_is_no_duration_is_refused(raw: Any) -> None:
     told = 'invalid timeout specified in the request URL - time: invalid duration "soon"'
     answer = await raw("DELETE", f"{CONFIG_MAPS}/c?timeout=soon")
