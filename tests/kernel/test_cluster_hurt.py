@@ -322,7 +322,8 @@ def fabric_links(cluster: LocalCluster) -> dict[str, int]:
     ("words", "said"),
     [
         (("stop", "node-9"), "no node 'node-9'; it has node-1 to node-3"),
-        (("loss", "node-1", "101"), "101"),
+        (("loss", "node-1", "101"), "'101' must be a number of % from 0 to 100"),
+        (("delay", "node-1", "soon"), "'soon' must be a number of ms from 0 to 60000"),
         (("delay", "node-1", "5", "--jitter", "6"), "--jitter 6: must be at most the delay, 5 ms"),
         (("delay", "node-1", "-1"), "-1"),
         (("explode", "node-1"), "explode"),

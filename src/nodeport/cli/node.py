@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -25,8 +26,26 @@ HELP = {
     "partition": "Cut a node off the other nodes and the API server; agent and pods live on.",
     "heal": "Join a partitioned node to the others again.",
 }
-PERCENT = click.FloatRange(0, 100)
-MILLISECONDS = click.FloatRange(0, 60_000)
+
+
+class Figure(click.ParamType[float]):
+    """A number from 0 to ``most``, with its unit or without it."""
+
+    def __init__(self, unit: str, most: int) -> None:
+        self.name, self._unit, self._most = unit, unit, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(str(value).removesuffix(self._unit))
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= self._most:
+            self.fail(f"'{value}' must be a number of {self._unit} from 0 to {self._most}", param, ctx)
+        return number
+
+
+PERCENT = Figure("%", 100)
+MILLISECONDS = Figure("ms", 60_000)
 
 
 @click.group("node", short_help="Hurt a local cluster's nodes on purpose, and undo it.")
