@@ -51,6 +51,9 @@ class PuppetNodes:
     _work: asyncio.Queue[JsonObject] = field(default_factory=asyncio.Queue)
 
     async def add(self, name: str) -> None:
+        """The lease comes first: as soon as the node has a name here, it is renewed."""
+        lease = {"metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": {"holderIdentity": name}}
+        await self.client.create(LEASES, lease)
         self.names.append(name)
         now = SystemClock().now()
         metadata = {"name": name, "labels": {"kubernetes.io/hostname": name}}
@@ -63,8 +66,6 @@ class PuppetNodes:
         await self.client.patch(
             NODES, name, {"status": status}, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
         )
-        lease = {"metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": {"holderIdentity": name}}
-        await self.client.create(LEASES, lease)
 
     async def run(self, pods: Informer) -> None:
         pods.subscribe(self._pod_changed)
