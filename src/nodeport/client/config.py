@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Pem = Path | bytes
 """PEM in a file, or the PEM itself."""
@@ -40,6 +42,7 @@ class ClientConfig:
             return None
         context = ssl.create_default_context(cadata=self.ca.decode() if self.ca else None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _ClosedSocket
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -49,6 +52,19 @@ class ClientConfig:
                 key = stack.enter_context(_as_path(self.client_key)) if self.client_key is not None else None
                 context.load_cert_chain(certificate, key)
         return context
+
+
+class _ClosedSocket(ssl.SSLSocket):
+    """Closed when the peer has hung up before the handshake: the ssl module asks who the peer is, and lets go of the
+    socket without closing it when there is none any more.
+    """
+
+    def getpeername(self) -> Any:
+        try:
+            return super().getpeername()
+        except OSError:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
 
 
 def with_scheme(server: str, *, secured: bool) -> str:
