@@ -196,6 +196,7 @@ def test_a_client_that_sent_before_there_was_a_service_reaches_it(site: Site, fl
     assert {name: flow.ask() for name, flow in flows.items()} == dict.fromkeys(flows, "local")
 
 
+@pytest.mark.timeout(1200)  # for each change the kernel walks its whole table several times
 def test_restarts_of_a_pod_lose_no_datagram_sent_after_the_change(site: Site, flows: dict[str, Flow]) -> None:
     """Each change is one pod gone and another there; the very next datagram of every flow must reach that."""
     usual = (site.mode, site.family) == ("nftables", Family.IPV4)
