@@ -144,6 +144,24 @@ def test_a_node_port_that_is_gone_refuses_while_its_connections_go_on(kernel: Ke
     connection.close()
 
 
+def test_a_node_port_that_becomes_sticky_takes_new_connections_while_the_old_ones_go_on(
+    kernel: Kernel,
+) -> None:
+    sticky = scenario.service(Policy.CLUSTER, Situation.BOTH)
+    sticky["spec"]["sessionAffinity"] = "ClientIP"
+    kernel.put(SERVICE, "local")
+    connection = kernel.connect(NODES["n1"], NODE_PORT)
+    assert who(connection) == "local"
+    kernel.put(sticky, "local")
+    assert kernel.ask(NODES["n1"], NODE_PORT) == "local"
+    kernel.remove(sticky)
+    assert kernel.ask(NODES["n1"], NODE_PORT) == "reject"
+    kernel.put(sticky, "local")
+    assert kernel.ask(NODES["n1"], NODE_PORT) == "local"
+    assert who(connection) == "local"
+    connection.close()
+
+
 def test_connections_outlive_their_endpoint_and_the_endpoint_goes_when_they_end(
     kernel: Kernel, ipvs: Ipvs
 ) -> None:

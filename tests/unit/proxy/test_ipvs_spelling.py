@@ -123,6 +123,25 @@ def test_an_address_is_held_as_long_as_one_port_wants_it() -> None:
     assert set(wanted.addresses) == set()
 
 
+def test_a_frontend_is_not_gone_while_the_table_beside_decides_about_it() -> None:
+    key = ServiceKey(6, NODE_ADDRESSES[0], 30080)
+    spread = Rendered(by_port={key: Spelled(VirtualService(key), frozenset((destination(LOCAL),)))})
+    reached = routes(forward(LOCAL))
+    forwarding = Forwarding((NodePort(30080),), reached, reached, (), timedelta(hours=3))
+    sticky = render_forwarding(WEB, forwarding, Spelling(NODE_ADDRESSES))
+    assert sticky.keys == {ServiceKey(6, address, 30080) for address in NODE_ADDRESSES}
+    wanted = Wanted()
+    assert wanted.is_gone(key)
+    wanted.put(spread)
+    assert not wanted.is_gone(key)
+    wanted.withdraw(spread)
+    wanted.put(sticky)
+    assert wanted.get(key) is None
+    assert not wanted.is_gone(key)
+    wanted.withdraw(sticky)
+    assert wanted.is_gone(key)
+
+
 def test_an_exact_address_hides_a_node_port_and_uncovers_it_again() -> None:
     key = ServiceKey(6, NODE_ADDRESSES[0], 30080)
     by_port = Spelled(VirtualService(key), frozenset((destination(LOCAL),)))

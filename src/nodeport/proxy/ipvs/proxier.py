@@ -164,14 +164,14 @@ class IpvsProxier:
         return done + self._refusal.resync(self._gone(self._leaving))
 
     def _gone(self, keys: Iterable[ServiceKey]) -> set[ServiceKey]:
-        """Frontends on the node's own addresses that nobody wants any more. The table beside knows about all others."""
+        """Frontends on the node's own addresses that no Service has any more. The table beside knows the others."""
         own = {address.packed for address in self._ground.addresses}
         return {
             key
             for key in keys
             if key in self._leaving
             and key.address in own
-            and self._wanted.get(key) is None
+            and self._wanted.is_gone(key)
             and not self._present[key].serving
         }
 
@@ -186,7 +186,7 @@ class IpvsProxier:
             self._wanted.withdraw(item)
         for item in new:
             self._wanted.put(item)
-        touched = {key for item in (*old, *new) for key in (*item.exact, *item.by_port)}
+        touched = {key for item in (*old, *new) for key in item.keys}
         step = Step()
         done = self._widen(touched, step)
         try:

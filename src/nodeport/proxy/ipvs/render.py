@@ -8,6 +8,7 @@ the route of pods and of the node, where there is no session affinity.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,11 +38,18 @@ class Spelled:
 class Rendered:
     """What one Service port needs: virtual services by address, those of NodePorts, and addresses that must be
     delivered to the node one by one (packed): external ones, and ClusterIPs where no service network is known.
+    ``beside``: frontends that IPVS has nothing to do with, since the table beside it decides about everybody's packets.
     """
 
     exact: dict[ServiceKey, Spelled] = field(default_factory=dict)
     by_port: dict[ServiceKey, Spelled] = field(default_factory=dict)
+    beside: set[ServiceKey] = field(default_factory=set)
     addresses: set[bytes] = field(default_factory=set)
+
+    @property
+    def keys(self) -> set[ServiceKey]:
+        """All frontends, on every address that they have on this node."""
+        return self.exact.keys() | self.by_port.keys() | self.beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,17 @@ def render_forwarding(name: ServicePortName, forwarding: Forwarding, spelling: S
             where, addresses = rendered.exact, (frontend.address.packed,)
             if not any(frontend.address in network for network in spelling.networks):
                 rendered.addresses.update(addresses)
+        keys = [ServiceKey(name.protocol.value, address, frontend.port) for address in addresses]
         route = forwarding.routes(frontend).node
         if route.verdict is not Verdict.FORWARD or forwarding.affinity is not None:
+            rendered.beside.update(keys)
             continue
         destinations = spelled.get(id(route.endpoints))
         if destinations is None:
             destinations = spelled[id(route.endpoints)] = frozenset(
                 DestinationKey(endpoint.packed, endpoint.port) for endpoint in route.endpoints
             )
-        for address in addresses:
-            key = ServiceKey(name.protocol.value, address, frontend.port)
+        for key in keys:
             where[key] = Spelled(VirtualService(key, spelling.scheduler, SIGNATURE), destinations)
     return rendered
 
@@ -84,6 +93,7 @@ class Wanted:
     def __init__(self) -> None:
         self._exact: dict[ServiceKey, Spelled] = {}
         self._by_port: dict[ServiceKey, Spelled] = {}
+        self._beside: Counter[ServiceKey] = Counter()
         self._addresses: dict[bytes, int] = {}
 
     @classmethod
@@ -99,6 +109,10 @@ class Wanted:
     def keys(self) -> set[ServiceKey]:
         return self._exact.keys() | self._by_port.keys()
 
+    def is_gone(self, key: ServiceKey) -> bool:
+        """Whether no Service port has this frontend, not even one that IPVS has nothing to do with."""
+        return self.get(key) is None and not self._beside[key]
+
     @property
     def addresses(self) -> KeysView[bytes]:
         """Packed addresses that some Service port wants delivered here."""
@@ -110,6 +124,10 @@ class Wanted:
             self._exact.pop(key, None)
         for key in old.by_port:
             self._by_port.pop(key, None)
+        for key in old.beside:
+            self._beside[key] -= 1
+            if self._beside[key] <= 0:
+                del self._beside[key]
         for address in old.addresses:
             count = self._addresses.get(address, 0) - 1
             if count > 0:
@@ -120,5 +138,6 @@ class Wanted:
     def put(self, new: Rendered) -> None:
         self._exact.update(new.exact)
         self._by_port.update(new.by_port)
+        self._beside.update(new.beside)
         for address in new.addresses:
             self._addresses[address] = self._addresses.get(address, 0) + 1
