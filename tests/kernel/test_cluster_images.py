@@ -13,8 +13,8 @@ from kernel.clusters import LocalCluster, local_cluster, wait_for
 from kernel.kubectls import StreamingKubectl, kubectl_program
 from kernel.registries import RunningRegistry, registry
 from nodeport.api.resources import EVENTS, PODS
-from nodeport.node.images.layers import mounted
-from unit.node.layerbytes import entry, layer, oci_image
+from nodeport.node.images.layers import layer_name, mounted
+from unit.node.layerbytes import digest, entry, layer, oci_image
 
 MOST = 127
 
@@ -68,8 +68,10 @@ def loaded(cluster: LocalCluster, folder: Path, archive: bytes, name: str) -> No
     cluster.nodeport("image", "load", str(folder / "image.tar"), "--as", name)
 
 
-def layers_on_disk(cluster: LocalCluster) -> int:
-    return len(list((cluster.paths.images / "content/layers").iterdir()))
+def on_disk(cluster: LocalCluster, *layers: bytes) -> list[bool]:
+    """Which of the layers are there."""
+    folder = cluster.paths.images / "content/layers"
+    return [(folder / layer_name(digest(each))).exists() for each in layers]
 
 
 def busybox_layer(root: Path) -> bytes:
@@ -119,15 +121,15 @@ def test_what_a_layer_takes_away_is_gone_and_the_most_layers_work(
 def test_layers_are_shared_and_stay_until_their_last_container_has_ended(
     cluster: LocalCluster, tmp_path: Path, root: Path
 ) -> None:
-    before, base = layers_on_disk(cluster), busybox_layer(root)
-    loaded(cluster, tmp_path, oci_image([base, layer(("who", b"one"))]), "one:1")
-    loaded(cluster, tmp_path, oci_image([base, layer(("who", b"two"))]), "two:1")
-    assert layers_on_disk(cluster) == before + 3
+    base, one, two = busybox_layer(root), layer(("who", b"one")), layer(("who", b"two"))
+    loaded(cluster, tmp_path, oci_image([base, one]), "one:1")
+    loaded(cluster, tmp_path, oci_image([base, two]), "two:1")
+    assert on_disk(cluster, base, one, two) == [True, True, True]
     cluster.pod("holds", image="one:1", command=["sh", "-c", "sleep 1000"])
     cluster.wait_for_pod("holds", lambda pod: pod["status"].get("phase") == "Running", "it runs")
     assert "1 of its layers stay" in cluster.nodeport("image", "rm", "one:1")
     assert "2 of its layers stay" in cluster.nodeport("image", "rm", "two:1")
-    assert layers_on_disk(cluster) == before + 2
+    assert on_disk(cluster, base, one, two) == [True, True, False]
     kubectl = StreamingKubectl(kubectl_program("newest"), cluster.kubeconfig)
     assert kubectl.out("exec", "holds", "--", "cat", "/who") == "one"
     cluster.delete(PODS, "holds", gracePeriodSeconds=0)
