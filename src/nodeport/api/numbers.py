@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 _EXPONENT_FROM = 1e21
@@ -44,20 +45,23 @@ def as_float(text: str) -> float:
 
 def plain(value: Any) -> Any:
     """A JSON value whose numbers are floats and no more. Raises OutOfRange."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return as_float(value.text) if isinstance(value, SpeltNumber) else value
+    return _with_floats(
+        value, lambda number: as_float(number.text) if isinstance(number, SpeltNumber) else number
+    )
 
 
 def whole(value: Any) -> Any:
     """A JSON value whose numbers are integers where they can be: ``80.0`` is 80."""
+    return _with_floats(value, whole_number)
+
+
+def _with_floats(value: Any, changed: Callable[[float], float]) -> Any:
+    """A copy of a JSON value, its floats ``changed``."""
     if isinstance(value, dict):
-        return {key: whole(item) for key, item in value.items()}
+        return {key: _with_floats(item, changed) for key, item in value.items()}
     if isinstance(value, list):
-        return [whole(item) for item in value]
-    return whole_number(value) if isinstance(value, float) else value
+        return [_with_floats(item, changed) for item in value]
+    return changed(value) if isinstance(value, float) else value
 
 
 def whole_number(value: float) -> int | float:
