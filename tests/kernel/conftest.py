@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kernel.clusters import LocalCluster, local_cluster, traces
+from kernel.topology import Topology, answering_topology
 from nodeport.node.local import Paths
 
 PACKET_RESULTS = os.environ.get("NODEPORT_PACKET_RESULTS", "")
@@ -53,6 +54,13 @@ def pytest_sessionfinish() -> None:
     if PACKET_RESULTS:
         Path(PACKET_RESULTS).parent.mkdir(parents=True, exist_ok=True)
         Path(PACKET_RESULTS).write_text(json.dumps(_packet_results) + "\n")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Topology]:
+    """Nodes, pods that answer and a client, for all tests of a module."""
+    with answering_topology() as built:
+        yield built
 
 
 @pytest.fixture

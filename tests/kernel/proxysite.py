@@ -7,18 +7,17 @@ import contextlib
 import re
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from kernel import scenario
 from kernel.packets import Policy, Situation
 from kernel.proxycommand import NODE, ProxyCommand
-from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
+from kernel.topology import CLIENT, NODES, Topology, ask
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import (
     ENDPOINT_SLICES,
@@ -34,12 +33,6 @@ from nodeport.testing.apiserver import RunningApiServer, running_apiserver
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
 HEALTH_PORT = 32100
 CLAIM_AS_PRINTED = r"(?s)table ip6? nodeport-proxy \{.*?\n\}\n"
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
 
 
 @dataclass

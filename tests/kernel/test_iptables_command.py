@@ -10,11 +10,11 @@ from ipaddress import ip_address
 
 from kernel.packets import Policy
 from kernel.proxycommand import NODE
-from kernel.proxysite import READY, Site, a_service, made, port_of, site
+from kernel.proxysite import READY, Site, a_service, port_of, site
 from kernel.topology import NODES, ask
 from nodeport.testing.controlplane import eventually
 
-__all__ = ["made", "site"]
+__all__ = ["site"]
 KUBE_PROXY = """*nat
 :KUBE-SERVICES - [0:0]
 :KUBE-SVC-NPX46M4PTMTKRN6Y - [0:0]

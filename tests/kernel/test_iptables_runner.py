@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.packets import Policy
-from kernel.test_proxy_runner import OPTIONS, READY, Site, made, node_port, site
+from kernel.test_proxy_runner import OPTIONS, READY, Site, node_port, site
 from kernel.topology import CLIENT, NODES
 from nodeport.forwarding.table import Family
 from nodeport.kit.clock import SystemClock
@@ -21,7 +21,7 @@ from nodeport.proxy.options import ProxyOptions, Variant
 from nodeport.proxy.runner import ProxyRunner
 from nodeport.testing.controlplane import eventually
 
-__all__ = ["made", "site"]
+__all__ = ["site"]
 IPTABLES = {
     variant: replace(OPTIONS, mode=Mode.IPTABLES, iptables_variant=variant, localhost_nodeports=False)
     for variant in Variant

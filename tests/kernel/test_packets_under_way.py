@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -16,7 +16,7 @@ from kernel.modes import MODES, SuiteMode
 from kernel.packets import Policy, Situation
 from kernel.test_proxy_switch import MODES as SWITCHED
 from kernel.test_proxy_switch import skip_where_there_is_no
-from kernel.topology import NODES, Topology, answering_topology
+from kernel.topology import NODES, Topology
 from nodeport.api.meta import NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.diff import settle_forwarding
@@ -47,12 +47,6 @@ while calls < 20_000:
             refused += 1
 print(calls, refused)
 """
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
 
 
 class Caller:

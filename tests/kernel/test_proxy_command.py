@@ -21,7 +21,6 @@ from kernel.proxysite import (
     a_load_balancer,
     a_service,
     another_service,
-    made,
     port_of,
     site,
     site_of,
@@ -38,7 +37,7 @@ from nodeport.netlink.namespace import open_in
 from nodeport.store.memory import MemoryStore
 from nodeport.testing.controlplane import eventually
 
-__all__ = ["made", "site"]
+__all__ = ["site"]
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 IN_CLUSTER = """

@@ -13,7 +13,6 @@ from kernel.proxysite import (
     READY,
     Site,
     a_service,
-    made,
     port_of,
     site,
 )
@@ -24,7 +23,7 @@ from nodeport.api.resources import (
 from nodeport.netlink.namespace import open_in
 from nodeport.testing.controlplane import eventually
 
-__all__ = ["made", "site"]
+__all__ = ["site"]
 
 
 async def test_metrics_count_what_happened_under_kube_proxys_names(site: Site) -> None:

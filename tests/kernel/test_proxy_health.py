@@ -8,13 +8,13 @@ import pytest
 
 from kernel import scenario
 from kernel.proxycommand import NODE, ProxyCommand
-from kernel.proxysite import HEALTH_PORT, READY, Site, a_load_balancer, made, site
+from kernel.proxysite import HEALTH_PORT, READY, Site, a_load_balancer, site
 from kernel.topology import NODES, PLANS
 from nodeport.api.resources import ENDPOINT_SLICES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
 from nodeport.forwarding.table import Family
 
-__all__ = ["made", "site"]
+__all__ = ["site"]
 
 
 async def test_health_is_told_on_addresses_of_both_families_whichever_the_flag_names(site: Site) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,7 @@ import pytest_asyncio
 from kernel import scenario
 from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
-from kernel.topology import CLIENT, NODES, PLANS, Topology, answering_topology, ask
+from kernel.topology import CLIENT, NODES, PLANS, Topology, ask
 from nodeport.api.meta import JsonObject
 from nodeport.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from nodeport.api.resources import NODES as NODE_RESOURCE
@@ -46,12 +46,6 @@ MODES = [Mode.NFTABLES, *([] if lacks_ipvs() else [Mode.IPVS])]
 """Those that need a kernel of their own join where there is one: ``make test-ipvs``."""
 TABLES = {Mode.NFTABLES: "nodeport", Mode.IPVS: "nodeport-ipvs"}
 READY = scenario.ENDPOINTS[Situation.LOCAL]["local"]
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
 
 
 @dataclass

@@ -19,7 +19,7 @@ import pytest
 from kernel import scenario
 from kernel.modes import lacks_ipvs
 from kernel.packets import Policy, Situation
-from kernel.topology import NODES, Topology, answering_topology, ask
+from kernel.topology import NODES, Topology, ask
 from nodeport.forwarding.table import Family
 from nodeport.netlink.ipvs.kernel import Ipvs
 from nodeport.netlink.localroute import LocalRoutes
@@ -43,12 +43,6 @@ MODES = {
 }
 PAIRS = list(itertools.permutations(MODES, 2))
 ROUNDS = 3
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
 
 
 @pytest.fixture

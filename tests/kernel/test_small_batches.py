@@ -16,7 +16,7 @@ import pytest
 
 from kernel import scenario
 from kernel.packets import Policy, Situation
-from kernel.topology import CLIENT, NODES, Topology, answering_topology, ask
+from kernel.topology import CLIENT, NODES, Topology, ask
 from nodeport.api.meta import JsonObject, NamespacedName
 from nodeport.forwarding.build import build_service
 from nodeport.forwarding.diff import settle_forwarding
@@ -29,12 +29,6 @@ OPTIONS = ForwardingOptions()
 READY = {"ready": True}
 TINY = 2500
 """Bytes: less than one Service of these tests takes."""
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Topology]:
-    with answering_topology() as built:
-        yield built
 
 
 @pytest.fixture
